@@ -1,0 +1,117 @@
+"""Pairs, amounts and prices: exact, parsed once at the edge, never rounded.
+
+A number travels and is stored as its *canonical* decimal string: no sign, no exponent, no leading or trailing zeros.
+How many decimals a number may have is the currency's affair: ISO 4217 minor units, a small table of crypto tickers,
+and eight for everything unknown. An amount counts in units of the base, a price in units of the quote.
+"""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from dhtex import limits
+from dhtex.errors import UsageError
+
+# ISO 4217 list one, by minor unit.
+_ISO_0: Final = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
+_ISO_2: Final = """
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP CRC CUP
+    CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS
+    KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD
+    PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP
+    TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD YER ZAR ZMW ZWG
+"""
+_ISO_3: Final = "BHD IQD JOD KWD LYD OMR TND"
+_ISO_4: Final = "CLF UYW"
+_CRYPTO: Final = {
+    **{"BTC": 8, "LTC": 8, "BCH": 8, "DOGE": 8, "DASH": 8, "ZEC": 8, "DCR": 8},
+    **{"XMR": 12, "ETH": 18, "SOL": 9, "USDT": 6, "USDC": 6, "DAI": 18},
+}
+_DECIMALS: Final[dict[str, int]] = {
+    **{code: 0 for code in _ISO_0.split()},
+    **{code: 2 for code in _ISO_2.split()},
+    **{code: 3 for code in _ISO_3.split()},
+    **{code: 4 for code in _ISO_4.split()},
+    **_CRYPTO,
+}
+DECIMALS_UNKNOWN: Final = 8
+
+_TICKER: Final = re.compile(rf"[A-Z][A-Z0-9]{{1,{limits.TICKER_CHARS_MAX - 1}}}")
+_PLAIN: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_CANONICAL: Final = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?")
+
+
+def decimals(ticker: str) -> int:
+    """How many decimals a number of this currency may have."""
+    return _DECIMALS.get(ticker, DECIMALS_UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What is traded (base) and what it is priced in (quote)."""
+
+    base: str
+    quote: str
+
+    def __post_init__(self) -> None:
+        for ticker in (self.base, self.quote):
+            if _TICKER.fullmatch(ticker) is None:
+                raise UsageError(
+                    f"'{ticker[:20]}' is not a currency: 2 to {limits.TICKER_CHARS_MAX} letters or digits",
+                    hint="write a pair as BASE/QUOTE, for example BTC/USD",
+                )
+        if self.base == self.quote:
+            raise UsageError(f"{self.base}/{self.quote} is not a pair: base and quote are the same")
+
+    @classmethod
+    def parse(cls, text: str) -> "Pair":
+        """Read `BTC/USD` (any case). Raises UsageError."""
+        parts = text.strip().upper().split("/")
+        if len(parts) != 2:
+            raise UsageError(f"'{text[:40]}' is not a pair", hint="write it as BASE/QUOTE, for example BTC/USD")
+        return cls(parts[0], parts[1])
+
+    def __str__(self) -> str:
+        return f"{self.base}/{self.quote}"
+
+
+def canonical(value: Decimal) -> str:
+    """The one way to write a number that is not negative."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _parse(text: str, what: str, ticker: str) -> Decimal:
+    plain = text.strip()
+    if _PLAIN.fullmatch(plain) is None:
+        raise UsageError(
+            f"'{text[:40]}' is not {what}", hint="write a positive number in plain digits, for example 0.25"
+        )
+    whole, _, fraction = plain.partition(".")
+    whole, fraction = whole.lstrip("0"), fraction.rstrip("0")
+    if not whole and not fraction:
+        raise UsageError(f"{what} must be more than zero")
+    if len(whole) > limits.MONEY_INTEGER_DIGITS_MAX or len(whole) + len(fraction) > limits.MONEY_DIGITS_MAX:
+        raise UsageError(f"{what} {plain[:40]} is absurdly large or long")
+    if len(fraction) > decimals(ticker):
+        raise UsageError(
+            f"{what} {plain[:40]} has {len(fraction)} decimals, but {ticker} has {decimals(ticker)}",
+            hint="nothing is rounded for you",
+        )
+    return Decimal(plain)
+
+
+def parse_amount(text: str, pair: Pair) -> Decimal:
+    """Read an amount of the base currency. Raises UsageError for zero, signs, exponents, too many digits or places."""
+    return _parse(text, "an amount", pair.base)
+
+
+def parse_price(text: str, pair: Pair) -> Decimal:
+    """Read a price, in units of the quote currency for one unit of the base. Raises UsageError as `parse_amount`."""
+    return _parse(text, "a price", pair.quote)
+
+
+def is_canonical(text: str) -> bool:
+    """Whether a number is written in the one accepted way."""
+    return _CANONICAL.fullmatch(text) is not None

@@ -1,0 +1,421 @@
+"""Signed records: the only things that travel and are stored.
+
+Theory of operation. A record is an *envelope* `[kind, body, signature, stamp]` around a *body*. Both are positional
+MessagePack arrays, and bytes are accepted only if decoding and encoding them again gives the same bytes, so a record
+has one spelling. The body names its author's key and is hashed under a tag of its kind:
+
+    id        = SHA-256("dhtex/<kind>/1\\0" ‖ body)
+    signature = Ed25519("dhtex/sig/1\\0" ‖ id)          by the author: maker or taker
+
+The stamp, the price of publishing, stands outside the id: it can be made anew without changing what was signed.
+
+Bodies validate themselves where they are built, so an invalid one exists neither here nor after decoding. Whether the
+signature, the stamp and the time are right is for `dhtex.market.admission`.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from dhtex import limits
+from dhtex.errors import UsageError
+from dhtex.market.ids import PublicKey, RecordId
+from dhtex.market.money import Pair, is_canonical, parse_amount, parse_price
+
+VERSION: Final = 1
+_NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 1}}}")
+_PAYMENT: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,{limits.PAYMENT_CHARS_MAX - 1}}}")
+_REFERENCE: Final = re.compile(rf"[\x21-\x7e]{{0,{limits.REFERENCE_CHARS_MAX}}}")
+_TIME_MAX: Final = 1 << 40
+
+
+class Kind(IntEnum):
+    """The kinds of record; the number is on the wire."""
+
+    ORDER = 1
+    STATUS = 2
+    ACCEPT = 3
+    REFUSAL = 4
+    BEAT = 5
+
+
+class Side(StrEnum):
+    """What the maker does with the base currency."""
+
+    BUY = "buy"
+    SELL = "sell"
+
+
+class Liveness(StrEnum):
+    """`beat`: hidden while the maker is silent. `mailbox`: may be accepted while the maker is away."""
+
+    BEAT = "beat"
+    MAILBOX = "mailbox"
+
+
+class Confirm(StrEnum):
+    """Who answers an accept: the maker's node by itself, or a person."""
+
+    AUTO = "auto"
+    ASK = "ask"
+
+
+class Closing(StrEnum):
+    """How an order ended, as its maker signs it. Expiry needs no record: it is in the order."""
+
+    FILLED = "filled"
+    CANCELED = "canceled"
+    REPLACED = "replaced"
+
+
+class Code(StrEnum):
+    """Why an accept was refused, or a record not taken. `RETRYABLE` tells which may succeed later."""
+
+    TAKEN = "taken"
+    EXPIRED = "expired"
+    CANCELED = "canceled"
+    REPLACED = "replaced"
+    SELF_TRADE = "self_trade"
+    AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
+    BAD_SIGNATURE = "bad_signature"
+    LATE = "late"
+    UNKNOWN_ORDER = "unknown_order"
+    NOT_LIVE = "not_live"
+    STAMP_TOO_LOW = "stamp_too_low"
+    RATE_LIMITED = "rate_limited"
+    DECLINED = "declined"
+    WRONG_EPOCH = "wrong_epoch"
+
+
+RETRYABLE: Final = frozenset({Code.UNKNOWN_ORDER, Code.NOT_LIVE, Code.STAMP_TOO_LOW, Code.RATE_LIMITED})
+
+
+class Fault(StrEnum):
+    """What is wrong with bytes that claim to be a record. A value, because it is the peer's fault."""
+
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    NOT_CANONICAL = "not_canonical"
+    WRONG_NETWORK = "wrong_network"
+
+
+def _check(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(what)
+
+
+def _check_bytes(length: int, **values: bytes) -> None:
+    for name, value in values.items():
+        _check(len(value) == length, f"{name} must be {length} bytes")
+
+
+def _check_optional_id(**values: bytes) -> None:
+    for name, value in values.items():
+        _check(len(value) in (0, 32), f"{name} must be empty or 32 bytes")
+
+
+def _check_times(**values: int) -> None:
+    for name, value in values.items():
+        _check(0 < value < _TIME_MAX, f"{name} is not a time")
+
+
+def check_network(name: str) -> None:
+    """Raise UsageError unless `name` can name a network."""
+    if _NETWORK.fullmatch(name) is None:
+        raise UsageError(
+            f"'{name[:30]}' cannot name a network",
+            hint=f"use 1 to {limits.NETWORK_CHARS_MAX} lower-case letters, digits and dashes",
+        )
+
+
+def check_text(text: str, what: str, chars_max: int) -> None:
+    """Raise UsageError for text that is too long or could disturb a terminal."""
+    if len(text) > chars_max:
+        raise UsageError(f"the {what} has {len(text)} characters, at most {chars_max} are allowed")
+    if any(unicodedata.category(c)[0] == "C" for c in text):
+        raise UsageError(f"the {what} contains control or invisible characters")
+
+
+def _check_head(version: int, network: str) -> None:
+    _check(version == VERSION, f"version {version} is not known")
+    _check(_NETWORK.fullmatch(network) is not None, "not a network name")
+
+
+class _Body(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all bodies: a positional array, with nothing optional and nothing unknown."""
+
+
+class Order(_Body, frozen=True, kw_only=True):
+    """A maker's offer. Immutable: whatever changes is a new order or a Status.
+
+    `price` is in quote for one base, `amount` and `minimum` in base; an accept may take any amount between the two.
+    Times are Unix seconds. Empty bytes or text mean "none".
+    """
+
+    version: int
+    network: str
+    maker: bytes
+    pair: str
+    side: Side
+    price: str
+    amount: str
+    minimum: str
+    payments: tuple[str, ...]
+    note: str
+    created: int
+    expires: int
+    liveness: Liveness
+    confirm: Confirm
+    encryption_key: bytes
+    epoch: int
+    salt: bytes
+    reference: str
+    replaces: bytes
+    parent: bytes
+    group: bytes
+
+    def __post_init__(self) -> None:
+        _check_head(self.version, self.network)
+        _check_bytes(32, maker=self.maker, encryption_key=self.encryption_key)
+        _check_bytes(8, salt=self.salt)
+        _check_optional_id(replaces=self.replaces, parent=self.parent, group=self.group)
+        _check_times(created=self.created, expires=self.expires)
+        _check(0 <= self.epoch < 1 << 32, "epoch out of range")
+        _check(0 < self.expires - self.created <= limits.ORDER_LIFE_S_MAX, "life out of range")
+        pair = _canonical_pair(self.pair)
+        _check(all(map(is_canonical, (self.price, self.amount, self.minimum))), "numbers must be canonical")
+        parse_price(self.price, pair)
+        amount, minimum = parse_amount(self.amount, pair), parse_amount(self.minimum, pair)
+        _check(minimum <= amount, "minimum above amount")
+        _check(len(self.payments) <= limits.PAYMENTS_MAX, "too many payment methods")
+        _check(len(set(self.payments)) == len(self.payments), "a payment method twice")
+        _check(all(_PAYMENT.fullmatch(p) is not None for p in self.payments), "not a payment method")
+        _check(_REFERENCE.fullmatch(self.reference) is not None, "not a reference")
+        check_text(self.note, "note", limits.NOTE_CHARS_MAX)
+        _check(len(self.note.encode()) <= limits.NOTE_BYTES_MAX, "note too long")
+
+    @property
+    def author(self) -> PublicKey:
+        return PublicKey(self.maker)
+
+
+class Status(_Body, frozen=True, kw_only=True):
+    """How an order ended, said once by its maker; a higher `seq` wins, an equal one with other bytes is equivocation.
+
+    It repeats what a holder needs to place it without the order: pair, side, price, expires. A `filled` one is the
+    certificate of the trade: it names the winning accept, its taker and the amount, and may carry a sealed reply.
+    """
+
+    version: int
+    network: str
+    order_id: bytes
+    maker: bytes
+    pair: str
+    side: Side
+    price: str
+    expires: int
+    epoch: int
+    seq: int
+    closing: Closing
+    at: int
+    accept_id: bytes
+    taker: bytes
+    amount: str
+    replaced_by: bytes
+    sealed: bytes
+
+    def __post_init__(self) -> None:
+        _check_head(self.version, self.network)
+        _check_bytes(32, order_id=self.order_id, maker=self.maker)
+        _check_optional_id(accept_id=self.accept_id, taker=self.taker, replaced_by=self.replaced_by)
+        _check_times(expires=self.expires, at=self.at)
+        _check(0 < self.seq < 1 << 32 and 0 <= self.epoch < 1 << 32, "number out of range")
+        pair = _canonical_pair(self.pair)
+        _check(is_canonical(self.price), "numbers must be canonical")
+        parse_price(self.price, pair)
+        filled = self.closing is Closing.FILLED
+        _check(filled == bool(self.accept_id) == bool(self.taker) == bool(self.amount), "a fill names its accept")
+        if filled:
+            _check(is_canonical(self.amount), "numbers must be canonical")
+            parse_amount(self.amount, pair)
+        _check(bool(self.replaced_by) == (self.closing is Closing.REPLACED), "a replacement names its successor")
+        _check(len(self.sealed) <= limits.SEALED_BYTES_MAX and (filled or not self.sealed), "sealed out of place")
+
+    @property
+    def author(self) -> PublicKey:
+        return PublicKey(self.maker)
+
+
+class Accept(_Body, frozen=True, kw_only=True):
+    """A taker's wish to trade `amount` of an order's base; void when no Status names it by `deadline`."""
+
+    version: int
+    network: str
+    order_id: bytes
+    taker: bytes
+    amount: str
+    created: int
+    deadline: int
+    encryption_key: bytes
+    salt: bytes
+    sealed: bytes
+
+    def __post_init__(self) -> None:
+        _check_head(self.version, self.network)
+        _check_bytes(32, order_id=self.order_id, taker=self.taker, encryption_key=self.encryption_key)
+        _check_bytes(8, salt=self.salt)
+        _check_times(created=self.created, deadline=self.deadline)
+        _check(0 < self.deadline - self.created <= limits.ACCEPT_DEADLINE_S_MAX, "deadline out of range")
+        _check(is_canonical(self.amount) and len(self.amount) <= limits.MONEY_DIGITS_MAX + 1, "not an amount")
+        _check(Decimal(self.amount) > 0, "not an amount")
+        _check(len(self.sealed) <= limits.SEALED_BYTES_MAX, "sealed too long")
+
+    @property
+    def author(self) -> PublicKey:
+        return PublicKey(self.taker)
+
+
+class Refusal(_Body, frozen=True, kw_only=True):
+    """A maker's no to one accept. `expires` (the accept's deadline) says how long it matters."""
+
+    version: int
+    network: str
+    order_id: bytes
+    maker: bytes
+    accept_id: bytes
+    code: Code
+    at: int
+    expires: int
+
+    def __post_init__(self) -> None:
+        _check_head(self.version, self.network)
+        _check_bytes(32, order_id=self.order_id, maker=self.maker, accept_id=self.accept_id)
+        _check_times(at=self.at, expires=self.expires)
+
+    @property
+    def author(self) -> PublicKey:
+        return PublicKey(self.maker)
+
+
+class Beat(_Body, frozen=True, kw_only=True):
+    """A maker's sign of life at the time `at`, for one node of the price tree. The newest wins."""
+
+    version: int
+    network: str
+    maker: bytes
+    pair: str
+    side: Side
+    prefix: str
+    at: int
+
+    def __post_init__(self) -> None:
+        _check_head(self.version, self.network)
+        _check_bytes(32, maker=self.maker)
+        _canonical_pair(self.pair)
+        _check(len(self.prefix) <= 128 and not self.prefix.strip("01"), "not a prefix")
+        _check_times(at=self.at)
+
+    @property
+    def author(self) -> PublicKey:
+        return PublicKey(self.maker)
+
+
+Body = Order | Status | Accept | Refusal | Beat
+AnyBody = TypeVar("AnyBody", bound=Body)
+AnyBody_co = TypeVar("AnyBody_co", bound=Body, covariant=True)
+
+
+def _canonical_pair(text: str) -> Pair:
+    pair = Pair.parse(text)
+    _check(str(pair) == text, "pair must be canonical")
+    return pair
+
+
+class _Envelope(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+    kind: int
+    body: bytes
+    signature: bytes
+    stamp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Generic[AnyBody_co]):
+    """A decoded record together with the exact bytes that travel (`wire`)."""
+
+    kind: Kind
+    id: RecordId
+    body: AnyBody_co
+    signature: bytes
+    stamp: bytes
+    wire: bytes
+
+
+AnyRecord = Record[Body]
+
+_TYPES: Final[dict[Kind, type[Body]]] = {
+    Kind.ORDER: Order,
+    Kind.STATUS: Status,
+    Kind.ACCEPT: Accept,
+    Kind.REFUSAL: Refusal,
+    Kind.BEAT: Beat,
+}
+_KINDS: Final[dict[type, Kind]] = {body_type: kind for kind, body_type in _TYPES.items()}
+_TAGS: Final = {kind: f"dhtex/{kind.name.lower()}/1\0".encode() for kind in Kind}
+_SIGNATURE_TAG: Final = b"dhtex/sig/1\0"
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_ENVELOPES: Final = msgspec.msgpack.Decoder(_Envelope)
+_DECODERS: Final = {kind: msgspec.msgpack.Decoder(body_type) for kind, body_type in _TYPES.items()}
+# What decoding hostile bytes raises: msgspec's own errors, bad UTF-8, and nesting without end.
+_DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def record_id(kind: Kind, body: bytes) -> RecordId:
+    """The content hash of an encoded body."""
+    return RecordId(hashlib.sha256(_TAGS[kind] + body).digest())
+
+
+def signed_message(identifier: RecordId) -> bytes:
+    """The bytes under an author's signature."""
+    return _SIGNATURE_TAG + identifier
+
+
+def id_of(body: Body) -> RecordId:
+    """The id that a body will have as a record: what a stamp must be minted for before signing."""
+    return record_id(_KINDS[type(body)], _ENCODER.encode(body))
+
+
+def seal_record(body: AnyBody, sign: Callable[[bytes], bytes], stamp: bytes = b"") -> Record[AnyBody]:
+    """Encode, hash and sign a body. `sign` maps a message to its 64-byte Ed25519 signature."""
+    kind, encoded = _KINDS[type(body)], _ENCODER.encode(body)
+    identifier = record_id(kind, encoded)
+    signature = sign(signed_message(identifier))
+    wire = _ENCODER.encode(_Envelope(kind, encoded, signature, stamp))
+    assert len(wire) <= limits.RECORD_BYTES_MAX, "the bounds of the fields bound the record"
+    return Record(kind, identifier, body, signature, stamp, wire)
+
+
+def parse_record(wire: bytes, network: str) -> AnyRecord | Fault:
+    """Decode bytes from anywhere. Never raises; the signature is not checked here."""
+    if len(wire) > limits.RECORD_BYTES_MAX:
+        return Fault.TOO_LARGE
+    try:
+        envelope = _ENVELOPES.decode(wire)
+        kind = Kind(envelope.kind)
+        body = _DECODERS[kind].decode(envelope.body)
+    except (*_DECODE_ERRORS, ValueError):
+        return Fault.MALFORMED
+    if len(envelope.signature) != 64:
+        return Fault.MALFORMED
+    if _ENCODER.encode(body) != envelope.body or _ENCODER.encode(envelope) != wire:
+        return Fault.NOT_CANONICAL
+    if body.network != network:
+        return Fault.WRONG_NETWORK
+    identifier = record_id(kind, envelope.body)
+    return Record(kind, identifier, body, envelope.signature, envelope.stamp, wire)
