@@ -1,0 +1,232 @@
+"""What every face sees: plain structures whose JSON is the public interface.
+
+Field names follow ccxt's unified structures where they exist (`id symbol side price amount filled remaining status
+timestamp datetime clientOrderId`); our own stand beside them. Money is a canonical decimal string, a time is both
+`timestamp` (milliseconds) and `datetime` (ISO 8601, UTC). Empty answers keep their shape.
+"""
+
+import msgspec
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True):
+    """One order as this node sees it.
+
+    `status`: publishing, open, filled, canceled, replaced, expired or disputed. `live`: the maker was heard of lately,
+    or the order may be accepted while the maker is away. `holders`: how many other nodes hold it (own orders only).
+    """
+
+    id: str
+    clientOrderId: str
+    symbol: str
+    side: str
+    price: str
+    amount: str
+    minimum: str
+    filled: str
+    remaining: str
+    status: str
+    timestamp: int
+    datetime: str
+    expires: int
+    expiresDatetime: str
+    maker: str
+    payment: list[str]
+    note: str
+    liveness: str
+    confirm: str
+    live: bool
+    mine: bool
+    holders: int | None = None
+    replaces: str | None = None
+    replacedBy: str | None = None
+    parent: str | None = None
+    group: str | None = None
+
+
+class Coverage(msgspec.Struct, frozen=True, kw_only=True):
+    """How complete an answer is: tree nodes visited, holders asked, answered, and agreeing with the merged answer."""
+
+    nodes: int
+    asked: int
+    answered: int
+    agreed: int
+    complete: bool
+
+
+class ListingView(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders of one pair or all pairs known here; `hidden` counts what was left out, by reason."""
+
+    orders: list[OrderView]
+    coverage: Coverage
+    hidden: dict[str, int]
+
+
+class PublishView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that was signed and journaled, and how many *other* nodes hold it by now (0: it waits for a peer)."""
+
+    order: OrderView
+    holders: int
+
+
+class TradeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One accept, from the side of this node.
+
+    `role`: maker or taker. `state`: sent, pending, confirmed, refused or void. `code`: why it was refused, `retryable`
+    whether trying again may help. `message`: what the taker sealed to the maker, `reply`: the maker's answer.
+    """
+
+    id: str
+    accept: str
+    order: str
+    role: str
+    state: str
+    code: str | None
+    retryable: bool
+    symbol: str
+    side: str
+    price: str
+    amount: str
+    cost: str
+    timestamp: int
+    datetime: str
+    deadline: int
+    deadlineDatetime: str
+    counterparty: str
+    message: str
+    reply: str
+
+
+class LevelView(msgspec.Struct, frozen=True, kw_only=True):
+    """One price of the ladder: amount and number of orders there, and the amount down to here from the best price."""
+
+    price: str
+    amount: str
+    total: str
+    orders: int
+
+
+class BookView(msgspec.Struct, frozen=True, kw_only=True):
+    """The ladder of a pair, both sides best first; `spread` and `mid` are null unless both sides have an order."""
+
+    symbol: str
+    bids: list[LevelView]
+    asks: list[LevelView]
+    spread: str | None
+    mid: str | None
+    timestamp: int
+    datetime: str
+    coverage: Coverage
+    hidden: dict[str, int]
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened. `sequence` grows by one in each stream; a gap means that this reader was too slow.
+
+    `type`: order (new or changed, with `order`), trade (with `trade`), network (with `text`), lost (events dropped),
+    progress (with `fraction`, of a stamp being minted).
+    """
+
+    sequence: int
+    type: str
+    timestamp: int
+    datetime: str
+    order: OrderView | None = None
+    trade: TradeView | None = None
+    text: str | None = None
+    fraction: float | None = None
+
+
+class PeerView(msgspec.Struct, frozen=True, kw_only=True):
+    """One contact of the routing table; times in seconds, `rtt_ms` null before the first answer."""
+
+    id: str
+    address: str
+    kind: str
+    rtt_ms: float | None
+    age_s: float
+    silent_s: float
+    failures: int
+
+
+class StatusView(msgspec.Struct, frozen=True, kw_only=True):
+    """The node in one page. `state`: alone, joining or ready."""
+
+    version: str
+    state: str
+    pid: int
+    port: int
+    host: str
+    network: str
+    pow_bits: int
+    node: str
+    maker: str
+    epoch: int
+    uptime_s: float
+    peers: int
+    bootstrap: dict[str, str]
+    orders_open: int
+    records_held: int
+    watches: int
+    home: str
+    counters: dict[str, int]
+
+
+class OrderDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person says to publish an order; every number is text as typed. Validated when it becomes an Order."""
+
+    side: str
+    amount: str
+    pair: str
+    price: str
+    minimum: str = ""
+    payment: list[str] = []
+    note: str = ""
+    expires_s: int = 86_400
+    liveness: str = "beat"
+    confirm: str = "auto"
+    reference: str = ""
+    reply: str = ""
+
+
+class Amendment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What changes in an order that replaces another; null keeps the old value."""
+
+    amount: str | None = None
+    price: str | None = None
+    minimum: str | None = None
+    payment: list[str] | None = None
+    note: str | None = None
+    expires_s: int | None = None
+
+
+class OrderQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The filters of a listing. `pair` empty: every pair in which this node has, watches or has listed orders."""
+
+    pair: str = ""
+    side: str = ""
+    limit: int = 100
+    mine: bool = False
+    all: bool = False
+    min_price: str = ""
+    max_price: str = ""
+    amount: str = ""
+    payment: str = ""
+
+
+class AcceptRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A wish to take an order. `amount` empty: all of it. `wait_s`: how long the call waits for the outcome."""
+
+    amount: str = ""
+    message: str = ""
+    wait_s: float = 30.0
+
+
+class AcceptView(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of an accept as far as it is known; `state` as in TradeView."""
+
+    accept: str
+    order: str
+    state: str
+    code: str | None
+    retryable: bool
+    trade: TradeView
