@@ -1,0 +1,44 @@
+"""What passes between the overlay and the shelf of records that a node holds for others."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dhtex.market.ids import DhtKey
+
+
+class Taken(StrEnum):
+    """What became of a record that was handed to a holder."""
+
+    STORED = "stored"
+    KNOWN = "known"  # it was there already; counts as held
+    SUPERSEDED = "superseded"  # a newer one is there, and is returned
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class PutVerdict:
+    """A holder's answer. `code` says why a record was refused; `bits` what a stamp must have when it was too low."""
+
+    taken: Taken
+    key: DhtKey | None = None
+    code: str = ""
+    bits: int = 0
+    newer: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some records of a key, in its listing order.
+
+    `total` and `digest` speak of all records of that key and kind; the digest is the exclusive or of the first 8 bytes
+    of their ids, so that equal sets are recognised at a glance and a reader can tell whether it got them all.
+    """
+
+    total: int
+    digest: bytes
+    wires: list[bytes]
+
+
+NO_DIGEST = bytes(8)
+ANY_KIND = 0
+NO_KIND = 255
