@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum, StrEnum
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeGuard, TypeVar
 
 import msgspec
 
@@ -358,6 +358,12 @@ class Record(Generic[AnyBody_co]):
 
 
 AnyRecord = Record[Body]
+
+
+def is_a(record: AnyRecord | Fault, body_type: type[AnyBody]) -> TypeGuard[Record[AnyBody]]:
+    """Whether decoding gave a record, and one of this kind."""
+    return isinstance(record, Record) and isinstance(record.body, body_type)
+
 
 _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.ORDER: Order,
