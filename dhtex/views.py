@@ -62,10 +62,14 @@ class ListingView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublishView(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that was signed and journaled, and how many *other* nodes hold it by now (0: it waits for a peer)."""
+    """An order that was signed and journaled, and how many *other* nodes hold it by now (0: it waits for a peer).
+
+    `refusals` counts the holders that did not take it, by reason.
+    """
 
     order: OrderView
     holders: int
+    refusals: dict[str, int] = {}
 
 
 class TradeView(msgspec.Struct, frozen=True, kw_only=True):
