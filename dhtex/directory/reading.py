@@ -1,0 +1,119 @@
+"""From what several holders answered to what is true: merge, check, and say how well it is covered.
+
+Theory of operation. Holders answer with *versions*: sets of records, recognised by digest, each vouched for by one or
+more holders. Every record is self-certifying, so the merged set is the union of all that passes the checks; nobody is
+outvoted on what exists. What a holder may do is hide. So an order that some complete version lacks is *contested*: its
+own key is asked, where one honest holder with a Status is enough to close it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from dhtex.market.ids import PublicKey, RecordId
+from dhtex.market.records import Accept, AnyRecord, Beat, Code, Order, Record, Refusal, Status, is_a, parse_record
+from dhtex.overlay.results import GetResult
+from dhtex.views import Coverage
+
+Check = Callable[[AnyRecord], Code | None]
+
+
+@dataclass(slots=True)
+class IndexReading:
+    """One node of the index as its holders tell it; `beats` maps a maker to the newest time it was heard of."""
+
+    orders: dict[RecordId, Record[Order]] = field(default_factory=dict)
+    statuses: dict[RecordId, list[Record[Status]]] = field(default_factory=dict)
+    beats: dict[PublicKey, int] = field(default_factory=dict)
+    contested: list[RecordId] = field(default_factory=list)
+    rejected: dict[str, int] = field(default_factory=dict)
+    coverage: Coverage = field(default_factory=lambda: add_coverage([]))
+
+    def reject(self, reason: str) -> None:
+        """Count a record that was left out."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+
+@dataclass(slots=True)
+class OrderReading:
+    """Everything that the holders of an order's key know about it."""
+
+    order: Record[Order] | None = None
+    statuses: list[Record[Status]] = field(default_factory=list)
+    accepts: list[Record[Accept]] = field(default_factory=list)
+    refusals: list[Record[Refusal]] = field(default_factory=list)
+    answered: int = 0
+
+    @property
+    def records(self) -> list[AnyRecord]:
+        """All of them in one list, the order first."""
+        order: list[AnyRecord] = [] if self.order is None else [self.order]
+        return [*order, *self.statuses, *self.accepts, *self.refusals]
+
+
+def coverage_of(result: GetResult) -> Coverage:
+    """How many holders were asked, answered, and gave the answer that most gave."""
+    agreed = max((version.holders for version in result.versions), default=0)
+    complete = result.answered > 0 and all(version.complete for version in result.versions)
+    return Coverage(nodes=1, asked=result.asked, answered=result.answered, agreed=agreed, complete=complete)
+
+
+def add_coverage(parts: Iterable[Coverage]) -> Coverage:
+    """The coverage of an answer made of several index nodes."""
+    rows = list(parts)
+    return Coverage(
+        nodes=sum(row.nodes for row in rows),
+        asked=sum(row.asked for row in rows),
+        answered=sum(row.answered for row in rows),
+        agreed=sum(row.agreed for row in rows),
+        complete=bool(rows) and all(row.complete for row in rows),
+    )
+
+
+def merge_index(network: str, pair: str, side: str, orders: GetResult, beats: GetResult, check: Check) -> IndexReading:
+    """Merge the answers for one index node; what does not belong there or fails a check is counted by reason."""
+    reading = IndexReading(coverage=coverage_of(orders))
+    for wire, versions in _distinct(orders).items():
+        record = parse_record(wire, network)
+        if not is_a(record, Order) or (record.body.pair, record.body.side) != (pair, side):
+            reading.reject("misplaced")
+        elif (fault := check(record)) is not None:
+            reading.reject(fault)
+        else:
+            reading.orders[record.id] = record
+            if versions < len(orders.versions):
+                reading.contested.append(record.id)
+    for wire in _distinct(beats):
+        record = parse_record(wire, network)
+        if is_a(record, Beat) and (record.body.pair, record.body.side) == (pair, side) and check(record) is None:
+            maker = record.body.author
+            reading.beats[maker] = max(record.body.at, reading.beats.get(maker, 0))
+    return reading
+
+
+def merge_order(network: str, order_id: RecordId, result: GetResult, check: Check) -> OrderReading:
+    """Merge the answers for one order's key; a Status or Refusal of anyone but the order's maker is dropped."""
+    reading = OrderReading(answered=result.answered)
+    for wire in _distinct(result):
+        record = parse_record(wire, network)
+        if is_a(record, Order):
+            if record.id == order_id and check(record) in (None, Code.EXPIRED):
+                reading.order = record
+        elif is_a(record, Status) and record.body.order_id == order_id and check(record) is None:
+            reading.statuses.append(record)
+        elif is_a(record, Accept) and record.body.order_id == order_id and check(record) in (None, Code.EXPIRED):
+            reading.accepts.append(record)
+        elif is_a(record, Refusal) and record.body.order_id == order_id and check(record) is None:
+            reading.refusals.append(record)
+    if (order := reading.order) is not None:
+        reading.statuses = [s for s in reading.statuses if s.body.maker == order.body.maker]
+        reading.refusals = [r for r in reading.refusals if r.body.maker == order.body.maker]
+    return reading
+
+
+def _distinct(result: GetResult) -> dict[bytes, int]:
+    """Each record's bytes, with the number of versions that have it."""
+    counts: dict[bytes, int] = {}
+    for version in result.versions:
+        for wire in set(version.wires):
+            counts[wire] = counts.get(wire, 0) + 1
+    return counts

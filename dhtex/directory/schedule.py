@@ -1,0 +1,84 @@
+"""When each of this node's own records is put into the network again.
+
+Theory of operation. A *placement* is one record at one key. It is due at once when it is new, again after a short,
+growing delay while no other node holds it, and otherwise after the republish interval, jittered so that nodes which
+started together do not stay in step. When the nearest known peers of its key change, it is due soon: a newcomer may be
+closer than a present holder, and the first peer of a lonely node ends its waiting. A placement ends with its record.
+"""
+
+import random
+from dataclasses import dataclass, field
+from typing import Final
+
+from dhtex import limits
+from dhtex.market.ids import DhtKey, RecordId
+
+RETRY_S_MIN: Final = 2.0
+RETRY_S_MAX: Final = 120.0
+SETTLE_S: Final = 1.0  # peers arrive in crowds; one put for all of them
+
+
+@dataclass(slots=True)
+class Placement:
+    """One record at one key; `holders` counts the other nodes that took it at the last put."""
+
+    record_id: RecordId
+    key: DhtKey
+    prefix: str | None
+    wire: bytes
+    until: float
+    due: float
+    holders: int = 0
+    tries: int = 0
+    nearest: frozenset[bytes] = field(default_factory=frozenset)
+
+
+class Schedule:
+    """The placements of one node. Pure: `now` is monotonic seconds, randomness is given."""
+
+    def __init__(self, entropy: random.Random) -> None:
+        self._entropy = entropy
+        self._placements: dict[tuple[RecordId, DhtKey], Placement] = {}
+
+    def add(self, placement: Placement) -> Placement:
+        """Take a record into care; it is put at `placement.due`. One that is there already stays as it is."""
+        return self._placements.setdefault((placement.record_id, placement.key), placement)
+
+    def drop(self, record_id: RecordId) -> None:
+        """Stop caring for a record, at all its keys."""
+        for place in [place for place in self._placements if place[0] == record_id]:
+            del self._placements[place]
+
+    def due(self, now: float, wall: float) -> list[Placement]:
+        """The placements to put now, most urgent first. Those whose record has ended (`wall`, Unix s) are dropped."""
+        ended = [place for place, placement in self._placements.items() if placement.until <= wall]
+        for place in ended:
+            del self._placements[place]
+        return sorted((p for p in self._placements.values() if p.due <= now), key=lambda p: p.due)
+
+    def next_due(self) -> float | None:
+        """When to look again, or None when there is nothing to care for."""
+        return min((p.due for p in self._placements.values()), default=None)
+
+    def done(self, placement: Placement, holders: int, nearest: frozenset[bytes], now: float) -> None:
+        """Note how a put went and when the next one is due."""
+        placement.holders, placement.nearest = holders, nearest
+        if holders == 0:
+            delay = min(RETRY_S_MIN * 2**placement.tries, RETRY_S_MAX)
+            placement.tries = min(placement.tries + 1, 16)
+        else:
+            delay, placement.tries = limits.REPUBLISH_INTERVAL_S, 0
+        placement.due = now + delay * self._entropy.uniform(0.75, 1.25)
+
+    def peers_changed(self, placement: Placement, nearest: frozenset[bytes], now: float) -> None:
+        """Hasten a put when a peer that is not yet a holder came among the nearest of its key."""
+        if nearest - placement.nearest:
+            placement.due = min(placement.due, now + SETTLE_S * self._entropy.uniform(0.2, 1.0))
+
+    def placements(self) -> list[Placement]:
+        """All placements, in no order."""
+        return list(self._placements.values())
+
+    def holders(self, record_id: RecordId) -> int | None:
+        """How many other nodes hold a record at each of its keys, at least; None for a record not in care."""
+        return min((p.holders for (known, _), p in self._placements.items() if known == record_id), default=None)

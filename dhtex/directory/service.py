@@ -1,0 +1,174 @@
+"""Puts this node's records into the network, keeps them there, and reads orders and pairs back.
+
+An order and its Status live at two keys each: the order's own, and the root of its pair's price tree. Everything put
+through `publish` stays in the care of a `Schedule` until it ends; accepts and refusals matter for a minute and are put
+again by whoever waits for them.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from dhtex.clock import Clock
+from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_index, merge_order
+from dhtex.directory.schedule import Placement, Schedule
+from dhtex.market.admission import keep_until
+from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
+from dhtex.market.records import Beat, Kind, Order, Record, Status
+from dhtex.overlay.results import PutResult
+from dhtex.overlay.server import Overlay
+
+ROOT: Final = ""
+PUTS_PARALLEL: Final = 8  # a maker of a thousand orders must not flood its holders
+CONTESTED_MAX: Final = 64  # orders whose own key is asked in one reading
+IDLE_S: Final = 30.0
+
+
+@dataclass(slots=True)
+class Published:
+    """What became of a record at both of its keys: the fewer holders of the two, and who refused why."""
+
+    holders: int
+    refusals: dict[str, int] = field(default_factory=dict)
+
+
+class Directory:
+    """The network's orders as seen by one node. `check` says what is wrong with a record, or None."""
+
+    def __init__(self, overlay: Overlay, network: str, check: Check, clock: Clock, entropy: random.Random) -> None:
+        self._overlay = overlay
+        self._network = network
+        self._check = check
+        self._clock = clock
+        self._entropy = entropy
+        self._schedule = Schedule(entropy)
+        self._wake = asyncio.Event()
+        self._peers_changed = False
+        self._puts = asyncio.Semaphore(PUTS_PARALLEL)
+        self.on_newer: Callable[[DhtKey, bytes], None] = lambda key, wire: None
+
+    async def publish(self, record: Record[Order] | Record[Status]) -> Published:
+        """Put an order or a Status at both of its keys now, and keep it there until it ends."""
+        placements = self._keep(record, self._clock.monotonic() + IDLE_S)  # the puts below set the real time
+        results = await asyncio.gather(*map(self._place, placements))
+        refusals: dict[str, int] = {}
+        for result in results:
+            for code, count in result.refusals.items():
+                refusals[code] = max(count, refusals.get(code, 0))
+        return Published(min(result.holders for result in results), refusals)
+
+    def keep(self, record: Record[Order] | Record[Status], delay_s: float) -> None:
+        """Take a record into care without waiting: its first put is due within `delay_s`, at random."""
+        self._keep(record, self._clock.monotonic() + self._entropy.uniform(0, delay_s))
+        self._wake.set()
+
+    def _keep(self, record: Record[Order] | Record[Status], due: float) -> list[Placement]:
+        body = record.body
+        order_id = record.id if isinstance(body, Order) else RecordId(body.order_id)
+        until = float(keep_until(record))
+        places: list[tuple[DhtKey, str | None]] = [
+            (order_key(order_id), None),
+            (index_key(self._network, body.pair, body.side, ROOT), ROOT),
+        ]
+        return [
+            self._schedule.add(Placement(record.id, key, prefix, record.wire, until, due)) for key, prefix in places
+        ]
+
+    def forget(self, record_id: RecordId) -> None:
+        """Stop keeping a record in the network; its holders keep it until it ends."""
+        self._schedule.drop(record_id)
+
+    def holders(self, record_id: RecordId) -> int | None:
+        """How many other nodes held a kept record at its last put, at the worse of its keys."""
+        return self._schedule.holders(record_id)
+
+    async def put_at_order(self, order_id: RecordId, wire: bytes) -> int:
+        """Put an Accept or a Refusal at an order's key, once; the number of other nodes that hold it."""
+        key = order_key(order_id)
+        result = await self._overlay.put(key, wire, None)
+        self._learn(key, result)
+        return result.holders
+
+    async def put_beat(self, beat: Record[Beat]) -> int:
+        """Put a sign of life at the index node it names."""
+        body = beat.body
+        key = index_key(self._network, body.pair, body.side, body.prefix)
+        return (await self._overlay.put(key, beat.wire, body.prefix)).holders
+
+    async def read_order(self, order_id: RecordId) -> OrderReading:
+        """Everything that the network knows about one order."""
+        result = await self._overlay.get(order_key(order_id))
+        return merge_order(self._network, order_id, result, self._check)
+
+    async def read_index(self, pair: str, side: str, limit: int | None = None) -> IndexReading:
+        """The best `limit` orders (None: all) of one side of a pair, with what is known against those in doubt."""
+        key = index_key(self._network, pair, side, ROOT)
+        orders, beats = await asyncio.gather(
+            self._overlay.get(key, Kind.ORDER, limit), self._overlay.get(key, Kind.BEAT)
+        )
+        reading = merge_index(self._network, pair, side, orders, beats, self._check)
+        doubtful = reading.contested[:CONTESTED_MAX]
+        for order_id, known in zip(doubtful, await asyncio.gather(*map(self.read_order, doubtful)), strict=True):
+            if known.statuses:
+                reading.statuses[order_id] = known.statuses
+        return reading
+
+    def watch_pair(self, pair: str, side: str) -> DhtKey:
+        """Ask to be told what happens on one side of a pair; the key under which it will be heard of."""
+        key = index_key(self._network, pair, side, ROOT)
+        self._overlay.watch(key)
+        return key
+
+    def unwatch_pair(self, pair: str, side: str) -> None:
+        self._overlay.unwatch(index_key(self._network, pair, side, ROOT))
+
+    def watch_order(self, order_id: RecordId) -> None:
+        """Ask to be told of accepts, statuses and refusals of one order."""
+        self._overlay.watch(order_key(order_id))
+
+    def unwatch_order(self, order_id: RecordId) -> None:
+        self._overlay.unwatch(order_key(order_id))
+
+    def peers_changed(self) -> None:
+        """Say that a peer came or went: kept records may have better holders now."""
+        self._peers_changed = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep records where they belong, for ever; cancelled when the node stops."""
+        while True:
+            self._wake.clear()
+            if self._peers_changed:
+                self._peers_changed = False
+                self._hasten()
+            now = self._clock.monotonic()
+            await asyncio.gather(*map(self._place, self._schedule.due(now, self._clock.now())))
+            next_due = self._schedule.next_due()
+            pause = IDLE_S if next_due is None else min(IDLE_S, next_due - self._clock.monotonic())
+            if pause > 0:
+                try:
+                    await asyncio.wait_for(self._wake.wait(), pause)
+                except TimeoutError:
+                    continue
+
+    def _hasten(self) -> None:
+        now = self._clock.monotonic()
+        nearest: dict[DhtKey, frozenset[bytes]] = {}
+        for placement in self._schedule.placements():
+            if placement.key not in nearest:
+                nearest[placement.key] = frozenset(self._overlay.holders_near(placement.key))
+            self._schedule.peers_changed(placement, nearest[placement.key], now)
+
+    async def _place(self, placement: Placement) -> PutResult:
+        async with self._puts:
+            nearest = frozenset(self._overlay.holders_near(placement.key))
+            result = await self._overlay.put(placement.key, placement.wire, placement.prefix)
+            self._schedule.done(placement, result.holders, nearest, self._clock.monotonic())
+            self._learn(placement.key, result)
+            return result
+
+    def _learn(self, key: DhtKey, result: PutResult) -> None:
+        for wire in result.newer:
+            self.on_newer(key, wire)
