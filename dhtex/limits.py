@@ -15,25 +15,26 @@ CONTACTS_PER_REPLY_MAX: Final = 20  # k; a longer list is cut, never followed
 
 # --- Records ------------------------------------------------------------------------------------------------------
 ORDER_LIFE_S_MAX: Final = 7 * 86_400  # longer offers go stale; the maker can publish again
-ORDER_LIFE_S_DEFAULT: Final = 86_400
+ORDER_LIFE_S_DEFAULT: Final = 86_400  # a day, as people quote prices
 CLOCK_SKEW_S_MAX: Final = 120  # a record may come from a clock that is this far ahead
 TOMBSTONE_S: Final = 86_400  # a Status outlives its order by this, so that a late copy cannot revive it
-NOTE_CHARS_MAX: Final = 140
+NOTE_CHARS_MAX: Final = 140  # a remark, not a contract
 NOTE_BYTES_MAX: Final = 280  # in UTF-8
-PAYMENTS_MAX: Final = 8
-PAYMENT_CHARS_MAX: Final = 24
+PAYMENTS_MAX: Final = 8  # methods of one order, searched one by one
+PAYMENT_CHARS_MAX: Final = 24  # a short token, such as SEPA or wise
 REFERENCE_CHARS_MAX: Final = 36  # a UUID
-NETWORK_CHARS_MAX: Final = 24
-TICKER_CHARS_MAX: Final = 10
+NETWORK_CHARS_MAX: Final = 24  # stands in every record
+TICKER_CHARS_MAX: Final = 10  # the longest in use have about this
 MESSAGE_BYTES_MAX: Final = 280  # of clear text; sealed it is 48 longer
-SEALED_BYTES_MAX: Final = MESSAGE_BYTES_MAX + 48
+SEALED_BYTES_MAX: Final = MESSAGE_BYTES_MAX + 48  # libsodium's sealed box adds 48
 MONEY_DIGITS_MAX: Final = 30  # in all, before and behind the point
 MONEY_INTEGER_DIGITS_MAX: Final = 15  # a price of 10^15 is a mistake in every currency
 ACCEPT_DEADLINE_S_MAX: Final = 86_400  # for orders that a person or an absent maker decides
 ACCEPT_DEADLINE_S_DEFAULT: Final = 60  # for orders that a running node decides
 ACCEPT_GRACE_S: Final = 15  # after the deadline a decision may still be on its way
-BEAT_INTERVAL_S: Final = 30
+BEAT_INTERVAL_S: Final = 30  # three in the time after which a maker counts as silent
 BEAT_AGE_S_MAX: Final = 90  # three beats missed: the maker is silent
+SIGNATURES_REMEMBERED_MAX: Final = 32_768  # found good; about 8 MB
 
 # --- Stamp --------------------------------------------------------------------------------------------------------
 STAMP_BITS_PUBLIC: Final = 16  # four puzzles of 2^16 hashes of 4 KiB: about a second of one core
@@ -45,55 +46,60 @@ STAMP_HOURS_SKEW: Final = 2  # a stamp's hour may differ from its record's by th
 
 # --- Overlay ------------------------------------------------------------------------------------------------------
 BUCKET_SIZE: Final = 20  # k of the paper
-REPLACEMENTS_PER_BUCKET: Final = 8
+REPLACEMENTS_PER_BUCKET: Final = 8  # enough to refill a bucket that lost a machine full of peers
 HOLDERS: Final = 8  # r: how many nodes hold a key
 LOOKUP_PARALLEL: Final = 4  # alpha
 LOOKUP_CONTACTS: Final = 8  # contacts in a reply of our own verbs; leaves room for records
 LOOKUP_CANDIDATES_MAX: Final = 64  # a liar can invent contacts without end
-LOOKUP_REQUESTS_MAX: Final = 48
-LOOKUP_S_MAX: Final = 10.0
-REQUEST_TRIES: Final = 3
+LOOKUP_REQUESTS_MAX: Final = 48  # about three times what a put needs
+LOOKUP_S_MAX: Final = 10.0  # a person waits; whatever was found by then is the answer
+REQUEST_TRIES: Final = 3  # with 10 % loss each way, one in 150 requests fails for good
 REQUEST_TIMEOUT_S_FIRST: Final = 0.5  # before a peer's round trip is known
-REQUEST_TIMEOUT_S_MIN: Final = 0.05
-REQUEST_TIMEOUT_S_MAX: Final = 3.0
-REQUESTS_OUTSTANDING_MAX: Final = 4096
-FAILURES_BEFORE_EVICTION: Final = 3
-PEERS_PER_SUBNET_IN_BUCKET: Final = 2
-PEERS_PER_SUBNET_IN_TABLE: Final = 10
+REQUEST_TIMEOUT_S_MIN: Final = 0.05  # a busy loop at the other end is not a lost datagram
+REQUEST_TIMEOUT_S_MAX: Final = 3.0  # a peer that is slower is no help to a lookup
+REQUESTS_OUTSTANDING_MAX: Final = 4096  # memory of the request engine
+FAILURES_BEFORE_EVICTION: Final = 3  # one lost reply says nothing
+PEERS_PER_SUBNET_IN_BUCKET: Final = 2  # one /24 or /64 must not own a bucket
+PEERS_PER_SUBNET_IN_TABLE: Final = 10  # nor the table
 STOCK_PEERS_PER_BUCKET: Final = 4  # they route for us, but verify nothing
 TOKEN_LIFE_S: Final = 600.0  # two secrets rotate, as in BEP 5
-REFRESH_INTERVAL_S: Final = 600.0
-PING_IDLE_S: Final = 120.0
-BOOTSTRAP_RETRY_S_MIN: Final = 1.0
-BOOTSTRAP_RETRY_S_MAX: Final = 60.0
+REFRESH_INTERVAL_S: Final = 600.0  # looks up a random id in buckets that nobody used
+PING_IDLE_S: Final = 120.0  # a silent peer is asked whether it is still there
+BOOTSTRAP_RETRY_S_MIN: Final = 1.0  # the first node of a network may start a moment later
+BOOTSTRAP_RETRY_S_MAX: Final = 60.0  # back-off ends here; cheap enough to go on for ever
 REPLICATE_INTERVAL_S: Final = 1800.0  # a holder hands its records on this often, jittered
 REPUBLISH_INTERVAL_S: Final = 900.0  # a maker makes sure of its holders this often, jittered
 STRANGER_DATAGRAMS_PER_S: Final = 2000  # all unverified addresses together
 PEER_DATAGRAMS_PER_S: Final = 4000  # one verified address; 64 honest nodes may share one
-ADDRESSES_TRACKED_MAX: Final = 8192
+ADDRESSES_TRACKED_MAX: Final = 8192  # rate limits remember so many; the oldest goes first
 PARKED_REQUESTS_MAX: Final = 64  # stock requests that wait until their sender has answered our ping
 
 # --- Watch --------------------------------------------------------------------------------------------------------
-LEASE_S: Final = 120.0
+LEASE_S: Final = 120.0  # a holder forgets a dead watcher after this
 WATCH_HOLDERS: Final = 3  # leases for a key; each push is a hint, so a few are enough
-WATCH_KEYS_PER_DATAGRAM_MAX: Final = 40
-WATCH_KEYS_PER_LEASE_MAX: Final = 20_000
-LEASES_MAX: Final = 4096
-WATCHERS_PER_KEY_MAX: Final = 1024
+WATCH_KEYS_PER_DATAGRAM_MAX: Final = 40  # 20 bytes each beside the envelope
+WATCH_KEYS_PER_LEASE_MAX: Final = 20_000  # a maker with thousands of orders has one lease
+LEASES_MAX: Final = 4096  # watchers that one holder serves
+WATCHERS_PER_KEY_MAX: Final = 1024  # pushes that one record may cause at one holder
 SEEN_PUSHES_MAX: Final = 8192  # ids remembered to drop duplicates
 
 # --- Holdings -----------------------------------------------------------------------------------------------------
-RECORDS_HELD_MAX: Final = 200_000
+RECORDS_HELD_MAX: Final = 200_000  # about 200 MB of memory at the largest size
 RECORDS_PER_ORDER_KEY_MAX: Final = 64  # an order, its statuses, and the accepts that compete for it
-RECORDS_PER_INDEX_KEY_MAX: Final = 8192
+RECORDS_PER_INDEX_KEY_MAX: Final = 8192  # one pair and side, until the price tree splits it
 ORDERS_PER_MAKER_AND_INDEX_KEY_MAX: Final = 1024  # one key must not crowd out the others
 STATUSES_PER_ORDER_MAX: Final = 4  # from different keys while the order itself is unknown, or equivocations
 
 # --- Faces --------------------------------------------------------------------------------------------------------
-CONTROL_BODY_BYTES_MAX: Final = 4 << 20
-CONTROL_STREAMS_MAX: Final = 64
+CONTROL_BODY_BYTES_MAX: Final = 4 << 20  # a file of a few thousand orders
+CONTROL_STREAMS_MAX: Final = 64  # terminals that watch one node
+CONTROL_CONNECTIONS_MAX: Final = 256  # each costs some tens of kilobytes
+CONTROL_HEARTBEAT_S: Final = 15.0  # a comment in each quiet stream, so that both ends notice a dead one
+CONTROL_CLOSE_S_MAX: Final = 1  # for answers under way when the node stops
+MINT_WORKERS_MAX: Final = 2  # processes; the node itself needs a core too
+MINT_IDLE_S: Final = 30.0  # then the worker processes end and give their memory back
 EVENTS_BUFFERED_MAX: Final = 1024  # per stream; a slower reader is told that it lost some
-LISTING_ORDERS_MAX: Final = 100_000
-ID_PREFIX_DIGITS_MIN: Final = 6
-STOP_S_MAX: Final = 3.0
-LOG_BYTES_MAX: Final = 4 << 20
+LISTING_ORDERS_MAX: Final = 100_000  # an answer stays within some tens of megabytes
+ID_PREFIX_DIGITS_MIN: Final = 6  # shorter ones are mistyped too easily
+STOP_S_MAX: Final = 3.0  # then the node stops the hard way; the journal survives that
+LOG_BYTES_MAX: Final = 4 << 20  # one old file of this size is kept beside the current one
