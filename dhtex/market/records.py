@@ -126,6 +126,11 @@ def _check_times(**values: int) -> None:
         _check(0 < value < _TIME_MAX, f"{name} is not a time")
 
 
+def _check_span(at: int, expires: int, life_s_max: int) -> None:
+    # What an answer speaks of was made before it, give or take a clock: nothing can ask to be kept for ever.
+    _check(expires - at <= life_s_max + limits.CLOCK_SKEW_S_MAX, "expires too late")
+
+
 def check_network(name: str) -> None:
     """Raise UsageError unless `name` can name a network."""
     if _NETWORK.fullmatch(name) is None:
@@ -236,6 +241,7 @@ class Status(_Body, frozen=True, kw_only=True):
         _check_bytes(32, order_id=self.order_id, maker=self.maker)
         _check_optional_id(accept_id=self.accept_id, taker=self.taker, replaced_by=self.replaced_by)
         _check_times(expires=self.expires, at=self.at)
+        _check_span(self.at, self.expires, limits.ORDER_LIFE_S_MAX)
         _check(0 < self.seq < 1 << 32 and 0 <= self.epoch < 1 << 32, "number out of range")
         pair = _canonical_pair(self.pair)
         _check(is_canonical(self.price), "numbers must be canonical")
@@ -298,6 +304,7 @@ class Refusal(_Body, frozen=True, kw_only=True):
         _check_head(self.version, self.network)
         _check_bytes(32, order_id=self.order_id, maker=self.maker, accept_id=self.accept_id)
         _check_times(at=self.at, expires=self.expires)
+        _check_span(self.at, self.expires, limits.ACCEPT_DEADLINE_S_MAX)
 
     @property
     def author(self) -> PublicKey:

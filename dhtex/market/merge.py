@@ -1,0 +1,102 @@
+"""What holds when records compete, and what an order's statuses say together.
+
+Records that compete share a slot; `meet` is the whole rule for two of them. Where several are held in one slot, a new
+record comes in unless one of them stays against it, and replaces those that it wins over.
+
+Two statuses that contradict each other with equal right are *both* kept: together they prove that their maker signed
+twice, and the order is disputed. Equal right is an equal `seq`; fills of different accepts contradict whatever their
+`seq`, for a higher number must not wipe out the certificate of an earlier trade.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from dhtex.market.records import Accept, AnyRecord, Beat, Closing, Order, Record, Refusal, Status
+from dhtex.market.trade import MakerState
+
+
+class Meeting(StrEnum):
+    """How a new record gets on with one that is held already."""
+
+    NEW_WINS = "new_wins"
+    OLD_STAYS = "old_stays"
+    BOTH_STAY = "both_stay"
+    SAME = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderState:
+    """Where an order stands, and the status that says so (None while it is open, or when it expired)."""
+
+    state: MakerState
+    status: Record[Status] | None = None
+
+
+_CLOSED: Final = {
+    Closing.FILLED: MakerState.FILLED,
+    Closing.CANCELED: MakerState.CANCELED,
+    Closing.REPLACED: MakerState.REPLACED,
+}
+
+
+def slot(record: AnyRecord) -> bytes:
+    """The name of what a record competes for."""
+    body = record.body
+    if isinstance(body, Order):
+        name: bytes = record.id
+    elif isinstance(body, Status):
+        name = body.order_id + body.maker
+    elif isinstance(body, Accept):
+        name = body.order_id + body.taker
+    elif isinstance(body, Refusal):
+        name = body.accept_id + body.maker
+    else:
+        name = body.maker + f"{body.pair} {body.side} {body.prefix}".encode()
+    return bytes([record.kind]) + name
+
+
+def meet(new: AnyRecord, old: AnyRecord, now: float) -> Meeting:
+    """What becomes of two records of one slot, both admitted, when `new` arrives where `old` is held.
+
+    Status: the higher `seq`. Accept: the old one while it may still be answered. Order and Refusal: the old one. Beat:
+    the newer. Records with the same id are the same, whatever their stamps.
+    """
+    if new.id == old.id:
+        return Meeting.SAME
+    match new.body, old.body:
+        case Status() as ours, Status() as theirs:
+            return _meet_statuses(ours, theirs)
+        case Accept() as ours, Accept() as theirs:
+            over = now > theirs.deadline and ours.deadline > theirs.deadline
+            return Meeting.NEW_WINS if over else Meeting.OLD_STAYS
+        case Beat() as ours, Beat() as theirs:
+            newer = (ours.at, new.id) > (theirs.at, old.id)
+            return Meeting.NEW_WINS if newer else Meeting.OLD_STAYS
+    return Meeting.OLD_STAYS
+
+
+def _meet_statuses(new: Status, old: Status) -> Meeting:
+    two_fills = bool(new.accept_id) and bool(old.accept_id) and new.accept_id != old.accept_id
+    if two_fills or new.seq == old.seq:
+        return Meeting.BOTH_STAY
+    return Meeting.NEW_WINS if new.seq > old.seq else Meeting.OLD_STAYS
+
+
+def order_state(order: Record[Order], statuses: Iterable[Record[Status]], now: float) -> OrderState:
+    """Where an order stands, given all statuses known of it (admitted ones, in any order, repeated or not).
+
+    Statuses of other orders or by other keys are ignored. Disputed when those that stay contradict each other; a fill
+    or another end outlives expiry.
+    """
+    own = {s.id: s for s in statuses if s.body.order_id == order.id and s.body.maker == order.body.maker}
+    if not own:
+        return OrderState(MakerState.EXPIRED if now >= order.body.expires else MakerState.OPEN)
+    highest = max(s.body.seq for s in own.values())
+    top = [s for s in own.values() if s.body.seq == highest]
+    winner = min(top, key=lambda s: s.id)
+    fills = {s.body.accept_id for s in own.values() if s.body.accept_id}
+    if len(top) > 1 or len(fills) > 1:
+        return OrderState(MakerState.DISPUTED, winner)
+    return OrderState(_CLOSED[winner.body.closing], winner)

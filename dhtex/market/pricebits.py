@@ -1,0 +1,48 @@
+"""A price as a string of bits that sorts as the price does: the path to its node of the price tree.
+
+    6 bits    decimal exponent + 32, where a price is m x 10^exponent with 1 <= m < 10
+    100 bits  m x 10^29 - 10^29, a whole number below 9 x 10^29
+
+Both parts are big-endian and of fixed length, so that comparing texts compares prices, and different prices have
+different bits. The exponent stands first: prices of one order of magnitude share a prefix whatever the currency, and
+within it each further bit halves the interval (nearly). No floats, no rounding: 30 digits fit.
+
+Every price of `dhtex.market.money` has an exponent between -18 (ETH) and 14; the format itself reaches from -32 to 31.
+"""
+
+from typing import Final
+
+from dhtex import limits
+from dhtex.market.money import is_canonical
+
+_EXPONENT_BITS: Final = 6
+_EXPONENT_BIAS: Final = 32
+_MANTISSA_BITS: Final = 100
+_MANTISSA_MIN: Final = 10 ** (limits.MONEY_DIGITS_MAX - 1)
+PRICE_BITS: Final = _EXPONENT_BITS + _MANTISSA_BITS
+
+assert 10**limits.MONEY_DIGITS_MAX - _MANTISSA_MIN <= 1 << _MANTISSA_BITS
+
+
+def price_bits(price: str) -> str:
+    """The 106 bits of a canonical price, as text of '0' and '1'. ValueError for what is no canonical price."""
+    whole, _, fraction = price.partition(".")
+    significant = (whole + fraction).lstrip("0").rstrip("0")
+    if not is_canonical(price) or not significant or len(significant) > limits.MONEY_DIGITS_MAX:
+        raise ValueError("not a canonical price")
+    exponent = len(whole) - 1 if whole != "0" else len(fraction.lstrip("0")) - len(fraction) - 1
+    biased = exponent + _EXPONENT_BIAS
+    if not 0 <= biased < 1 << _EXPONENT_BITS:
+        raise ValueError("price out of range")
+    mantissa = int(significant.ljust(limits.MONEY_DIGITS_MAX, "0")) - _MANTISSA_MIN
+    return f"{biased:0{_EXPONENT_BITS}b}{mantissa:0{_MANTISSA_BITS}b}"
+
+
+def lowest_bits(prefix: str) -> str:
+    """The smallest bit string below a tree node: nothing there is cheaper."""
+    return prefix.ljust(PRICE_BITS, "0")
+
+
+def highest_bits(prefix: str) -> str:
+    """The largest bit string below a tree node: nothing there is dearer."""
+    return prefix.ljust(PRICE_BITS, "1")
