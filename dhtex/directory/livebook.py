@@ -1,0 +1,70 @@
+"""What one node knows about one pair: every record it read or heard, merged, and told again only when it changed.
+
+The same machine serves a listing (fill it once, look) and a watch (fill it, then add what is pushed, and say after each
+addition what looks different now). Pure: time is an argument.
+"""
+
+from dataclasses import dataclass, field
+
+from dhtex.directory.reading import IndexReading
+from dhtex.market.ids import PublicKey, RecordId
+from dhtex.market.merge import Meeting, meet
+from dhtex.market.records import AnyRecord, Beat, Order, Record, Status, is_a
+
+
+@dataclass(slots=True)
+class LiveBook:
+    """Orders of a pair by id, the statuses known of each, and when each maker was last heard of, by side."""
+
+    pair: str
+    orders: dict[RecordId, Record[Order]] = field(default_factory=dict)
+    statuses: dict[RecordId, list[Record[Status]]] = field(default_factory=dict)
+    beats: dict[tuple[PublicKey, str], int] = field(default_factory=dict)
+
+    def add(self, record: AnyRecord, now: float) -> list[RecordId]:
+        """Merge one checked record; the orders that may look different now."""
+        if is_a(record, Order):
+            known = record.id in self.orders
+            self.orders[record.id] = record
+            return [] if known else [record.id]
+        if is_a(record, Status):
+            order_id = RecordId(record.body.order_id)
+            return [order_id] if self._add_status(order_id, record, now) and order_id in self.orders else []
+        if is_a(record, Beat):
+            heard = (record.body.author, str(record.body.side))
+            if record.body.at > self.beats.get(heard, 0):
+                self.beats[heard] = record.body.at
+        return []
+
+    def _add_status(self, order_id: RecordId, status: Record[Status], now: float) -> bool:
+        kept = self.statuses.setdefault(order_id, [])
+        rivals = [old for old in kept if old.body.maker == status.body.maker]
+        meetings = [meet(status, old, now) for old in rivals]
+        if any(meeting in (Meeting.OLD_STAYS, Meeting.SAME) for meeting in meetings):
+            return False
+        losers = [old for old, meeting in zip(rivals, meetings, strict=True) if meeting is Meeting.NEW_WINS]
+        self.statuses[order_id] = [old for old in kept if old not in losers] + [status]
+        return True
+
+    def merge(self, side: str, reading: IndexReading, now: float) -> list[RecordId]:
+        """Merge what the holders of one side answered; the orders that may look different now."""
+        changed: list[RecordId] = []
+        for maker, at in reading.beats.items():
+            self.beats[maker, side] = max(at, self.beats.get((maker, side), 0))
+        for order in reading.orders.values():
+            changed += self.add(order, now)
+        for statuses in reading.statuses.values():
+            for status in statuses:
+                changed += self.add(status, now)
+        return changed
+
+    def heard_of(self, order: Record[Order]) -> int:
+        """When the maker of an order was last known to be alive; publishing is a sign of life too."""
+        body = order.body
+        return max(body.created, self.beats.get((body.author, str(body.side)), 0))
+
+    def forget_before(self, now: float) -> None:
+        """Drop orders that have been expired for a while, with all that is known of them."""
+        for order_id in [order_id for order_id, order in self.orders.items() if order.body.expires + 60 < now]:
+            del self.orders[order_id]
+            self.statuses.pop(order_id, None)

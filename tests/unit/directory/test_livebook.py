@@ -1,0 +1,74 @@
+"""A live book merges records in any order and says which orders look different afterwards."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dhtex.directory.livebook import LiveBook
+from dhtex.market.merge import order_state
+from dhtex.market.records import AnyRecord, Closing
+from dhtex.market.trade import MakerState
+from tests.builders import NOW, identity, make_beat, make_order, make_status
+
+ORDER = make_order()
+CANCEL = make_status(ORDER, Closing.CANCELED)
+FOREIGN = make_status(ORDER, Closing.CANCELED, by=identity(9), maker=identity(9).public)
+
+
+def state(book: LiveBook) -> MakerState:
+    return order_state(book.orders[ORDER.id], book.statuses.get(ORDER.id, ()), NOW + 5).state
+
+
+def test_an_order_is_news_once() -> None:
+    book = LiveBook("BTC/USD")
+    assert book.add(ORDER, NOW) == [ORDER.id]
+    assert book.add(ORDER, NOW) == []
+
+
+def test_a_status_closes_an_order_and_is_news_once() -> None:
+    book = LiveBook("BTC/USD")
+    book.add(ORDER, NOW)
+    assert book.add(CANCEL, NOW) == [ORDER.id]
+    assert book.add(CANCEL, NOW) == []
+    assert state(book) is MakerState.CANCELED
+
+
+def test_a_cancel_that_overtakes_its_order_still_counts() -> None:
+    book = LiveBook("BTC/USD")
+    assert book.add(CANCEL, NOW) == []
+    assert book.add(ORDER, NOW) == [ORDER.id]
+    assert state(book) is MakerState.CANCELED
+
+
+def test_a_status_by_another_key_closes_nothing() -> None:
+    book = LiveBook("BTC/USD")
+    book.add(ORDER, NOW)
+    book.add(FOREIGN, NOW)
+    assert state(book) is MakerState.OPEN
+
+
+@given(st.permutations([ORDER, CANCEL, FOREIGN, make_status(ORDER, Closing.FILLED), ORDER, CANCEL]))
+def test_the_order_of_arrival_does_not_matter(records: list[AnyRecord]) -> None:
+    book = LiveBook("BTC/USD")
+    for record in records:
+        book.add(record, NOW)
+    assert state(book) is MakerState.DISPUTED
+
+
+def test_the_newest_beat_counts_and_publishing_is_a_sign_of_life() -> None:
+    book = LiveBook("BTC/USD")
+    book.add(ORDER, NOW)
+    assert book.heard_of(ORDER) == NOW
+    for at in (NOW + 60, NOW + 30):
+        book.add(make_beat(at=at), NOW)
+    assert book.heard_of(ORDER) == NOW + 60
+
+
+def test_expired_orders_are_forgotten_with_all_that_is_known_of_them() -> None:
+    book = LiveBook("BTC/USD")
+    book.add(ORDER, NOW)
+    book.add(CANCEL, NOW)
+    book.forget_before(ORDER.body.expires)
+    assert ORDER.id in book.orders
+    book.forget_before(ORDER.body.expires + 61)
+    assert not book.orders
+    assert not book.statuses

@@ -1,0 +1,75 @@
+"""Merging keeps what is true, counts what is not, and points at orders that somebody may be hiding or reviving."""
+
+from functools import partial
+
+from dhtex.directory.reading import add_coverage, coverage_of, merge_index, merge_order
+from dhtex.market.admission import admit
+from dhtex.market.records import AnyRecord, Closing, Code
+from dhtex.overlay.results import GetResult, Version
+from tests.builders import NETWORK, NOW, identity, make_accept, make_beat, make_order, make_refusal, make_status
+
+ONE, TWO = make_order(number=1), make_order(number=2, by=identity(3))
+FORGED = ONE.wire.replace(ONE.signature, bytes(64))
+check = partial(admit, now=NOW + 10, network_bits=0)
+NOTHING = GetResult(asked=1, answered=1, versions=())
+
+
+def version(*wires: bytes, holders: int = 1, complete: bool = True) -> Version:
+    return Version(b"digest", len(wires), holders, wires, complete)
+
+
+def result(*versions: Version, asked: int = 8) -> GetResult:
+    return GetResult(asked, sum(v.holders for v in versions), versions)
+
+
+def test_versions_are_united_and_differences_are_contested() -> None:
+    answers = result(version(ONE.wire, TWO.wire, holders=6), version(ONE.wire, holders=2))
+    reading = merge_index(NETWORK, "BTC/USD", "sell", answers, NOTHING, check)
+    assert set(reading.orders) == {ONE.id, TWO.id}
+    assert reading.contested == [TWO.id]
+    assert (reading.coverage.asked, reading.coverage.answered, reading.coverage.agreed) == (8, 8, 6)
+
+
+def test_forged_misplaced_and_garbled_records_are_counted_and_left_out() -> None:
+    elsewhere = make_order(pair="BTC/EUR")
+    answers = result(version(ONE.wire, FORGED, elsewhere.wire, b"garbage", make_beat().wire))
+    reading = merge_index(NETWORK, "BTC/USD", "sell", answers, NOTHING, check)
+    assert set(reading.orders) == {ONE.id}
+    assert reading.rejected == {Code.BAD_SIGNATURE: 1, "misplaced": 3}
+
+
+def test_beats_count_only_when_signed_and_for_this_side() -> None:
+    beat, newer = make_beat(at=NOW), make_beat(at=NOW + 5)
+    other_side = make_beat(at=NOW + 9, side="buy")
+    forged = make_beat(at=NOW + 8)
+    beats = result(version(beat.wire, newer.wire, other_side.wire, forged.wire.replace(forged.signature, bytes(64))))
+    reading = merge_index(NETWORK, "BTC/USD", "sell", result(version(ONE.wire)), beats, check)
+    assert reading.beats == {identity(1).public: NOW + 5}
+
+
+def test_an_answer_with_a_part_missing_is_not_complete() -> None:
+    assert not coverage_of(result(version(ONE.wire, complete=False))).complete
+    assert not coverage_of(GetResult(8, 0, ())).complete
+    whole = coverage_of(result(version(ONE.wire)))
+    assert add_coverage([whole, whole]).nodes == 2
+    assert not add_coverage([]).complete
+
+
+def test_an_orders_key_gives_what_its_maker_signed_and_nothing_of_others() -> None:
+    mallory = identity(9)
+    accept = make_accept(ONE)
+    ours: list[AnyRecord] = [ONE, make_status(ONE, Closing.CANCELED), accept, make_refusal(ONE, accept, Code.TAKEN)]
+    foreign: list[AnyRecord] = [
+        make_status(ONE, Closing.CANCELED, by=mallory, maker=mallory.public),
+        make_refusal(ONE, accept, Code.DECLINED, by=mallory, maker=mallory.public),
+        make_accept(TWO),
+        TWO,
+    ]
+    answers = result(version(*(record.wire for record in ours + foreign)))
+    reading = merge_order(NETWORK, ONE.id, answers, check)
+    assert {record.id for record in reading.records} == {record.id for record in ours}
+
+
+def test_an_expired_order_is_still_told_of_at_its_own_key() -> None:
+    late = partial(admit, now=ONE.body.expires + 1, network_bits=0)
+    assert merge_order(NETWORK, ONE.id, result(version(ONE.wire)), late).order == ONE
