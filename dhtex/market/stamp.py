@@ -21,7 +21,7 @@ process (its arguments are plain values). With 0 bits, for private networks, the
 import hashlib
 import math
 import struct
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Final
 
 from dhtex import limits
@@ -81,6 +81,23 @@ def _ceiling(bits: int) -> bytes:
     return ((1 << (256 - bits)) - 1).to_bytes(32)
 
 
+def puzzle_steps(puzzle: int, record_id: bytes, bits: int, hour: int, start: int) -> Generator[float, None, int]:
+    """Search for the nonce of one puzzle: yields the estimated fraction done after every batch, returns the nonce."""
+    ceiling, sha256 = _ceiling(bits), hashlib.sha256
+    tail = _tail(puzzle, record_id, hour)
+    first = nonce = start % _NONCES
+    while sha256(nonce.to_bytes(8) + tail).digest() > ceiling:
+        nonce = (nonce + 1) % _NONCES
+        if (nonce - first) % _BATCH_HASHES == 0:
+            yield 1 - math.exp(-((nonce - first) % _NONCES) / 2**bits)
+    return nonce
+
+
+def assemble(bits: int, hour: int, nonces: Sequence[int]) -> bytes:
+    """The 38 bytes of a stamp, from the nonces of its four puzzles; with 0 bits these are 0."""
+    return _LAYOUT.pack(SCHEME, bits, hour, *nonces)
+
+
 def mint_steps(record_id: bytes, bits: int, hour: int, start: int) -> Generator[float, None, bytes]:
     """Search for a stamp: yields the estimated fraction done after every batch, and returns the 38 bytes.
 
@@ -88,20 +105,18 @@ def mint_steps(record_id: bytes, bits: int, hour: int, start: int) -> Generator[
     """
     assert 0 <= bits <= limits.STAMP_BITS_MAX, "stamp bits out of range"
     assert len(record_id) == 32, "a record id has 32 bytes"
-    nonces: list[int] = []
-    if bits == 0:
-        return _LAYOUT.pack(SCHEME, 0, hour, 0, 0, 0, 0)
-    ceiling, sha256 = _ceiling(bits), hashlib.sha256
-    for puzzle in range(limits.STAMP_PUZZLES):
-        tail = _tail(puzzle, record_id, hour)
-        first = nonce = start % _NONCES
-        while sha256(nonce.to_bytes(8) + tail).digest() > ceiling:
-            nonce = (nonce + 1) % _NONCES
-            if (nonce - first) % _BATCH_HASHES == 0:
-                tried = (nonce - first) % _NONCES / 2**bits
-                yield (puzzle + 1 - math.exp(-tried)) / limits.STAMP_PUZZLES
-        nonces.append(nonce)
-    return _LAYOUT.pack(SCHEME, bits, hour, *nonces)
+    nonces = [0] * limits.STAMP_PUZZLES
+    if bits > 0:
+        for puzzle in range(limits.STAMP_PUZZLES):
+            search = puzzle_steps(puzzle, record_id, bits, hour, start)
+            while True:
+                try:
+                    fraction = next(search)
+                except StopIteration as found:
+                    nonces[puzzle] = found.value
+                    break
+                yield (puzzle + fraction) / limits.STAMP_PUZZLES
+    return assemble(bits, hour, nonces)
 
 
 def mint(record_id: bytes, bits: int, hour: int, start: int = 0) -> bytes:
