@@ -1,0 +1,164 @@
+"""Which nodes run on this machine: the lock and the note that each running node keeps in its folder.
+
+The lock (`flock`) is the truth: the kernel drops it with its process, however that ends, so whatever else a killed
+node left behind is known to be stale and is swept by the next start. Imported by the command line: stays light.
+"""
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from dhtex import config
+from dhtex.errors import NotRunningError, PortInUseError, StateError, UsageError
+
+LOCK: Final = "node.lock"
+NOTE: Final = "node.json"
+TOKEN: Final = "token"
+DATABASE: Final = "node.db"
+LOG: Final = "node.log"
+LOCK_TRIES: Final = 5
+LOCK_PAUSE_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFile:
+    """What a running node says about itself in node.json. `started` is in Unix ms; `http` null without that face."""
+
+    pid: int
+    port: int
+    host: str | None
+    network: str
+    started: int
+    version: str
+    socket: str
+    http: str | None = None
+    token_file: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Put the note into the folder, whole or not at all."""
+        write_private(folder / NOTE, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file that only its owner may read."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def read_note(folder: Path) -> NodeFile | None:
+    """The note in a folder, or None if there is none that can be read."""
+    try:
+        fields = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        return NodeFile(**{name: fields.get(name) for name in NodeFile.__dataclass_fields__})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+class Lock:
+    """Held by the one process that runs a node, for as long as it lives."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def take(cls, folder: Path) -> "Lock | None":
+        """The lock of a folder, or None while another process has it. Raises StateError if it cannot be made."""
+        try:
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StateError(
+                f"cannot write to {folder}: {error.strerror}", hint="set DHTEX_HOME to a folder you can write to"
+            ) from error
+        for _ in range(LOCK_TRIES):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                time.sleep(LOCK_PAUSE_S)  # perhaps somebody only asks, see `is_held`
+            else:
+                return cls(descriptor)
+        os.close(descriptor)
+        return None
+
+    def release(self) -> None:
+        """Let go. The file stays: removing it would let two processes hold different files of one name."""
+        os.close(self._descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process runs the node of this folder now."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that askers do not disturb each other
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def sweep(folder: Path) -> None:
+    """Remove what says that a node runs here. Only for the holder of the lock."""
+    for path in (folder / NOTE, config.socket_path(folder)):
+        path.unlink(missing_ok=True)
+
+
+def already_running(folder: Path) -> PortInUseError:
+    """The error of a second start in a folder whose lock is held."""
+    note = read_note(folder)
+    who = f" (pid {note.pid})" if note else ""
+    return PortInUseError(
+        f"a dhtex node is already running on port {folder.name}{who}",
+        hint=f"use it with --node {folder.name}, or stop it first: dhtex --node {folder.name} stop",
+    )
+
+
+def running_nodes(home: Path) -> list[NodeFile]:
+    """All running nodes of this home, by port. Notes that killed nodes left behind are passed over."""
+    try:
+        names = os.listdir(home / "nodes")
+    except OSError:
+        return []
+    ports = sorted(int(name) for name in names if name.isascii() and name.isdigit())
+    folders = [config.node_folder(home, port) for port in ports]
+    notes = [read_note(folder) for folder in folders if is_held(folder)]
+    return [note for note in notes if note is not None]
+
+
+def choose_node(home: Path, wanted: str | None = None) -> NodeFile:
+    """The node to talk to: the one on port `wanted` (else `DHTEX_NODE`), or the only one that runs.
+
+    Raises NotRunningError when it does not run, UsageError when several do and none was named.
+    """
+    wanted = wanted or os.environ.get("DHTEX_NODE")
+    if wanted:
+        return _named_node(home, wanted)
+    nodes = running_nodes(home)
+    if not nodes:
+        raise NotRunningError("no node is running", hint="start one: dhtex start --port 3001")
+    if len(nodes) > 1:
+        ports = ", ".join(str(node.port) for node in nodes)
+        raise UsageError(
+            f"several nodes are running: {ports}", hint=f"name one: dhtex --node {nodes[0].port} ... or set DHTEX_NODE"
+        )
+    return nodes[0]
+
+
+def _named_node(home: Path, wanted: str) -> NodeFile:
+    if not (wanted.isascii() and wanted.isdigit() and 0 < int(wanted[:6]) < 65536):
+        raise UsageError(f"'{wanted[:30]}' does not name a node", hint="a node is named by its port: --node 3001")
+    folder = config.node_folder(home, int(wanted))
+    note = read_note(folder) if is_held(folder) else None
+    if note is None:
+        raise NotRunningError(f"no node is running on port {wanted}", hint=f"start it: dhtex start --port {wanted}")
+    return note
