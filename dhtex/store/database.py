@@ -1,0 +1,220 @@
+"""One SQLite file for each node: opened, checked, and written through two connections.
+
+Theory of operation. The file is in WAL mode. The *journal* connection runs with synchronous=FULL: when a transaction
+returns, the write-ahead log was fsynced, so a decision survives SIGKILL and loss of power. The *bulk* connection runs
+with NORMAL: cheap commits that a loss of power may undo but never corrupt. Both live in one thread, and a transaction
+never spans an await, so they do not wait for each other.
+
+A file that cannot be trusted is never repaired or overwritten: opening it fails, and only when `fresh` is asked for is
+it put aside under a new name.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from dhtex.errors import StateError
+from dhtex.store import schema
+
+_BUSY_TIMEOUT_S: Final = 5.0  # another process that reads the file, such as a backup, may hold it for a moment
+_ASIDE_TRIES: Final = 10_000
+
+
+class Database:
+    """The open file. `set_aside` is where an unusable predecessor was put, or None."""
+
+    def __init__(self, journal: sqlite3.Connection, bulk: sqlite3.Connection) -> None:
+        self._journal = journal
+        self._bulk = bulk
+        self.set_aside: Path | None = None
+
+    @classmethod
+    def open(cls, path: Path | None, *, fresh: bool = False) -> "Database":
+        """Open or create the file at `path`; None keeps everything in memory.
+
+        Raises StateError when the file is corrupt, foreign or written by a newer version, or when its folder cannot be
+        written. With `fresh` an unusable file is renamed (see `set_aside`) and a new one begun; a usable one is kept.
+        """
+        if path is None:
+            connection = _connect(":memory:")
+            _migrate(connection)
+            return cls(connection, connection)
+        _prepare(path)
+        try:
+            return cls._open_checked(path)
+        except _UnusableError as error:
+            if not fresh:
+                raise StateError(
+                    f"the state file {path} cannot be used: {error}",
+                    hint="start with --force to put it aside and begin with an empty one",
+                ) from error
+        aside = _put_aside(path)
+        _prepare(path)
+        try:
+            database = cls._open_checked(path)
+        except _UnusableError as error:
+            raise StateError(f"a new state file {path} cannot be used: {error}") from error
+        database.set_aside = aside
+        return database
+
+    @classmethod
+    def _open_checked(cls, path: Path) -> "Database":
+        opened: list[sqlite3.Connection] = []
+        try:
+            _check(path)
+            for synchronous in ("FULL", "NORMAL"):
+                opened.append(_connect(str(path)))
+                _configure(opened[-1], synchronous)
+            _migrate(opened[0])
+        except (sqlite3.DatabaseError, _UnusableError) as error:
+            for connection in opened:
+                connection.close()
+            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+                raise StateError(f"the state file {path} cannot be opened: {error}") from error
+            raise _UnusableError(str(error)) from error
+        return cls(opened[0], opened[1])
+
+    @contextlib.contextmanager
+    def decision(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that is on disk when the block is left. Any exception undoes all of it.
+
+        Raises StateError when the disk refuses: then nothing happened.
+        """
+        with _transaction(self._journal) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that a loss of power may undo: for what others hold too. Raises StateError."""
+        with _transaction(self._bulk) as connection:
+            yield connection
+
+    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """All rows of a query. Raises StateError when the file cannot be read."""
+        try:
+            return self._journal.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise StateError(f"the state file cannot be read: {error}") from error
+
+    def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query one by one, for tables that are large. Raises StateError."""
+        try:
+            yield from self._bulk.execute(sql)
+        except sqlite3.Error as error:
+            raise StateError(f"the state file cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Close both connections; the write-ahead log is folded into the file. Closing twice is no error."""
+        self._bulk.close()
+        self._journal.close()
+
+
+class _UnusableError(Exception):
+    """The file is there, but is not one that this version can work with."""
+
+
+def _is_damage(error: sqlite3.OperationalError) -> bool:
+    # An I/O error of the disk and a full disk are operational too, but the file may be whole.
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+
+
+def _prepare(path: Path) -> None:
+    """Make the folder and an empty file that only its owner can read, or tighten the one that is there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StateError(
+            f"the state file {path} cannot be written: {error.strerror}", hint="choose another folder with DHTEX_HOME"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    # The name of a new file is on disk only when its folder was synced.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _put_aside(path: Path) -> Path:
+    """Rename the file and its companions. The log goes first: left beside a new file it would be replayed into it."""
+    for number in range(1, _ASIDE_TRIES):
+        aside = path.with_name(f"{path.name}.aside-{number}")
+        if not any(aside.with_name(aside.name + suffix).exists() for suffix in ("", "-wal", "-shm")):
+            break
+    else:
+        raise StateError(f"{path.parent} is full of files put aside", hint="remove some of them")
+    try:
+        for suffix in ("-wal", "-shm", ""):
+            companion = path.with_name(path.name + suffix)
+            if companion.exists():
+                companion.rename(aside.with_name(aside.name + suffix))
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StateError(f"the state file {path} cannot be put aside: {error.strerror}") from error
+    return aside
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    return sqlite3.connect(name, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+
+
+def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("PRAGMA trusted_schema=OFF")
+
+
+def _check(path: Path) -> None:
+    # Read-only, so that a file which is not usable stays as it is, to the byte.
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        version, application, tables, verdict = (
+            connection.execute(question).fetchone()[0]
+            for question in (
+                "PRAGMA user_version",
+                "PRAGMA application_id",
+                "SELECT count(*) FROM sqlite_schema",
+                "PRAGMA quick_check(1)",
+            )
+        )
+    if tables and application != schema.APPLICATION_ID:
+        raise _UnusableError("it belongs to another program")
+    if version > schema.VERSION:
+        raise _UnusableError(f"it was written by a newer version of dhtex (format {version}, known {schema.VERSION})")
+    if verdict != "ok":
+        raise _UnusableError(f"it is damaged ({verdict.splitlines()[-1]})")
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    for step in range(version + 1, schema.VERSION + 1):
+        # One script, one transaction: a node killed meanwhile finds the old format or the new one.
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {schema.MIGRATIONS[step]} PRAGMA application_id={schema.APPLICATION_ID};"
+            f" PRAGMA user_version={step}; COMMIT;"
+        )
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise StateError(f"the state file cannot be written: {error}") from error

@@ -1,0 +1,282 @@
+"""This node's own life: identity, orders, decisions, trades, known peers. What is written here exists nowhere else.
+
+Theory of operation. Every change of an order or a trade is a compare-and-swap on its state inside one transaction that
+is on disk before the method returns; losing the swap changes nothing and returns False. So a decision is taken at most
+once, whoever races for it, and nobody is told of one that a crash could undo. The answer to each accept is kept as
+signed bytes: asked again, the node says the same again.
+"""
+
+import random
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, fields
+from typing import Final
+
+from dhtex import limits
+from dhtex.market.ids import NodeId, RecordId
+from dhtex.market.trade import MAKER, MakerEvent, MakerState, TakerState
+from dhtex.store.database import Database
+from dhtex.store.rows import Answer, NodeIdentity, OwnOrder, Pending, Trade
+
+
+def _columns(row_type: type) -> str:
+    return ", ".join(field.name for field in fields(row_type))
+
+
+def _marks(row_type: type) -> str:
+    return ", ".join("?" * len(fields(row_type)))
+
+
+def _leading_to(event: MakerEvent) -> str:
+    """The states that the table lets an event end, as an SQL list."""
+    return ", ".join(f"'{row.state}'" for row in MAKER if row.event is event)
+
+
+_ORDER: Final = _columns(OwnOrder)
+_TRADE: Final = _columns(Trade)
+_PENDING: Final = _columns(Pending)
+_ANSWER: Final = _columns(Answer)
+_PUT_ORDER: Final = f"INSERT INTO orders({_ORDER}) VALUES({_marks(OwnOrder)})"
+_PUT_TRADE: Final = f"INSERT OR REPLACE INTO trades({_TRADE}) VALUES({_marks(Trade)})"
+_PUT_ANSWER: Final = f"INSERT INTO answers({_ANSWER}) VALUES({_marks(Answer)})"
+_EVENTS: Final = {
+    MakerState.FILLED: MakerEvent.FILL,
+    MakerState.CANCELED: MakerEvent.CANCEL,
+    MakerState.REPLACED: MakerEvent.REPLACE,
+    MakerState.EXPIRED: MakerEvent.EXPIRE,
+}
+
+
+class Journal:
+    """The journal in an open `Database`. Methods raise StateError when the disk refuses; then nothing has changed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- who we are ---------------------------------------------------------------------------------------------
+
+    def identity(self, entropy: random.Random) -> NodeIdentity:
+        """This node's secret seed (32 bytes), id in the overlay (20 bytes) and epoch; made when first asked for."""
+        facts = dict(self._database.rows("SELECT name, value FROM facts"))
+        if not facts:
+            facts = {"seed": entropy.randbytes(32), "node_id": entropy.randbytes(20), "epoch": 1}
+            with self._database.decision() as connection:
+                connection.executemany("INSERT INTO facts VALUES(?, ?)", facts.items())
+        return NodeIdentity(facts["seed"], NodeId(facts["node_id"]), facts["epoch"])
+
+    # --- own orders ---------------------------------------------------------------------------------------------
+
+    def add_order(self, order: OwnOrder) -> None:
+        """Keep a new order."""
+        with self._database.decision() as connection:
+            connection.execute(_PUT_ORDER, astuple(order))
+
+    def order(self, order_id: RecordId) -> OwnOrder | None:
+        """One of our orders."""
+        return next(iter(self._orders("WHERE order_id = ?", order_id)), None)
+
+    def orders(self, state: str | None = None) -> list[OwnOrder]:
+        """Our orders, oldest first; all, or those in one state."""
+        return self._orders("") if state is None else self._orders("WHERE state = ?", state)
+
+    def find_orders(self, hex_prefix: str) -> list[OwnOrder]:
+        """Our orders whose id begins with these hex digits."""
+        return self._orders("WHERE lower(hex(order_id)) GLOB ?", _starts(hex_prefix))
+
+    def open_order(self, order_id: RecordId) -> bool:
+        """Note that another node holds an order that was being published."""
+        with self._database.decision() as connection:
+            return _changed(
+                connection,
+                "UPDATE orders SET state = ? WHERE order_id = ? AND state = ?",
+                (MakerState.OPEN, order_id, MakerState.PUBLISHING),
+            )
+
+    def close_order(self, order_id: RecordId, state: str, status_wire: bytes) -> bool:
+        """End an order that is open: canceled, or expired (with no Status). False when it has ended already."""
+        with self._database.decision() as connection:
+            return _close(connection, order_id, MakerState(state), status_wire)
+
+    def replace_order(self, old_id: RecordId, new: OwnOrder, status_wire: bytes) -> bool:
+        """End an open order and keep its successor, in one transaction. False, and no successor, when it has ended."""
+        with self._database.decision() as connection:
+            if not _close(connection, old_id, MakerState.REPLACED, status_wire, replaced_by=new.order_id):
+                return False
+            connection.execute(_PUT_ORDER, astuple(new))
+            return True
+
+    def adopt_status(self, order_id: RecordId, state: str, seq: int, status_wire: bytes) -> bool:
+        """Take over what the network says of an order of ours: closed, or disputed, by another holder of our key.
+
+        False when the state does not change.
+        """
+        with self._database.decision() as connection:
+            return _changed(
+                connection,
+                "UPDATE orders SET state = ?, seq = ?, status_wire = ? WHERE order_id = ? AND state != ?",
+                (state, seq, status_wire, order_id, state),
+            )
+
+    def _orders(self, where: str, *parameters: object) -> list[OwnOrder]:
+        rows = self._database.rows(f"SELECT {_ORDER} FROM orders {where} ORDER BY rowid", *parameters)
+        return [OwnOrder(*row) for row in rows]
+
+    # --- decisions ----------------------------------------------------------------------------------------------
+
+    def answer(self, accept_id: RecordId) -> bytes | None:
+        """What was answered to an accept, as the signed bytes that were sent."""
+        rows = self._database.rows("SELECT wire FROM answers WHERE accept_id = ?", accept_id)
+        return rows[0][0] if rows else None
+
+    def answers_count(self, order_id: RecordId) -> int:
+        """How many accepts of an order were answered."""
+        return int(self._database.rows("SELECT count(*) FROM answers WHERE order_id = ?", order_id)[0][0])
+
+    def unpublished(self) -> list[Answer]:
+        """Decisions of which no other node is known to have heard."""
+        return [Answer(*row) for row in self._database.rows(f"SELECT {_ANSWER} FROM answers WHERE published = 0")]
+
+    def mark_published(self, accept_id: RecordId) -> None:
+        """Note that another node holds an answer. Lost in a crash it does no harm: the same bytes are sent again."""
+        with self._database.batch() as connection:
+            connection.execute("UPDATE answers SET published = 1 WHERE accept_id = ?", (accept_id,))
+
+    def pending(self, order_id: RecordId | None = None) -> list[Pending]:
+        """Accepts that wait for a person, oldest first; of one order, or all."""
+        where, parameters = ("WHERE order_id = ?", (order_id,)) if order_id is not None else ("", ())
+        rows = self._database.rows(f"SELECT {_PENDING} FROM pending {where} ORDER BY rowid", *parameters)
+        return [Pending(*row) for row in rows]
+
+    def add_pending(self, pending: Pending, trade: Trade) -> bool:
+        """Keep an accept for a person to decide. False when it waits already."""
+        with self._database.decision() as connection:
+            added = _changed(
+                connection, f"INSERT OR IGNORE INTO pending({_PENDING}) VALUES({_marks(Pending)})", astuple(pending)
+            )
+            if added:
+                connection.execute(_PUT_TRADE, astuple(trade))
+            return added
+
+    def drop_pending(self, accept_id: RecordId, trade: Trade) -> bool:
+        """Stop waiting for a decision whose deadline is over. False when it was not waiting."""
+        with self._database.decision() as connection:
+            dropped = _changed(connection, "DELETE FROM pending WHERE accept_id = ?", (accept_id,))
+            if dropped:
+                connection.execute(_PUT_TRADE, astuple(trade))
+            return dropped
+
+    def decide_fill(self, order_id: RecordId, accept_id: RecordId, status_wire: bytes, trade: Trade) -> bool:
+        """Give an open order to one accept, for ever. False, and nothing changed, when it has ended or was answered."""
+        with self._database.decision() as connection:
+            if _is_answered(connection, accept_id):
+                return False
+            if not _close(connection, order_id, MakerState.FILLED, status_wire):
+                return False
+            _answer(connection, Answer(accept_id, order_id, status_wire), trade)
+            return True
+
+    def decide_refusal(self, order_id: RecordId, accept_id: RecordId, refusal_wire: bytes, trade: Trade) -> bool:
+        """Say no to an accept, for ever. False, and nothing changed, when it was answered before."""
+        with self._database.decision() as connection:
+            if _is_answered(connection, accept_id):
+                return False
+            _answer(connection, Answer(accept_id, order_id, refusal_wire), trade)
+            return True
+
+    # --- trades -------------------------------------------------------------------------------------------------
+
+    def add_trade(self, trade: Trade) -> None:
+        """Keep a new trade, on disk before the accept is sent."""
+        with self._database.decision() as connection:
+            connection.execute(f"INSERT INTO trades({_TRADE}) VALUES({_marks(Trade)})", astuple(trade))
+
+    def update_trade(self, accept_id: RecordId, expected_state: str, trade: Trade) -> bool:
+        """Change a trade that is still in the expected state. False, and nothing changed, when it is not."""
+        assert trade.accept_id == accept_id, "a trade keeps its id"
+        assignments = ", ".join(f"{field.name} = ?" for field in fields(Trade))
+        with self._database.decision() as connection:
+            return _changed(
+                connection,
+                f"UPDATE trades SET {assignments} WHERE accept_id = ? AND state = ?",
+                (*astuple(trade), accept_id, expected_state),
+            )
+
+    def trade(self, accept_id: RecordId) -> Trade | None:
+        """The trade of one accept."""
+        return next(iter(self._trades("WHERE accept_id = ?", accept_id)), None)
+
+    def trades(self) -> list[Trade]:
+        """All trades, oldest first."""
+        return self._trades("")
+
+    def trades_of(self, order_id: RecordId) -> list[Trade]:
+        """The trades of one order, oldest first."""
+        return self._trades("WHERE order_id = ?", order_id)
+
+    def find_trades(self, hex_prefix: str) -> list[Trade]:
+        """Trades whose accept or order has an id that begins with these hex digits."""
+        pattern = _starts(hex_prefix)
+        return self._trades("WHERE lower(hex(accept_id)) GLOB ? OR lower(hex(order_id)) GLOB ?", pattern, pattern)
+
+    def _trades(self, where: str, *parameters: object) -> list[Trade]:
+        rows = self._database.rows(f"SELECT {_TRADE} FROM trades {where} ORDER BY created, rowid", *parameters)
+        return [Trade(*row) for row in rows]
+
+    def prune(self, now: float) -> None:
+        """Forget refusals that no accept can ask for again: of orders that ended long ago. Fills stay for ever."""
+        ended = "SELECT order_id FROM orders WHERE expires < ?"
+        before = (int(now) - limits.TOMBSTONE_S,)
+        with self._database.batch() as connection:
+            connection.execute(
+                f"DELETE FROM trades WHERE role = 'maker' AND state = '{TakerState.REFUSED}' AND order_id IN ({ended})",
+                before,
+            )
+            connection.execute(
+                f"DELETE FROM answers WHERE order_id IN ({ended}) AND accept_id NOT IN (SELECT accept_id FROM trades)",
+                before,
+            )
+
+    # --- peers --------------------------------------------------------------------------------------------------
+
+    def save_peers(self, peers: Iterable[tuple[NodeId, str, int]]) -> None:
+        """Remember these peers (node id, IP, port) instead of the former ones."""
+        with self._database.batch() as connection:
+            connection.execute("DELETE FROM peers")
+            connection.executemany("INSERT OR REPLACE INTO peers VALUES(?, ?, ?)", peers)
+
+    def peers(self) -> list[tuple[NodeId, str, int]]:
+        """The peers known when last saved."""
+        rows = self._database.rows("SELECT node_id, ip, port FROM peers")
+        return [(NodeId(bytes(node_id)), str(ip), int(port)) for node_id, ip, port in rows]
+
+
+def _starts(hex_prefix: str) -> str:
+    digits = hex_prefix.lower()
+    assert all(digit in "0123456789abcdef" for digit in digits), "a prefix has been checked where it was typed"
+    return digits + "*"
+
+
+def _changed(connection: sqlite3.Connection, sql: str, parameters: Sequence[object]) -> bool:
+    return connection.execute(sql, parameters).rowcount > 0
+
+
+def _close(
+    connection: sqlite3.Connection, order_id: RecordId, state: MakerState, status_wire: bytes, replaced_by: bytes = b""
+) -> bool:
+    # An expiry is in the order itself: nothing is signed, so the sequence does not move.
+    return _changed(
+        connection,
+        f"UPDATE orders SET state = ?, seq = seq + ?, status_wire = ?, replaced_by = ?"
+        f" WHERE order_id = ? AND state IN ({_leading_to(_EVENTS[state])})",
+        (state, 1 if status_wire else 0, status_wire, replaced_by, order_id),
+    )
+
+
+def _is_answered(connection: sqlite3.Connection, accept_id: RecordId) -> bool:
+    return connection.execute("SELECT 1 FROM answers WHERE accept_id = ?", (accept_id,)).fetchone() is not None
+
+
+def _answer(connection: sqlite3.Connection, answer: Answer, trade: Trade) -> None:
+    connection.execute(_PUT_ANSWER, astuple(answer))
+    connection.execute("DELETE FROM pending WHERE accept_id = ?", (answer.accept_id,))
+    connection.execute(_PUT_TRADE, astuple(trade))

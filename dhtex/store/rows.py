@@ -1,0 +1,78 @@
+"""The rows of the journal as values. Ids and wires are bytes as in `dhtex.market.records`; times are Unix seconds."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from dhtex.market.ids import NodeId, RecordId
+
+
+class Role(StrEnum):
+    """On which side of a trade this node stands."""
+
+    MAKER = "maker"
+    TAKER = "taker"
+
+
+class NodeIdentity(NamedTuple):
+    """Who this node is. `epoch` counts how often its state was restored from a copy."""
+
+    seed: bytes
+    node_id: NodeId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOrder:
+    """An order of this node. `state` as in `dhtex.market.trade`; `seq` and `status_wire` of its last Status, or 0 and
+    empty; `reply_text` is sealed to whoever is confirmed; `replaced_by` is empty or the successor's id."""
+
+    order_id: RecordId
+    wire: bytes
+    state: str
+    seq: int
+    status_wire: bytes
+    reply_text: str
+    created: int
+    expires: int
+    replaced_by: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An accept that waits for a person to confirm or decline it."""
+
+    accept_id: RecordId
+    order_id: RecordId
+    wire: bytes
+    received: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was decided on an accept, as signed bytes: a Status or a Refusal."""
+
+    accept_id: RecordId
+    order_id: RecordId
+    wire: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """One accept of this node's, or of one of its orders. `code` says why it was refused, or is empty.
+
+    `message` and `reply` are the opened texts. `answer_wire` is the Status or Refusal that ended it, or empty.
+    """
+
+    accept_id: RecordId
+    order_id: RecordId
+    role: str
+    state: str
+    code: str
+    order_wire: bytes
+    accept_wire: bytes
+    answer_wire: bytes
+    message: str
+    reply: str
+    created: int
+    deadline: int

@@ -1,0 +1,48 @@
+"""The tables of a node's file. A change of meaning or shape raises `VERSION` and adds a step to `MIGRATIONS`.
+
+`held` is soft state: other holders have it too. Everything else is the journal, which exists nowhere else.
+"""
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x64687478  # "dhtx": tells our file from any other SQLite file
+VERSION: Final = 1
+
+# What version n adds to version n - 1, starting from an empty file.
+MIGRATIONS: Final[dict[int, str]] = {
+    1: """
+CREATE TABLE facts(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE orders(
+    order_id BLOB PRIMARY KEY, wire BLOB NOT NULL, state TEXT NOT NULL, seq INTEGER NOT NULL,
+    status_wire BLOB NOT NULL, reply_text TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL,
+    replaced_by BLOB NOT NULL
+);
+CREATE INDEX orders_by_state ON orders(state);
+
+CREATE TABLE answers(
+    accept_id BLOB PRIMARY KEY, order_id BLOB NOT NULL, wire BLOB NOT NULL, published INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX answers_by_order ON answers(order_id);
+CREATE INDEX answers_unpublished ON answers(accept_id) WHERE published = 0;
+
+CREATE TABLE pending(
+    accept_id BLOB PRIMARY KEY, order_id BLOB NOT NULL, wire BLOB NOT NULL, received REAL NOT NULL
+);
+CREATE INDEX pending_by_order ON pending(order_id);
+
+CREATE TABLE trades(
+    accept_id BLOB PRIMARY KEY, order_id BLOB NOT NULL, role TEXT NOT NULL, state TEXT NOT NULL, code TEXT NOT NULL,
+    order_wire BLOB NOT NULL, accept_wire BLOB NOT NULL, answer_wire BLOB NOT NULL, message TEXT NOT NULL,
+    reply TEXT NOT NULL, created INTEGER NOT NULL, deadline INTEGER NOT NULL
+);
+CREATE INDEX trades_by_order ON trades(order_id);
+
+CREATE TABLE peers(node_id BLOB PRIMARY KEY, ip TEXT NOT NULL, port INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE held(
+    dht_key BLOB NOT NULL, record_id BLOB NOT NULL, prefix TEXT, anchored INTEGER NOT NULL, wire BLOB NOT NULL,
+    UNIQUE(dht_key, record_id)
+);
+""",
+}

@@ -1,0 +1,209 @@
+"""The journal: decided once, on disk before anyone is told, and nothing half done."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dhtex import limits
+from dhtex.errors import StateError
+from dhtex.store.database import Database
+from dhtex.store.journal import Journal
+from dhtex.store.rows import Answer
+from tests.builders import NOW
+from tests.unit.store.samples import REFUSAL, STATUS, name, own_order, pending, trade
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal(Database.open(None))
+
+
+def test_identity_is_made_once(tmp_path: Path) -> None:
+    database = Database.open(tmp_path / "node.db")
+    first = Journal(database).identity(random.Random(1))
+    assert (len(first.seed), len(first.node_id), first.epoch) == (32, 20, 1)
+    database.close()
+    database = Database.open(tmp_path / "node.db")
+    assert Journal(database).identity(random.Random(2)) == first
+    database.close()
+
+
+def test_orders_come_back_as_they_were_in_order(journal: Journal) -> None:
+    rows = [own_order(5), own_order(3, replaced_by=name(9)), own_order(4, state="publishing")]
+    for row in rows:
+        journal.add_order(row)
+    assert journal.orders() == rows
+    assert journal.orders("open") == rows[:2]
+    assert journal.order(name(3)) == rows[1]
+    assert journal.order(name(77)) is None
+
+
+def test_an_order_is_not_kept_twice(journal: Journal) -> None:
+    journal.add_order(own_order())
+    with pytest.raises(StateError):
+        journal.add_order(own_order(reply_text="other"))
+    assert journal.orders() == [own_order()]
+
+
+def test_ids_are_found_by_their_first_digits(journal: Journal) -> None:
+    row = own_order(order_id=bytes.fromhex("abcdef" + "0" * 58))
+    journal.add_order(row)
+    journal.add_trade(trade(order_id=row.order_id, accept_id=bytes.fromhex("123456" + "0" * 58)))
+    assert journal.find_orders("ABCDe") == [row]
+    assert journal.find_orders("abce") == []
+    assert [found.order_id for found in journal.find_trades("12345")] == [row.order_id]
+    assert [found.order_id for found in journal.find_trades("abcdef")] == [row.order_id]
+    assert journal.find_trades("f") == []
+
+
+def test_publishing_becomes_open_once(journal: Journal) -> None:
+    journal.add_order(own_order(state="publishing"))
+    assert journal.open_order(name(1))
+    assert not journal.open_order(name(1))
+    assert journal.order(name(1)) == own_order()
+
+
+@pytest.mark.parametrize("before", ["open", "publishing"])
+@pytest.mark.parametrize("after", ["canceled", "expired"])
+def test_an_order_ends_once(journal: Journal, before: str, after: str) -> None:
+    journal.add_order(own_order(state=before))
+    wire = STATUS if after == "canceled" else b""
+    assert journal.close_order(name(1), after, wire)
+    ended = own_order(state=after, seq=1 if wire else 0, status_wire=wire)
+    assert journal.order(name(1)) == ended
+    assert not journal.close_order(name(1), "canceled", b"other")
+    assert not journal.replace_order(name(1), own_order(2), b"other")
+    assert not journal.decide_fill(name(1), name(100), b"other", trade())
+    assert journal.order(name(1)) == ended
+    assert journal.orders() == [ended]
+    assert journal.trades() == []
+
+
+def test_replacing_opens_the_successor_in_the_same_step(journal: Journal) -> None:
+    journal.add_order(own_order())
+    assert journal.replace_order(name(1), own_order(2), STATUS)
+    assert journal.order(name(1)) == own_order(state="replaced", seq=1, status_wire=STATUS, replaced_by=name(2))
+    assert journal.order(name(2)) == own_order(2)
+
+
+def test_a_replacement_that_cannot_be_kept_leaves_the_old_order_open(journal: Journal) -> None:
+    journal.add_order(own_order())
+    journal.add_order(own_order(2))
+    with pytest.raises(StateError):
+        journal.replace_order(name(1), own_order(2), STATUS)
+    assert journal.order(name(1)) == own_order()
+
+
+def test_a_fill_writes_order_answer_and_trade_together(journal: Journal) -> None:
+    journal.add_order(own_order())
+    assert journal.add_pending(pending(), trade(state="pending"))
+    assert journal.decide_fill(name(1), name(100), STATUS, trade())
+    assert journal.order(name(1)) == own_order(state="filled", seq=1, status_wire=STATUS)
+    assert journal.answer(name(100)) == STATUS
+    assert journal.trades() == [trade()]
+    assert journal.pending() == []
+    assert journal.unpublished() == [Answer(name(100), name(1), STATUS)]
+
+
+def test_a_second_fill_loses_and_leaves_no_trace(journal: Journal) -> None:
+    journal.add_order(own_order())
+    assert journal.decide_fill(name(1), name(100), STATUS, trade())
+    assert not journal.decide_fill(name(1), name(101), b"other", trade(101))
+    assert not journal.decide_fill(name(1), name(100), b"other", trade())
+    assert journal.order(name(1)) == own_order(state="filled", seq=1, status_wire=STATUS)
+    assert journal.answer(name(101)) is None
+    assert journal.trades() == [trade()]
+
+
+def test_an_accept_is_answered_once(journal: Journal) -> None:
+    journal.add_order(own_order())
+    refused = trade(state="refused", code="amount_out_of_range", answer_wire=REFUSAL)
+    assert journal.decide_refusal(name(1), name(100), REFUSAL, refused)
+    assert not journal.decide_refusal(name(1), name(100), b"other", trade())
+    assert not journal.decide_fill(name(1), name(100), STATUS, trade())
+    assert journal.order(name(1)) == own_order()
+    assert journal.answer(name(100)) == REFUSAL
+    assert journal.trades() == [refused]
+    assert journal.answers_count(name(1)) == 1
+
+
+def test_a_fill_that_fails_midway_leaves_the_order_open(journal: Journal) -> None:
+    journal.add_order(own_order())
+    broken = replace(trade(), message=None)  # type: ignore[arg-type]
+    with pytest.raises(StateError):
+        journal.decide_fill(name(1), name(100), STATUS, broken)
+    assert journal.order(name(1)) == own_order()
+    assert journal.answer(name(100)) is None
+
+
+def test_two_desks_on_one_file_decide_once(tmp_path: Path) -> None:
+    databases = [Database.open(tmp_path / "node.db") for _ in range(2)]
+    journals = [Journal(database) for database in databases]
+    journals[0].add_order(own_order())
+    won = [journals[n].decide_fill(name(1), name(100 + n), STATUS, trade(100 + n)) for n in (1, 0)]
+    assert won == [True, False]
+    assert [row.accept_id for row in journals[0].trades()] == [name(101)]
+    for database in databases:
+        database.close()
+
+
+def test_pending_accepts_wait_once_and_in_order(journal: Journal) -> None:
+    waiting = trade(state="pending", answer_wire=b"")
+    assert journal.add_pending(pending(), waiting)
+    assert not journal.add_pending(pending(), trade())
+    assert journal.add_pending(pending(99), trade(99))
+    assert journal.add_pending(pending(98, order=2), trade(98, order=2))
+    assert journal.pending(name(1)) == [pending(), pending(99)]
+    assert len(journal.pending()) == 3
+    assert journal.trade(name(100)) == waiting
+    assert journal.drop_pending(name(100), trade(state="void"))
+    assert not journal.drop_pending(name(100), trade())
+    assert journal.trade(name(100)) == trade(state="void")
+
+
+def test_what_was_published_is_not_published_again(journal: Journal) -> None:
+    journal.add_order(own_order())
+    journal.decide_fill(name(1), name(100), STATUS, trade())
+    journal.decide_refusal(name(1), name(101), REFUSAL, trade(101))
+    journal.mark_published(name(100))
+    assert journal.unpublished() == [Answer(name(101), name(1), REFUSAL)]
+    assert journal.answer(name(100)) == STATUS
+
+
+def test_a_trade_changes_only_from_the_expected_state(journal: Journal) -> None:
+    sent = trade(role="taker", state="sent", answer_wire=b"")
+    journal.add_trade(sent)
+    confirmed = replace(sent, state="confirmed", answer_wire=STATUS, reply="thanks")
+    assert not journal.update_trade(sent.accept_id, "pending", confirmed)
+    assert journal.trade(sent.accept_id) == sent
+    assert journal.update_trade(sent.accept_id, "sent", confirmed)
+    assert not journal.update_trade(sent.accept_id, "sent", replace(sent, state="void"))
+    assert journal.trades_of(name(1)) == [confirmed]
+
+
+def test_a_status_from_elsewhere_is_adopted(journal: Journal) -> None:
+    journal.add_order(own_order())
+    assert journal.adopt_status(name(1), "canceled", 4, STATUS)
+    assert not journal.adopt_status(name(1), "canceled", 5, b"other")
+    assert journal.order(name(1)) == own_order(state="canceled", seq=4, status_wire=STATUS)
+
+
+def test_old_refusals_are_forgotten_and_fills_are_not(journal: Journal) -> None:
+    journal.add_order(own_order())
+    journal.decide_refusal(name(1), name(101), REFUSAL, trade(101, state="refused"))
+    journal.decide_fill(name(1), name(100), STATUS, trade())
+    journal.prune(NOW + 3600 + limits.TOMBSTONE_S)
+    assert len(journal.trades()) == 2
+    journal.prune(NOW + 3601 + limits.TOMBSTONE_S)
+    assert journal.trades() == [trade()]
+    assert journal.answer(name(100)) == STATUS
+    assert journal.answer(name(101)) is None
+
+
+def test_peers_are_those_that_were_saved_last(journal: Journal) -> None:
+    first, second = (bytes([n]) * 20 for n in (1, 2))
+    journal.save_peers([(first, "10.0.0.1", 1), (second, "::1", 65_535)])  # type: ignore[list-item]
+    journal.save_peers([(second, "::1", 65_535)])  # type: ignore[list-item]
+    assert journal.peers() == [(second, "::1", 65_535)]
