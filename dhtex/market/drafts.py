@@ -7,9 +7,10 @@ import msgspec
 
 from dhtex import limits
 from dhtex.errors import UsageError
+from dhtex.market.fields import check_text
 from dhtex.market.ids import PublicKey, RecordId
 from dhtex.market.money import Pair, canonical, parse_amount, parse_price
-from dhtex.market.records import VERSION, Confirm, Liveness, Order, Side, check_text
+from dhtex.market.records import VERSION, Confirm, Liveness, Order, Side
 from dhtex.views import Amendment, OrderDraft
 
 

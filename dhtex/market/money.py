@@ -7,7 +7,7 @@ and eight for everything unknown. An amount counts in units of the base, a price
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation
 from typing import Final
 
 from dhtex import limits
@@ -36,15 +36,26 @@ _DECIMALS: Final[dict[str, int]] = {
     **_CRYPTO,
 }
 DECIMALS_UNKNOWN: Final = 8
+_PEGGED: Final = frozenset({"USDT", "USDC", "DAI"})
+_CASH: Final = frozenset([*_ISO_0.split(), *_ISO_2.split(), *_ISO_3.split(), *_ISO_4.split()]) | _PEGGED
 
 _TICKER: Final = re.compile(rf"[A-Z][A-Z0-9]{{1,{limits.TICKER_CHARS_MAX - 1}}}")
 _PLAIN: Final = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _CANONICAL: Final = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?")
 
 
+# For sums and products of numbers that were parsed here: it raises rather than rounds. Two of 30 digits make 60.
+EXACT: Final = Context(prec=100, traps=[Inexact, InvalidOperation, DivisionByZero])
+
+
 def decimals(ticker: str) -> int:
     """How many decimals a number of this currency may have."""
     return _DECIMALS.get(ticker, DECIMALS_UNKNOWN)
+
+
+def is_cash(ticker: str) -> bool:
+    """Whether it is a national currency, or a coin pegged to one: by custom what other things are priced in."""
+    return ticker in _CASH
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,13 +36,3 @@ def price_bits(price: str) -> str:
         raise ValueError("price out of range")
     mantissa = int(significant.ljust(limits.MONEY_DIGITS_MAX, "0")) - _MANTISSA_MIN
     return f"{biased:0{_EXPONENT_BITS}b}{mantissa:0{_MANTISSA_BITS}b}"
-
-
-def lowest_bits(prefix: str) -> str:
-    """The smallest bit string below a tree node: nothing there is cheaper."""
-    return prefix.ljust(PRICE_BITS, "0")
-
-
-def highest_bits(prefix: str) -> str:
-    """The largest bit string below a tree node: nothing there is dearer."""
-    return prefix.ljust(PRICE_BITS, "1")

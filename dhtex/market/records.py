@@ -14,8 +14,6 @@ signature, the stamp and the time are right is for `dhtex.market.admission`.
 """
 
 import hashlib
-import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -25,15 +23,22 @@ from typing import Final, Generic, TypeGuard, TypeVar
 import msgspec
 
 from dhtex import limits
-from dhtex.errors import UsageError
+from dhtex.market.fields import (
+    NETWORK,
+    PAYMENT,
+    REFERENCE,
+    canonical_pair,
+    check,
+    check_bytes,
+    check_optional_id,
+    check_span,
+    check_text,
+    check_times,
+)
 from dhtex.market.ids import PublicKey, RecordId
-from dhtex.market.money import Pair, is_canonical, parse_amount, parse_price
+from dhtex.market.money import is_canonical, parse_amount, parse_price
 
 VERSION: Final = 1
-_NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 1}}}")
-_PAYMENT: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,{limits.PAYMENT_CHARS_MAX - 1}}}")
-_REFERENCE: Final = re.compile(rf"[\x21-\x7e]{{0,{limits.REFERENCE_CHARS_MAX}}}")
-_TIME_MAX: Final = 1 << 40
 
 
 class Kind(IntEnum):
@@ -106,51 +111,9 @@ class Fault(StrEnum):
     WRONG_NETWORK = "wrong_network"
 
 
-def _check(condition: bool, what: str) -> None:
-    if not condition:
-        raise ValueError(what)
-
-
-def _check_bytes(length: int, **values: bytes) -> None:
-    for name, value in values.items():
-        _check(len(value) == length, f"{name} must be {length} bytes")
-
-
-def _check_optional_id(**values: bytes) -> None:
-    for name, value in values.items():
-        _check(len(value) in (0, 32), f"{name} must be empty or 32 bytes")
-
-
-def _check_times(**values: int) -> None:
-    for name, value in values.items():
-        _check(0 < value < _TIME_MAX, f"{name} is not a time")
-
-
-def _check_span(at: int, expires: int, life_s_max: int) -> None:
-    # What an answer speaks of was made before it, give or take a clock: nothing can ask to be kept for ever.
-    _check(expires - at <= life_s_max + limits.CLOCK_SKEW_S_MAX, "expires too late")
-
-
-def check_network(name: str) -> None:
-    """Raise UsageError unless `name` can name a network."""
-    if _NETWORK.fullmatch(name) is None:
-        raise UsageError(
-            f"'{name[:30]}' cannot name a network",
-            hint=f"use 1 to {limits.NETWORK_CHARS_MAX} lower-case letters, digits and dashes",
-        )
-
-
-def check_text(text: str, what: str, chars_max: int) -> None:
-    """Raise UsageError for text that is too long or could disturb a terminal."""
-    if len(text) > chars_max:
-        raise UsageError(f"the {what} has {len(text)} characters, at most {chars_max} are allowed")
-    if any(unicodedata.category(c)[0] == "C" for c in text):
-        raise UsageError(f"the {what} contains control or invisible characters")
-
-
 def _check_head(version: int, network: str) -> None:
-    _check(version == VERSION, f"version {version} is not known")
-    _check(_NETWORK.fullmatch(network) is not None, "not a network name")
+    check(version == VERSION, f"version {version} is not known")
+    check(NETWORK.fullmatch(network) is not None, "not a network name")
 
 
 class _Body(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -188,23 +151,23 @@ class Order(_Body, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_head(self.version, self.network)
-        _check_bytes(32, maker=self.maker, encryption_key=self.encryption_key)
-        _check_bytes(8, salt=self.salt)
-        _check_optional_id(replaces=self.replaces, parent=self.parent, group=self.group)
-        _check_times(created=self.created, expires=self.expires)
-        _check(0 <= self.epoch < 1 << 32, "epoch out of range")
-        _check(0 < self.expires - self.created <= limits.ORDER_LIFE_S_MAX, "life out of range")
-        pair = _canonical_pair(self.pair)
-        _check(all(map(is_canonical, (self.price, self.amount, self.minimum))), "numbers must be canonical")
+        check_bytes(32, maker=self.maker, encryption_key=self.encryption_key)
+        check_bytes(8, salt=self.salt)
+        check_optional_id(replaces=self.replaces, parent=self.parent, group=self.group)
+        check_times(created=self.created, expires=self.expires)
+        check(0 <= self.epoch < 1 << 32, "epoch out of range")
+        check(0 < self.expires - self.created <= limits.ORDER_LIFE_S_MAX, "life out of range")
+        pair = canonical_pair(self.pair)
+        check(all(map(is_canonical, (self.price, self.amount, self.minimum))), "numbers must be canonical")
         parse_price(self.price, pair)
         amount, minimum = parse_amount(self.amount, pair), parse_amount(self.minimum, pair)
-        _check(minimum <= amount, "minimum above amount")
-        _check(len(self.payments) <= limits.PAYMENTS_MAX, "too many payment methods")
-        _check(len(set(self.payments)) == len(self.payments), "a payment method twice")
-        _check(all(_PAYMENT.fullmatch(p) is not None for p in self.payments), "not a payment method")
-        _check(_REFERENCE.fullmatch(self.reference) is not None, "not a reference")
+        check(minimum <= amount, "minimum above amount")
+        check(len(self.payments) <= limits.PAYMENTS_MAX, "too many payment methods")
+        check(len(set(self.payments)) == len(self.payments), "a payment method twice")
+        check(all(PAYMENT.fullmatch(p) is not None for p in self.payments), "not a payment method")
+        check(REFERENCE.fullmatch(self.reference) is not None, "not a reference")
         check_text(self.note, "note", limits.NOTE_CHARS_MAX)
-        _check(len(self.note.encode()) <= limits.NOTE_BYTES_MAX, "note too long")
+        check(len(self.note.encode()) <= limits.NOTE_BYTES_MAX, "note too long")
 
     @property
     def author(self) -> PublicKey:
@@ -238,21 +201,21 @@ class Status(_Body, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_head(self.version, self.network)
-        _check_bytes(32, order_id=self.order_id, maker=self.maker)
-        _check_optional_id(accept_id=self.accept_id, taker=self.taker, replaced_by=self.replaced_by)
-        _check_times(expires=self.expires, at=self.at)
-        _check_span(self.at, self.expires, limits.ORDER_LIFE_S_MAX)
-        _check(0 < self.seq < 1 << 32 and 0 <= self.epoch < 1 << 32, "number out of range")
-        pair = _canonical_pair(self.pair)
-        _check(is_canonical(self.price), "numbers must be canonical")
+        check_bytes(32, order_id=self.order_id, maker=self.maker)
+        check_optional_id(accept_id=self.accept_id, taker=self.taker, replaced_by=self.replaced_by)
+        check_times(expires=self.expires, at=self.at)
+        check_span(self.at, self.expires, limits.ORDER_LIFE_S_MAX)
+        check(0 < self.seq < 1 << 32 and 0 <= self.epoch < 1 << 32, "number out of range")
+        pair = canonical_pair(self.pair)
+        check(is_canonical(self.price), "numbers must be canonical")
         parse_price(self.price, pair)
         filled = self.closing is Closing.FILLED
-        _check(filled == bool(self.accept_id) == bool(self.taker) == bool(self.amount), "a fill names its accept")
+        check(filled == bool(self.accept_id) == bool(self.taker) == bool(self.amount), "a fill names its accept")
         if filled:
-            _check(is_canonical(self.amount), "numbers must be canonical")
+            check(is_canonical(self.amount), "numbers must be canonical")
             parse_amount(self.amount, pair)
-        _check(bool(self.replaced_by) == (self.closing is Closing.REPLACED), "a replacement names its successor")
-        _check(len(self.sealed) <= limits.SEALED_BYTES_MAX and (filled or not self.sealed), "sealed out of place")
+        check(bool(self.replaced_by) == (self.closing is Closing.REPLACED), "a replacement names its successor")
+        check(len(self.sealed) <= limits.SEALED_BYTES_MAX and (filled or not self.sealed), "sealed out of place")
 
     @property
     def author(self) -> PublicKey:
@@ -275,13 +238,13 @@ class Accept(_Body, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_head(self.version, self.network)
-        _check_bytes(32, order_id=self.order_id, taker=self.taker, encryption_key=self.encryption_key)
-        _check_bytes(8, salt=self.salt)
-        _check_times(created=self.created, deadline=self.deadline)
-        _check(0 < self.deadline - self.created <= limits.ACCEPT_DEADLINE_S_MAX, "deadline out of range")
-        _check(is_canonical(self.amount) and len(self.amount) <= limits.MONEY_DIGITS_MAX + 1, "not an amount")
-        _check(Decimal(self.amount) > 0, "not an amount")
-        _check(len(self.sealed) <= limits.SEALED_BYTES_MAX, "sealed too long")
+        check_bytes(32, order_id=self.order_id, taker=self.taker, encryption_key=self.encryption_key)
+        check_bytes(8, salt=self.salt)
+        check_times(created=self.created, deadline=self.deadline)
+        check(0 < self.deadline - self.created <= limits.ACCEPT_DEADLINE_S_MAX, "deadline out of range")
+        check(is_canonical(self.amount) and len(self.amount) <= limits.MONEY_DIGITS_MAX + 1, "not an amount")
+        check(Decimal(self.amount) > 0, "not an amount")
+        check(len(self.sealed) <= limits.SEALED_BYTES_MAX, "sealed too long")
 
     @property
     def author(self) -> PublicKey:
@@ -302,9 +265,9 @@ class Refusal(_Body, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_head(self.version, self.network)
-        _check_bytes(32, order_id=self.order_id, maker=self.maker, accept_id=self.accept_id)
-        _check_times(at=self.at, expires=self.expires)
-        _check_span(self.at, self.expires, limits.ACCEPT_DEADLINE_S_MAX)
+        check_bytes(32, order_id=self.order_id, maker=self.maker, accept_id=self.accept_id)
+        check_times(at=self.at, expires=self.expires)
+        check_span(self.at, self.expires, limits.ACCEPT_DEADLINE_S_MAX)
 
     @property
     def author(self) -> PublicKey:
@@ -324,10 +287,10 @@ class Beat(_Body, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_head(self.version, self.network)
-        _check_bytes(32, maker=self.maker)
-        _canonical_pair(self.pair)
-        _check(len(self.prefix) <= 128 and not self.prefix.strip("01"), "not a prefix")
-        _check_times(at=self.at)
+        check_bytes(32, maker=self.maker)
+        canonical_pair(self.pair)
+        check(len(self.prefix) <= 128 and not self.prefix.strip("01"), "not a prefix")
+        check_times(at=self.at)
 
     @property
     def author(self) -> PublicKey:
@@ -337,12 +300,6 @@ class Beat(_Body, frozen=True, kw_only=True):
 Body = Order | Status | Accept | Refusal | Beat
 AnyBody = TypeVar("AnyBody", bound=Body)
 AnyBody_co = TypeVar("AnyBody_co", bound=Body, covariant=True)
-
-
-def _canonical_pair(text: str) -> Pair:
-    pair = Pair.parse(text)
-    _check(str(pair) == text, "pair must be canonical")
-    return pair
 
 
 class _Envelope(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -414,8 +371,8 @@ def seal_record(body: AnyBody, sign: Callable[[bytes], bytes], stamp: bytes = b"
     return Record(kind, identifier, body, signature, stamp, wire)
 
 
-def parse_record(wire: bytes, network: str) -> AnyRecord | Fault:
-    """Decode bytes from anywhere. Never raises; the signature is not checked here."""
+def parse_record(wire: bytes, network: str | None) -> AnyRecord | Fault:
+    """Decode bytes from anywhere. Never raises; the signature is not checked here. `network` None: of any network."""
     if len(wire) > limits.RECORD_BYTES_MAX:
         return Fault.TOO_LARGE
     try:
@@ -428,7 +385,7 @@ def parse_record(wire: bytes, network: str) -> AnyRecord | Fault:
         return Fault.MALFORMED
     if _ENCODER.encode(body) != envelope.body or _ENCODER.encode(envelope) != wire:
         return Fault.NOT_CANONICAL
-    if body.network != network:
+    if network is not None and body.network != network:
         return Fault.WRONG_NETWORK
     identifier = record_id(kind, envelope.body)
     return Record(kind, identifier, body, envelope.signature, envelope.stamp, wire)

@@ -106,11 +106,6 @@ def advance(table: Table[State, Event], state: State, event: Event) -> State | N
     return None
 
 
-def is_final(table: Table[State, Event], state: State) -> bool:
-    """Whether nothing in the table leads out of a state."""
-    return all(row.state is not state for row in table)
-
-
 def mermaid(table: Iterable[Row[State, Event]]) -> str:
     """A table as a Mermaid state diagram; the first row's state is where life begins."""
     rows = list(table)

@@ -1,0 +1,53 @@
+"""Checks of single fields that all records share. Each raises ValueError (or UsageError, which is one) and says why."""
+
+import re
+import unicodedata
+from typing import Final
+
+from dhtex import limits
+from dhtex.errors import UsageError
+from dhtex.market.money import Pair
+
+NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 1}}}")
+PAYMENT: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,{limits.PAYMENT_CHARS_MAX - 1}}}")
+REFERENCE: Final = re.compile(rf"[\x21-\x7e]{{0,{limits.REFERENCE_CHARS_MAX}}}")
+_TIME_MAX: Final = 1 << 40
+
+
+def check(condition: bool, what: str) -> None:
+    if not condition:
+        raise ValueError(what)
+
+
+def check_bytes(length: int, **values: bytes) -> None:
+    for name, value in values.items():
+        check(len(value) == length, f"{name} must be {length} bytes")
+
+
+def check_optional_id(**values: bytes) -> None:
+    for name, value in values.items():
+        check(len(value) in (0, 32), f"{name} must be empty or 32 bytes")
+
+
+def check_times(**values: int) -> None:
+    for name, value in values.items():
+        check(0 < value < _TIME_MAX, f"{name} is not a time")
+
+
+def check_span(at: int, expires: int, life_s_max: int) -> None:
+    # What an answer speaks of was made before it, give or take a clock: nothing can ask to be kept for ever.
+    check(expires - at <= life_s_max + limits.CLOCK_SKEW_S_MAX, "expires too late")
+
+
+def check_text(text: str, what: str, chars_max: int) -> None:
+    """Raise UsageError for text that is too long or could disturb a terminal."""
+    if len(text) > chars_max:
+        raise UsageError(f"the {what} has {len(text)} characters, at most {chars_max} are allowed")
+    if any(unicodedata.category(c)[0] == "C" for c in text):
+        raise UsageError(f"the {what} contains control or invisible characters")
+
+
+def canonical_pair(text: str) -> Pair:
+    pair = Pair.parse(text)
+    check(str(pair) == text, "pair must be canonical")
+    return pair

@@ -1,0 +1,133 @@
+"""From records to what faces show: the structures of `dhtex.views`.
+
+Times become milliseconds and ISO 8601 in UTC, money stays a canonical string, byte strings become hex.
+"""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Final, Protocol
+
+from dhtex import limits
+from dhtex.market.merge import OrderState
+from dhtex.market.money import EXACT, canonical
+from dhtex.market.records import RETRYABLE, Accept, Liveness, Order, Record, Side, is_a, parse_record
+from dhtex.market.trade import MakerState
+from dhtex.views import OrderView, TradeView
+
+_SHOWN_MS_MAX: Final = 253_402_300_799_999  # the last moment of the year 9999, where the calendar of `datetime` ends
+
+
+def milliseconds(time_s: float) -> int:
+    """Unix time in milliseconds."""
+    return int(time_s * 1000)
+
+
+def iso_time(time_s: float) -> str:
+    """ISO 8601 in UTC with milliseconds, as `2027-01-15T08:00:00.000Z`."""
+    seconds, fraction = divmod(min(max(milliseconds(time_s), 0), _SHOWN_MS_MAX), 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:03d}Z"
+
+
+def cost(amount: str, price: str) -> str:
+    """What an amount of the base costs in the quote, exactly; it may have more decimals than the quote has coins."""
+    return canonical(EXACT.multiply(Decimal(amount), Decimal(price)))
+
+
+def _hex(identifier: bytes) -> str | None:
+    return identifier.hex() or None
+
+
+def is_live(order: Order, heard_of: float, now: float) -> bool:
+    """Whether an order may be expected to be answered: its maker was heard of lately, or it waits for the maker."""
+    return order.liveness is Liveness.MAILBOX or now - heard_of <= limits.BEAT_AGE_S_MAX
+
+
+def order_view(
+    order: Record[Order], state: OrderState, *, heard_of: float, now: float, mine: bool, holders: int | None = None
+) -> OrderView:
+    """An order as this node sees it. `heard_of`: when its maker last gave a sign of life, Unix seconds.
+
+    An own order that no other node is known to hold (`holders` 0) is still being published.
+    """
+    body, status = order.body, state.status.body if state.status else None
+    shown = state.state
+    if mine and shown is MakerState.OPEN and holders == 0:
+        shown = MakerState.PUBLISHING
+    filled = status.amount if status and status.amount else "0"
+    return OrderView(
+        id=order.id.hex(),
+        clientOrderId=body.reference,
+        symbol=body.pair,
+        side=body.side.value,
+        price=body.price,
+        amount=body.amount,
+        minimum=body.minimum,
+        filled=filled,
+        remaining=canonical(max(Decimal(0), EXACT.subtract(Decimal(body.amount), Decimal(filled)))),
+        status=shown.value,
+        timestamp=milliseconds(body.created),
+        datetime=iso_time(body.created),
+        expires=milliseconds(body.expires),
+        expiresDatetime=iso_time(body.expires),
+        maker=body.maker.hex(),
+        payment=list(body.payments),
+        note=body.note,
+        liveness=body.liveness.value,
+        confirm=body.confirm.value,
+        live=mine or is_live(body, heard_of, now),
+        mine=mine,
+        holders=holders,
+        replaces=_hex(body.replaces),
+        replacedBy=_hex(status.replaced_by) if status else None,
+        parent=_hex(body.parent),
+        group=_hex(body.group),
+    )
+
+
+class TradeRow(Protocol):
+    """What a trade's row in the journal offers; the journal lies in a higher layer."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def code(self) -> str: ...
+    @property
+    def order_wire(self) -> bytes: ...
+    @property
+    def accept_wire(self) -> bytes: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def reply(self) -> str: ...
+
+
+def trade_view(trade: TradeRow) -> TradeView:
+    """A trade from the side of this node: who accepts an offer to sell, buys."""
+    order, accept = parse_record(trade.order_wire, None), parse_record(trade.accept_wire, None)
+    assert is_a(order, Order), "the journal holds what was parsed before"
+    assert is_a(accept, Accept), "the journal holds what was parsed before"
+    maker, body = trade.role == "maker", accept.body
+    buys = (order.body.side is Side.BUY) == maker
+    return TradeView(
+        id=accept.id.hex(),
+        accept=accept.id.hex(),
+        order=order.id.hex(),
+        role=trade.role,
+        state=trade.state,
+        code=trade.code or None,
+        retryable=trade.code in RETRYABLE,
+        symbol=order.body.pair,
+        side=(Side.BUY if buys else Side.SELL).value,
+        price=order.body.price,
+        amount=body.amount,
+        cost=cost(body.amount, order.body.price),
+        timestamp=milliseconds(body.created),
+        datetime=iso_time(body.created),
+        deadline=milliseconds(body.deadline),
+        deadlineDatetime=iso_time(body.deadline),
+        counterparty=(body.taker if maker else order.body.maker).hex(),
+        message=trade.message,
+        reply=trade.reply,
+    )
