@@ -73,6 +73,12 @@ STRANGER_DATAGRAMS_PER_S: Final = 2000  # all unverified addresses together
 PEER_DATAGRAMS_PER_S: Final = 4000  # one verified address; 64 honest nodes may share one
 ADDRESSES_TRACKED_MAX: Final = 8192  # rate limits remember so many; the oldest goes first
 PARKED_REQUESTS_MAX: Final = 64  # stock requests that wait until their sender has answered our ping
+PARKED_S: Final = 1.0  # a pong that takes longer comes too late for the one who asked
+PAGES_IN_FLIGHT_MAX: Final = 32  # of one reading, over all its holders: 38 kB on the way
+HOLDERS_REMEMBERED_MAX: Final = 4096  # keys whose holders we looked up a moment ago
+REFUSAL_CODE_CHARS_MAX: Final = 24  # what a holder may call its reason
+HOLDERS_REMEMBERED_S: Final = 20.0  # puts and watches that follow each other need one search
+REPLICATE_RECORDS_PER_S: Final = 50  # handing on must not crowd out what users wait for
 
 # --- Watch --------------------------------------------------------------------------------------------------------
 LEASE_S: Final = 120.0  # a holder forgets a dead watcher after this
@@ -82,6 +88,9 @@ WATCH_KEYS_PER_LEASE_MAX: Final = 20_000  # a maker with thousands of orders has
 LEASES_MAX: Final = 4096  # watchers that one holder serves
 WATCHERS_PER_KEY_MAX: Final = 1024  # pushes that one record may cause at one holder
 SEEN_PUSHES_MAX: Final = 8192  # ids remembered to drop duplicates
+WATCHED_KEYS_OF_OTHERS_MAX: Final = 200_000  # in all leases together; about 40 MB
+PUSHES_IN_FLIGHT_PER_LEASE_MAX: Final = 64  # a watcher that is slower loses some and is told so
+WATCH_LOOKUPS_PARALLEL: Final = 8  # holders of a thousand keys are looked up gently
 
 # --- Holdings -----------------------------------------------------------------------------------------------------
 RECORDS_HELD_MAX: Final = 200_000  # about 200 MB of memory at the largest size
@@ -89,6 +98,8 @@ RECORDS_PER_ORDER_KEY_MAX: Final = 64  # an order, its statuses, and the accepts
 RECORDS_PER_INDEX_KEY_MAX: Final = 8192  # one pair and side, until the price tree splits it
 ORDERS_PER_MAKER_AND_INDEX_KEY_MAX: Final = 1024  # one key must not crowd out the others
 STATUSES_PER_ORDER_MAX: Final = 4  # from different keys while the order itself is unknown, or equivocations
+ORPHANS_HELD_MAX: Final = 16_384  # unstamped records whose order is unknown: they cost their sender nothing
+ORPHANS_PER_SOURCE_MAX: Final = 1024  # of these from one address
 
 # --- Faces --------------------------------------------------------------------------------------------------------
 CONTROL_BODY_BYTES_MAX: Final = 4 << 20  # a file of a few thousand orders
