@@ -1,0 +1,266 @@
+"""The control interface as data: every route, what it takes, what it answers, and the method of the node behind it.
+
+The server walks this table, and so does the OpenAPI document, so the two cannot disagree.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from dhtex import limits
+from dhtex.config import split_endpoint
+from dhtex.errors import UsageError
+from dhtex.views import (
+    AcceptRequest,
+    AcceptView,
+    Amendment,
+    BookView,
+    EventView,
+    ListingView,
+    OrderDraft,
+    OrderQuery,
+    OrderView,
+    PeerView,
+    PublishView,
+    StatusView,
+    TradeView,
+)
+
+Progress = Callable[[float], None]
+"""Told a fraction from 0 to 1, in the event loop, while a stamp is being minted."""
+
+
+class NodeFace(Protocol):
+    """What the control interface and the daemon need of a node; `dhtex.node.Node` has it. All raise DhtexError."""
+
+    @property
+    def set_aside(self) -> Path | None:
+        """Where a corrupt state was put, if `start` found one."""
+        ...
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def connect(self, host: str, port: int) -> bool: ...
+    def status(self) -> StatusView: ...
+    def peers(self) -> list[PeerView]: ...
+    async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView: ...
+    async def list_orders(self, query: OrderQuery) -> ListingView: ...
+    async def book(self, pair: str, limit: int) -> BookView: ...
+    async def show_order(self, id_prefix: str) -> OrderView: ...
+    async def cancel_order(self, id_prefix: str) -> OrderView: ...
+    async def amend_order(
+        self, id_prefix: str, amendment: Amendment, progress: Progress | None = None
+    ) -> PublishView: ...
+    async def accept_order(
+        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
+    ) -> AcceptView: ...
+    async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView: ...
+    async def decline_order(self, id_prefix: str, accept_prefix: str) -> TradeView: ...
+    def trades(self) -> list[TradeView]: ...
+    def trade(self, id_prefix: str) -> TradeView: ...
+    def events(self) -> AsyncIterator[EventView]: ...
+    def watch(self, pair: str) -> AsyncIterator[EventView]: ...
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """No query, or no body."""
+
+
+class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A peer to meet: "host:port" or "[v6]:port"."""
+
+    address: str
+
+
+class ConnectView(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the peer answered."""
+
+    address: str
+    connected: bool
+
+
+class ConfirmRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which pending accept wins (empty: the only one), and the text sealed to its taker (empty: the configured one)."""
+
+    accept: str = ""
+    reply: str = ""
+
+
+class DeclineRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which pending accept is turned down (empty: the only one)."""
+
+    accept: str = ""
+
+
+class BookQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pair, and how many price levels of each side."""
+
+    pair: str
+    limit: int = 20
+
+
+class WatchQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pair."""
+
+    pair: str
+
+
+class StopView(msgspec.Struct, frozen=True, kw_only=True):
+    """The node is stopping: its lock is free when it is done."""
+
+    stopping: bool = True
+
+
+class ProgressView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the minting of a stamp is, 0 to 1."""
+
+    fraction: float
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went wrong. `exit_status` is what the command line exits with, `reason` the refusal code if there is one."""
+
+    code: str
+    message: str
+    hint: str
+    exit_status: int
+    reason: str | None = None
+
+
+class ErrorView(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every answer that is not a success."""
+
+    error: Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, decoded: `query` and `body` have the types that the route names."""
+
+    node: NodeFace
+    stop: Callable[[], None]
+    id: str
+    query: Any
+    body: Any
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the table. `run` answers once, `stream` answers with events; a row has one of them.
+
+    `steps`: with `Accept: text/event-stream` the answer comes as events, `progress` ones and at last `result`.
+    """
+
+    method: str
+    path: str
+    summary: str
+    answer: Any
+    run: Callable[[Call], Awaitable[Any]] | None = None
+    stream: Callable[[Call], AsyncIterator[EventView]] | None = None
+    query: type[msgspec.Struct] = Nothing
+    body: type[msgspec.Struct] = Nothing
+    steps: bool = False
+
+
+async def _status(call: Call) -> StatusView:
+    return call.node.status()
+
+
+async def _peers(call: Call) -> list[PeerView]:
+    return call.node.peers()
+
+
+async def _connect(call: Call) -> ConnectView:
+    host, port = split_endpoint(call.body.address)
+    return ConnectView(address=call.body.address, connected=await call.node.connect(host, port))
+
+
+async def _add(call: Call) -> PublishView:
+    return await call.node.add_order(call.body, call.progress)
+
+
+async def _list(call: Call) -> ListingView:
+    _check_limit(call.query.limit, limits.LISTING_ORDERS_MAX)
+    return await call.node.list_orders(call.query)
+
+
+async def _book(call: Call) -> BookView:
+    _check_limit(call.query.limit, limits.LISTING_ORDERS_MAX)
+    return await call.node.book(call.query.pair, call.query.limit)
+
+
+async def _show(call: Call) -> OrderView:
+    return await call.node.show_order(call.id)
+
+
+async def _cancel(call: Call) -> OrderView:
+    return await call.node.cancel_order(call.id)
+
+
+async def _amend(call: Call) -> PublishView:
+    return await call.node.amend_order(call.id, call.body, call.progress)
+
+
+async def _accept(call: Call) -> AcceptView:
+    if not 0 <= call.body.wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
+        raise UsageError("wait_s is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
+    return await call.node.accept_order(call.id, call.body, call.progress)
+
+
+async def _confirm(call: Call) -> TradeView:
+    return await call.node.confirm_order(call.id, call.body.accept, call.body.reply)
+
+
+async def _decline(call: Call) -> TradeView:
+    return await call.node.decline_order(call.id, call.body.accept)
+
+
+async def _trades(call: Call) -> list[TradeView]:
+    return call.node.trades()
+
+
+async def _trade(call: Call) -> TradeView:
+    return call.node.trade(call.id)
+
+
+async def _stop(call: Call) -> StopView:
+    call.stop()
+    return StopView()
+
+
+def _events(call: Call) -> AsyncIterator[EventView]:
+    return call.node.events()
+
+
+def _watch(call: Call) -> AsyncIterator[EventView]:
+    return call.node.watch(call.query.pair)
+
+
+def _check_limit(limit: int, limit_max: int) -> None:
+    if not 1 <= limit <= limit_max:
+        raise UsageError(f"a limit of {limit} is out of range", hint=f"1 to {limit_max}")
+
+
+ROUTES: Final = (
+    Route("GET", "/v1/status", "The node in one page", StatusView, _status),
+    Route("GET", "/v1/peers", "The contacts of the routing table", list[PeerView], _peers),
+    Route("POST", "/v1/connect", "Meet a peer", ConnectView, _connect, body=ConnectRequest),
+    Route("POST", "/v1/orders", "Publish an order", PublishView, _add, body=OrderDraft, steps=True),
+    Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery),
+    Route("GET", "/v1/book", "The ladder of a pair", BookView, _book, query=BookQuery),
+    Route("GET", "/v1/orders/{id}", "Show an order", OrderView, _show),
+    Route("POST", "/v1/orders/{id}/cancel", "Withdraw an own order", OrderView, _cancel),
+    Route("POST", "/v1/orders/{id}/amend", "Replace an own order", PublishView, _amend, body=Amendment, steps=True),
+    Route("POST", "/v1/orders/{id}/accept", "Take an order", AcceptView, _accept, body=AcceptRequest, steps=True),
+    Route("POST", "/v1/orders/{id}/confirm", "Let an accept win", TradeView, _confirm, body=ConfirmRequest),
+    Route("POST", "/v1/orders/{id}/decline", "Turn an accept down", TradeView, _decline, body=DeclineRequest),
+    Route("GET", "/v1/trades", "All trades of this node", list[TradeView], _trades),
+    Route("GET", "/v1/trades/{id}", "Show a trade", TradeView, _trade),
+    Route("GET", "/v1/events", "Everything that happens here", EventView, stream=_events),
+    Route("GET", "/v1/watch", "What happens to a pair", EventView, stream=_watch, query=WatchQuery),
+    Route("POST", "/v1/stop", "Stop the node", StopView, _stop),
+)

@@ -1,0 +1,225 @@
+"""A node that answers what a test tells it to, behind the real control server and the real daemon."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from dhtex.config import NodeConfig
+from dhtex.control.api import Progress
+from dhtex.views import (
+    AcceptRequest,
+    AcceptView,
+    Amendment,
+    BookView,
+    Coverage,
+    EventView,
+    ListingView,
+    OrderDraft,
+    OrderQuery,
+    OrderView,
+    PeerView,
+    PublishView,
+    StatusView,
+    TradeView,
+)
+
+MOMENT = {"timestamp": 1_700_000_000_000, "datetime": "2023-11-14T22:13:20.000Z"}
+COVERAGE = Coverage(nodes=1, asked=3, answered=3, agreed=3, complete=True)
+
+
+def order_view(**changes: Any) -> OrderView:
+    fields: dict[str, Any] = {
+        **MOMENT,
+        **{"id": "ab" * 32, "clientOrderId": "", "symbol": "BTC/USD", "side": "sell", "price": "50000"},
+        **{"amount": "1", "minimum": "1", "filled": "0", "remaining": "1", "status": "open"},
+        **{"expires": 1_700_086_400_000, "expiresDatetime": "2023-11-15T22:13:20.000Z", "maker": "cd" * 32},
+        **{"payment": [], "note": "", "liveness": "beat", "confirm": "auto", "live": True, "mine": True},
+    }
+    return OrderView(**{**fields, **changes})
+
+
+def trade_view(**changes: Any) -> TradeView:
+    fields: dict[str, Any] = {
+        **MOMENT,
+        **{"id": "ef" * 32, "accept": "ef" * 32, "order": "ab" * 32, "role": "taker", "state": "confirmed"},
+        **{"code": None, "retryable": False, "symbol": "BTC/USD", "side": "sell", "price": "50000", "amount": "1"},
+        **{"cost": "50000", "deadline": 1, "deadlineDatetime": "x", "counterparty": "cd" * 32},
+        **{"message": "", "reply": ""},
+    }
+    return TradeView(**{**fields, **changes})
+
+
+class FakeNode:
+    """Notes every call; raises `error` from operations when it is set; `wait` holds them back."""
+
+    def __init__(self, settings: NodeConfig | None = None) -> None:
+        self.settings = settings or NodeConfig(network="lab", pow_bits=0)
+        self.calls: list[tuple[Any, ...]] = []
+        self.error: Exception | None = None
+        self.start_error: Exception | None = None
+        self.wait: asyncio.Event | None = None
+        self.cancelled = asyncio.Event()
+        self.fractions: list[float] = []
+        self.queues: list[asyncio.Queue[EventView | None]] = []
+        self.stopped = False
+        self.stop_hangs = False
+        self.aside: Path | None = None
+        self.bootstrap_state = "connected"
+        self.node_name = "12" * 20
+
+    @property
+    def set_aside(self) -> Path | None:
+        return self.aside
+
+    async def start(self) -> None:
+        if self.start_error is not None:
+            raise self.start_error
+
+    async def stop(self) -> None:
+        while self.stop_hangs:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                continue
+        self.stopped = True
+
+    async def _work(self, *call: Any) -> None:
+        self.calls.append(call)
+        if self.wait is not None:
+            try:
+                await self.wait.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
+        if self.error is not None:
+            raise self.error
+
+    def _report(self, progress: Progress | None) -> None:
+        for fraction in self.fractions:
+            if progress is not None:
+                progress(fraction)
+
+    async def connect(self, host: str, port: int) -> bool:
+        await self._work("connect", host, port)
+        return True
+
+    def status(self) -> StatusView:
+        return StatusView(
+            version="0",
+            state="alone",
+            pid=1,
+            port=self.settings.port,
+            host="",
+            network=self.settings.network,
+            pow_bits=self.settings.pow_bits,
+            node=self.node_name,
+            maker="34" * 32,
+            epoch=1,
+            uptime_s=1.5,
+            peers=0,
+            bootstrap=dict.fromkeys(self.settings.bootstrap, self.bootstrap_state),
+            orders_open=0,
+            records_held=0,
+            watches=0,
+            home="",
+            counters={"datagrams_in": 1},
+        )
+
+    def peers(self) -> list[PeerView]:
+        peer = PeerView(
+            id="56" * 20, address="127.0.0.1:1", kind="dhtex", rtt_ms=None, age_s=1.0, silent_s=0.5, failures=0
+        )
+        return [peer]
+
+    async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
+        self._report(progress)
+        await self._work("add_order", draft)
+        return PublishView(order=order_view(side=draft.side), holders=3)
+
+    async def list_orders(self, query: OrderQuery) -> ListingView:
+        await self._work("list_orders", query)
+        return ListingView(orders=[order_view(symbol=query.pair or "BTC/USD")], coverage=COVERAGE, hidden={})
+
+    async def book(self, pair: str, limit: int) -> BookView:
+        await self._work("book", pair, limit)
+        return BookView(
+            symbol=pair,
+            bids=[],
+            asks=[],
+            spread=None,
+            mid=None,
+            coverage=COVERAGE,
+            hidden={},
+            **MOMENT,  # type: ignore[arg-type]
+        )
+
+    async def show_order(self, id_prefix: str) -> OrderView:
+        await self._work("show_order", id_prefix)
+        return order_view()
+
+    async def cancel_order(self, id_prefix: str) -> OrderView:
+        await self._work("cancel_order", id_prefix)
+        return order_view(status="canceled")
+
+    async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
+        self._report(progress)
+        await self._work("amend_order", id_prefix, amendment)
+        return PublishView(order=order_view(), holders=0)
+
+    async def accept_order(
+        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
+    ) -> AcceptView:
+        self._report(progress)
+        await self._work("accept_order", id_prefix, request)
+        trade = trade_view()
+        return AcceptView(
+            accept=trade.accept, order=trade.order, state=trade.state, code=None, retryable=False, trade=trade
+        )
+
+    async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView:
+        await self._work("confirm_order", id_prefix, accept_prefix, reply)
+        return trade_view(role="maker")
+
+    async def decline_order(self, id_prefix: str, accept_prefix: str) -> TradeView:
+        await self._work("decline_order", id_prefix, accept_prefix)
+        return trade_view(role="maker", state="refused", code="declined")
+
+    def trades(self) -> list[TradeView]:
+        return [trade_view()]
+
+    def trade(self, id_prefix: str) -> TradeView:
+        self.calls.append(("trade", id_prefix))
+        if self.error is not None:
+            raise self.error
+        return trade_view()
+
+    def events(self) -> AsyncIterator[EventView]:
+        return self._read()
+
+    def watch(self, pair: str) -> AsyncIterator[EventView]:
+        self.calls.append(("watch", pair))
+        return self._read()
+
+    async def _read(self) -> AsyncIterator[EventView]:
+        if self.error is not None:
+            raise self.error
+        queue: asyncio.Queue[EventView | None] = asyncio.Queue()
+        self.queues.append(queue)
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self.queues.remove(queue)
+
+    def tell(self, text: str) -> None:
+        """Put an event into every open stream."""
+        for queue in self.queues:
+            queue.put_nowait(EventView(sequence=1, type="network", text=text, timestamp=1, datetime="x"))
+
+
+async def until(condition: Callable[[], object], deadline_s: float = 10.0) -> None:
+    """Return when the condition holds; fail at the deadline."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
