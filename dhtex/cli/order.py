@@ -1,0 +1,131 @@
+"""Find orders, take them, and decide about those who want yours."""
+
+from typing import Annotated, Any
+
+import typer
+
+from dhtex.cli import render, words
+from dhtex.cli.session import path_of, session_of
+from dhtex.errors import OutcomeUnknownError, RefusedError
+
+app = typer.Typer()
+
+OrderId = Annotated[str, typer.Argument(metavar="ID", help="The order's id, or its first 6 or more digits.")]
+AcceptId = Annotated[
+    str, typer.Argument(metavar="ACCEPT", help="Which accept, if several wait: its id, or the first digits.")
+]
+
+
+@app.command("list")
+def list_orders(
+    context: typer.Context,
+    pair: Annotated[
+        str, typer.Argument(metavar="PAIR", help="Such as BTC/USD; without it, all pairs that this node knows.")
+    ] = "",
+    side: Annotated[str, typer.Option("--side", metavar="S", help="Only offers to buy, or only to sell.")] = "",
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many orders, best first.")] = 100,
+    mine: Annotated[bool, typer.Option("--mine", help="Only your own, in every state.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also what is hidden: closed, expired, silent.")] = False,
+    min_price: Annotated[str, typer.Option("--min-price", metavar="P", help="Only at this price or above.")] = "",
+    max_price: Annotated[str, typer.Option("--max-price", metavar="P", help="Only at this price or below.")] = "",
+    amount: Annotated[
+        str, typer.Option("--amount", metavar="A", help="Only those of which this amount can be taken.")
+    ] = "",
+    pay: Annotated[str, typer.Option("--pay", metavar="M", help="Only with this payment method.")] = "",
+) -> None:
+    """List orders, best price first, and say how complete the list is."""
+    session = session_of(context)
+    query = {
+        "pair": pair,
+        "side": side,
+        "limit": limit,
+        "mine": mine,
+        "all": everything,
+        "min_price": min_price,
+        "max_price": max_price,
+        "amount": amount,
+        "payment": pay,
+    }
+    session.show(session.call("GET", path_of("orders"), query=query), render.listing)
+
+
+@app.command("show")
+def show(context: typer.Context, order_id: OrderId) -> None:
+    """Show everything about one order."""
+    session = session_of(context)
+    session.show(session.call("GET", path_of("orders", words.record_id(order_id))), render.order)
+
+
+@app.command("cancel")
+def cancel(context: typer.Context, order_id: OrderId) -> None:
+    """Withdraw one of your orders for good."""
+    session = session_of(context)
+    path = path_of("orders", words.record_id(order_id), "cancel")
+    session.show(session.call("POST", path, {}), render.canceled)
+
+
+@app.command("accept")
+def accept(
+    context: typer.Context,
+    order_id: OrderId,
+    amount: Annotated[str, typer.Option("--amount", metavar="A", help="How much of it; without this, all.")] = "",
+    message: Annotated[
+        str, typer.Option("--message", metavar="TEXT", help="A text that only the maker can read.")
+    ] = "",
+    wait: Annotated[
+        float,
+        typer.Option("--wait", metavar="SECONDS", help="How long to wait for the outcome."),
+    ] = 30,
+) -> None:
+    """Take an order, and wait for the outcome.
+
+    Exits with 0 when the maker has confirmed, 4 when the accept was refused, 5 when the outcome is not known in time;
+    then the node goes on by itself, and `dhtex trade list` tells later.
+    """
+    session = session_of(context)
+    body = {"amount": amount, "message": message, "wait_s": wait}
+    path = path_of("orders", words.record_id(order_id), "accept")
+    view = session.work("POST", path, body, "waiting for the maker")
+    session.show(view, render.accepted)
+    _check_outcome(view)
+
+
+def _check_outcome(view: Any) -> None:
+    """Raise what an outcome other than `confirmed` means."""
+    state, code, accept_id = view["state"], view["code"], view["accept"][:10]
+    if state == "confirmed":
+        return
+    if state == "refused":
+        text, hint = render.refusal_words(code or "declined", view["order"], view["trade"]["symbol"])
+        raise RefusedError(text, reason=code or "declined", hint=hint)
+    if state == "void":
+        raise OutcomeUnknownError(
+            "the maker has not answered before the deadline: the accept is void", hint="try again"
+        )
+    waiting = "the maker decides by hand" if state == "pending" else "the maker has not answered yet"
+    raise OutcomeUnknownError(
+        f"{waiting}; the accept stays on its way", hint=f"see later: dhtex trade show {accept_id}"
+    )
+
+
+@app.command("confirm")
+def confirm(
+    context: typer.Context,
+    order_id: OrderId,
+    accept_id: AcceptId = "",
+    reply: Annotated[str, typer.Option("--reply", metavar="TEXT", help="A text that only the taker can read.")] = "",
+) -> None:
+    """Let an accept of your --ask order win."""
+    session = session_of(context)
+    body = {"accept": words.optional_id(accept_id), "reply": reply}
+    path = path_of("orders", words.record_id(order_id), "confirm")
+    session.show(session.call("POST", path, body), render.decided)
+
+
+@app.command("decline")
+def decline(context: typer.Context, order_id: OrderId, accept_id: AcceptId = "") -> None:
+    """Turn down an accept of your --ask order; the order stays open."""
+    session = session_of(context)
+    body = {"accept": words.optional_id(accept_id)}
+    path = path_of("orders", words.record_id(order_id), "decline")
+    session.show(session.call("POST", path, body), render.decided)

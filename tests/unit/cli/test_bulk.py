@@ -1,0 +1,90 @@
+"""Many orders from a file: bad lines are named, the rest is published, and answers keep the order of the lines."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dhtex.errors import NotRunningError, RefusedError, UsageError
+from tests.unit.cli.conftest import ORDER, Dhtex, FakeNode
+
+
+def line(amount: object = 1) -> str:
+    return json.dumps({"buy": "BTC", "sell": "USD", "price": 50000, "amount": amount})
+
+
+def publish(draft: dict[str, Any]) -> Any:
+    return {"order": {**ORDER, "amount": draft["amount"]}, "holders": 1}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A hundred orders; line 37 is broken."""
+    path = tmp_path / "orders.ndjson"
+    lines = [line(number) for number in range(1, 101)]
+    lines[36] = '{"buy":'
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_bad_line_is_named_and_the_rest_is_published(dhtex: Dhtex, node: FakeNode, file: Path) -> None:
+    node.answer = publish
+    result = dhtex("order", "add", "--file", str(file))
+    assert result.status == 2
+    assert len(node.calls) == 99
+    assert result.out.count("published") == 99
+    first, second = result.err.splitlines()
+    assert first.startswith("error: line 37: this is not JSON")
+    assert second == "99 orders published, 1 line not"
+
+
+def test_programs_get_one_object_a_line_in_the_order_of_the_lines(dhtex: Dhtex, node: FakeNode, file: Path) -> None:
+    node.answer = publish
+    result = dhtex("order", "add", "--file", str(file), "--json")
+    answers = [json.loads(text) for text in result.out.splitlines()]
+    assert [answer["line"] for answer in answers] == [number for number in range(1, 101) if number != 37]
+    assert all(answer["order"]["amount"] == str(answer["line"]) for answer in answers)
+    (told,) = result.err.splitlines()
+    assert json.loads(told)["error"]["line"] == 37
+
+
+def test_the_input_is_read_with_a_dash(dhtex: Dhtex, node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.answer = publish
+    for words in (["--json", "-"], ["--file", "-"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{line()}\n\n{line()}\n".encode())))
+        result = dhtex("order", "add", *words)
+        assert (result.status, result.err, len(result.out.splitlines())) == (0, "", 2)
+        assert result.out.startswith("{") == ("--json" in words)
+
+
+def test_the_exit_code_is_that_of_the_first_failure(dhtex: Dhtex, node: FakeNode, tmp_path: Path) -> None:
+    def refuse(draft: dict[str, Any]) -> Any:
+        if draft["amount"] == "2":
+            return RefusedError("no", reason="rate_limited")
+        return UsageError("no") if draft["amount"] == "3" else publish(draft)
+
+    node.answer = refuse
+    path = tmp_path / "orders"
+    path.write_text("\n".join(line(number) for number in (1, 2, 3, 4)))
+    result = dhtex("order", "add", "--file", str(path))
+    assert result.status == 4
+    assert result.err == "error: line 2: no\nerror: line 3: no\n2 orders published, 2 lines not\n"
+
+
+def test_without_a_node_the_rest_of_the_file_is_not_tried(dhtex: Dhtex, node: FakeNode, file: Path) -> None:
+    node.answer = NotRunningError("gone")
+    result = dhtex("order", "add", "--file", str(file))
+    assert result.status == 6
+    assert len(node.calls) < 10
+    assert result.err.startswith("error: line 1: gone\n")
+
+
+def test_a_file_without_orders_is_misuse(dhtex: Dhtex, tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.write_text("\n \n")
+    result = dhtex("order", "add", "--file", str(path))
+    assert (result.status, "there is no order in" in result.err) == (2, True)
+    assert dhtex("order", "add", "--file", str(tmp_path)).status == 2
