@@ -70,6 +70,12 @@ def test_keys_of_small_order_verify_nothing(public: str) -> None:
         assert not verify(bytes.fromhex(public), b"message %d" % number, identity_point + bytes(32))
 
 
+def test_the_border_between_signature_and_message_does_not_move() -> None:
+    signature = identity(1).sign(b"m")
+    assert not verify(identity(1).public, signature[60:] + b"m", signature[:60])
+    assert not verify(identity(1).public, b"", signature + b"m")
+
+
 def test_a_signature_has_one_scalar() -> None:
     signature = identity(1).sign(b"m")
     scalar = int.from_bytes(signature[32:], "little") + GROUP_ORDER
