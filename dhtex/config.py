@@ -60,7 +60,7 @@ class NodeConfig:
         _check_host(self.host)
         if _NETWORK.fullmatch(self.network) is None:
             raise UsageError(
-                f"'{self.network[:30]}' cannot name a network",
+                f"'{_shown(self.network)}' cannot name a network",
                 hint=f"use 1 to {limits.NETWORK_CHARS_MAX} lower-case letters, digits and dashes",
             )
         object.__setattr__(self, "pow_bits", _network_bits(self.network, self.pow_bits))
@@ -92,7 +92,7 @@ def _check_host(host: str | None) -> None:
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        raise UsageError(f"'{host[:60]}' is not an IP address to listen on", hint="such as 127.0.0.1 or ::1") from None
+        raise UsageError(f"'{_shown(host)}' is not an IP address", hint="such as 127.0.0.1 or ::1") from None
 
 
 def _check_contact(contact: str) -> None:
@@ -124,9 +124,12 @@ def split_endpoint(text: str) -> tuple[str, int]:
     else:
         host_is_fine = _HOST.fullmatch(host) is not None
     if not (colon and port_is_fine and host_is_fine):
-        shown = "".join(character for character in text[:60] if character.isprintable())
-        raise UsageError(f"'{shown}' is not an address", hint="write HOST:PORT, or [IPV6]:PORT")
+        raise UsageError(f"'{_shown(text)}' is not an address", hint="write HOST:PORT, or [IPV6]:PORT")
     return host, int(digits)
+
+
+def _shown(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text[:60])
 
 
 def to_json(config: NodeConfig) -> str:

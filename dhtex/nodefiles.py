@@ -57,9 +57,10 @@ def read_note(folder: Path) -> NodeFile | None:
     """The note in a folder, or None if there is none that can be read."""
     try:
         fields = json.loads((folder / NOTE).read_text(encoding="utf-8"))
-        return NodeFile(**{name: fields.get(name) for name in NodeFile.__dataclass_fields__})
-    except (OSError, ValueError, TypeError, AttributeError):
+        note = NodeFile(**{name: fields[name] for name in NodeFile.__dataclass_fields__ if name in fields})
+    except (OSError, ValueError, TypeError):
         return None
+    return note if isinstance(note.pid, int) and isinstance(note.port, int) and isinstance(note.socket, str) else None
 
 
 class Lock:

@@ -67,6 +67,7 @@ class FakeNode:
         self.aside: Path | None = None
         self.bootstrap_state = "connected"
         self.node_name = "12" * 20
+        self.greeting = ""
 
     @property
     def set_aside(self) -> Path | None:
@@ -206,6 +207,8 @@ class FakeNode:
             raise self.error
         queue: asyncio.Queue[EventView | None] = asyncio.Queue()
         self.queues.append(queue)
+        if self.greeting:
+            self.tell(self.greeting)
         try:
             while (event := await queue.get()) is not None:
                 yield event
