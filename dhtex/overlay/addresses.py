@@ -1,0 +1,60 @@
+"""Network addresses: always literal IPs, because resolving a name that a stranger chose blocks, leaks and can lie."""
+
+import ipaddress
+from functools import lru_cache
+from typing import Final
+
+from dhtex.errors import UsageError
+
+Address = tuple[str, int]  # a literal IPv4 or IPv6 address in its canonical spelling, and a UDP port
+
+_CACHED: Final = 8192
+
+
+@lru_cache(_CACHED)
+def canonical_ip(text: str) -> str | None:
+    """The one spelling of a literal unicast address, or None. An IPv4 address inside IPv6 becomes plain IPv4."""
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.scope_id is not None:
+            return None  # means something on one machine only
+        ip = ip.ipv4_mapped or ip
+    if ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255":
+        return None
+    return ip.compressed
+
+
+def canonical(address: Address) -> Address | None:
+    """The address with its IP in canonical spelling, or None if nothing can be sent there."""
+    ip = canonical_ip(address[0])
+    return None if ip is None or not 0 < address[1] < 65536 else (ip, address[1])
+
+
+@lru_cache(_CACHED)
+def is_local(ip: str) -> bool:
+    """Whether many honest nodes may share this address's neighbourhood: loopback, private and link-local ranges."""
+    return not ipaddress.ip_address(ip).is_global
+
+
+@lru_cache(_CACHED)
+def subnet(ip: str) -> bytes | None:
+    """What one person can easily own many addresses of: the /24 (IPv4) or /64 (IPv6); None for local addresses."""
+    if is_local(ip):
+        return None
+    packed = ipaddress.ip_address(ip).packed
+    return packed[:3] if len(packed) == 4 else packed[:8]
+
+
+def split_host_port(text: str) -> tuple[str, int]:
+    """Take "host:port" or "[v6]:port" apart; the host may be a name. Raises UsageError."""
+    host, colon, port = text.strip().rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise UsageError(f"'{text[:60]}' is ambiguous", hint="write an IPv6 address as [2001:db8::1]:3001")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
+        raise UsageError(f"'{text[:60]}' is not HOST:PORT", hint="for example 127.0.0.1:3001")
+    return host, int(port)

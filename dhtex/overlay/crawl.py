@@ -1,0 +1,161 @@
+"""Runs a lookup over the network: asks whom it names, feeds it what comes, and gathers what holders answer.
+
+Callbacks all the way: an answer is used in the turn of the event loop in which it arrives, and a crawl is no task.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from dhtex import limits
+from dhtex.market.holding import NO_KIND
+from dhtex.market.ids import DhtKey
+from dhtex.overlay import wire
+from dhtex.overlay.addresses import Address
+from dhtex.overlay.contact import Contact, Peer, PeerKind, parse_compact, parse_triple
+from dhtex.overlay.lookup import Lookup
+from dhtex.overlay.requests import Done, Request, Soft
+from dhtex.overlay.table import Table
+
+_SEEDS: Final = limits.BUCKET_SIZE
+
+
+class Network(Protocol):
+    """The part of the protocol that operations use."""
+
+    own_id: Any
+    net: bytes
+    table: Table
+
+    def monotonic(self) -> float: ...
+
+    def peer_at(self, address: Address, contact: Contact | None = None) -> Peer: ...
+
+    def ask(
+        self, peer: Peer, verb: wire.Verb, args: Any, done: Done, soft: Soft = ..., context: Any = None
+    ) -> None: ...
+
+    def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = ..., context: Any = None) -> None: ...
+
+
+class Crawl:
+    """One lookup. With a `kind`, each holder's first page of the key's records is in `answers`, by contact.
+
+    `done` is called once, in a later turn or in this one; afterwards late answers still call `late`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        target: DhtKey,
+        done: Callable[["Crawl"], None],
+        *,
+        kind: int = NO_KIND,
+        wanted: int = limits.HOLDERS,
+    ) -> None:
+        self.target = target
+        self.kind = kind
+        self.answers: dict[Contact, wire.GetReply] = {}
+        self.late: Callable[[Contact], None] = _ignore
+        self.finished = False
+        self._network = network
+        self._done = done
+        self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted)
+
+    @property
+    def asked(self) -> int:
+        """How many nodes were asked."""
+        return self._lookup.requests
+
+    def start(self, seeds: Iterable[Peer] = ()) -> None:
+        """Begin with what the routing table knows, and `seeds` beside."""
+        network = self._network
+        near = network.table.closest(self.target, _SEEDS)
+        for peer in (*near, *seeds):
+            if peer.contact is not None:
+                self._lookup.add((peer.contact,), suspect=peer.failures > 0)
+        network.table.looked_up(self.target, network.monotonic())
+        self._pump()
+
+    def closest(self) -> list[Contact]:
+        """The dhtex nodes that answered, closest first."""
+        return self._lookup.result()
+
+    def slow(self) -> list[Contact]:
+        """Those that have not answered yet and still may, closest first."""
+        return self._lookup.slow()
+
+    def expire(self) -> None:
+        """End now with what there is."""
+        self._end()
+
+    def _pump(self) -> None:
+        if self.finished:
+            return
+        now = self._network.monotonic()
+        for contact in self._lookup.next(now):
+            self._ask(contact)
+        if self._lookup.finished(now):
+            self._end()
+
+    def _end(self) -> None:
+        if not self.finished:
+            self.finished = True
+            self._done(self)
+
+    def _ask(self, contact: Contact) -> None:
+        peer = self._network.peer_at(contact.address, contact)
+        if peer.kind is PeerKind.DHTEX or peer.kind is PeerKind.REPUTED:
+            self._ask_page(peer, contact)
+        else:
+            self._network.ask_find_node(peer, self.target, self._found, self._slow, contact)
+
+    def _ask_page(self, peer: Peer, contact: Contact) -> None:
+        network = self._network
+        args = wire.GetArgs(network.net, network.own_id, b"", self.target, self.kind, 0, True)
+        network.ask(peer, wire.GET, args, self._got, self._slow, contact)
+
+    def _got(self, request: Request, answer: wire.GetReply | None) -> None:
+        contact: Contact = request.context
+        if answer is None or answer.responder != contact.id:
+            self._lookup.on_failure(contact)
+        else:
+            self.answers[contact] = answer
+            contacts = []
+            for compact in answer.contacts[: limits.CONTACTS_PER_REPLY_MAX]:
+                if not self._lookup.knows(compact) and (named := parse_compact(compact)) is not None:
+                    contacts.append(named)
+                    self._reputed(named)
+            self._lookup.on_reply(contact, contacts)
+            if self.finished:
+                self.late(contact)
+        self._pump()
+
+    def _reputed(self, contact: Contact) -> None:
+        peer = self._network.peer_at(contact.address, contact)
+        if peer.kind is PeerKind.UNKNOWN:
+            peer.kind = PeerKind.REPUTED
+
+    def _found(self, request: Request, answer: object) -> None:
+        contact: Contact = request.context
+        peer = request.peer
+        if not isinstance(answer, list) or (peer.contact is not None and peer.contact.id != contact.id):
+            self._lookup.on_failure(contact)
+        elif peer.kind is PeerKind.DHTEX:
+            self._lookup.add(_parsed(answer), contact.id)
+            self._ask_page(peer, contact)  # a holder: its page, and contacts that are dhtex nodes
+        else:
+            self._lookup.on_reply(contact, _parsed(answer), router=True)
+        self._pump()
+
+    def _slow(self, request: Request) -> None:
+        self._lookup.on_slow(request.context)
+        self._pump()
+
+
+def _parsed(triples: list[Any]) -> list[Contact]:
+    found = (parse_triple(triple) for triple in triples[: limits.CONTACTS_PER_REPLY_MAX])
+    return [contact for contact in found if contact is not None]
+
+
+def _ignore(_contact: Contact) -> None:
+    return

@@ -1,0 +1,105 @@
+"""Who may cost us how much: write tokens, rates, and stock requests that wait for a proof of their sender's address.
+
+A UDP source address is a claim until something that we sent there comes back. Until then we answer with no more bytes
+than came in, so that nobody can aim us at a third party. Our own verbs prove it by a token: eight bytes only the owner
+of the address can have read. Stock verbs know no token; their sender is pinged, and the request is *parked* meanwhile.
+"""
+
+import hashlib
+import hmac
+import random
+from collections import OrderedDict
+from typing import Final
+
+from dhtex import limits
+from dhtex.overlay.addresses import Address
+
+TOKEN_BYTES: Final = 8
+_SECRET_BYTES: Final = 32
+
+
+class Tokens:
+    """Tokens bound to an IP, valid for one to two lives of a secret; the scheme of BEP 5."""
+
+    def __init__(self, entropy: random.Random, now: float) -> None:
+        self._entropy = entropy
+        self._secret = entropy.randbytes(_SECRET_BYTES)
+        self._rotate_at = now + limits.TOKEN_LIFE_S
+        self._current: dict[str, bytes] = {}
+        self._previous_secret = entropy.randbytes(_SECRET_BYTES)
+
+    def rotate(self, now: float) -> None:
+        """Replace the secret when it is old. Call now and then."""
+        if now >= self._rotate_at:
+            self._rotate_at = now + limits.TOKEN_LIFE_S
+            self._previous_secret = self._secret
+            self._secret = self._entropy.randbytes(_SECRET_BYTES)
+            self._current.clear()
+
+    def issue(self, ip: str) -> bytes:
+        """The token for an IP."""
+        token = self._current.get(ip)
+        if token is None:
+            if len(self._current) >= limits.ADDRESSES_TRACKED_MAX:
+                self._current.clear()
+            token = self._current[ip] = _mac(self._secret, ip)
+        return token
+
+    def valid(self, ip: str, token: bytes) -> bool:
+        """Whether we gave this token to this IP not long ago."""
+        if len(token) != TOKEN_BYTES:
+            return False
+        return hmac.compare_digest(token, self.issue(ip)) or hmac.compare_digest(token, _mac(self._previous_secret, ip))
+
+
+def _mac(secret: bytes, ip: str) -> bytes:
+    return hashlib.blake2b(ip.encode(), key=secret, digest_size=TOKEN_BYTES).digest()
+
+
+class Bucket:
+    """A token bucket that holds one second's worth."""
+
+    __slots__ = ("_at", "_left", "_per_s")
+
+    def __init__(self, per_s: float, now: float) -> None:
+        self._per_s = per_s
+        self._left = per_s
+        self._at = now
+
+    def take(self, now: float) -> bool:
+        """Use up one if there is one."""
+        left = self._left + (now - self._at) * self._per_s
+        self._at = now
+        if left > self._per_s:
+            left = self._per_s
+        if left < 1.0:
+            self._left = left
+            return False
+        self._left = left - 1.0
+        return True
+
+
+class Parking:
+    """Requests waiting for their senders' pongs: few, briefly, and the oldest goes first when there is no room."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[tuple[Address, bytes], tuple[float, bytes]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def park(self, address: Address, request_id: bytes, datagram: bytes, now: float) -> None:
+        """Keep a request for PARKED_S at most."""
+        self._waiting[(address, request_id)] = (now + limits.PARKED_S, datagram)
+        while len(self._waiting) > limits.PARKED_REQUESTS_MAX:
+            self._waiting.popitem(last=False)
+
+    def release(self, address: Address, now: float) -> list[bytes]:
+        """Hand out the requests of an address that has answered; drops those that have waited too long."""
+        if not self._waiting:
+            return []
+        mine = [place for place in self._waiting if place[0] == address]
+        released = [self._waiting.pop(place) for place in mine]
+        while self._waiting and next(iter(self._waiting.values()))[0] < now:
+            self._waiting.popitem(last=False)
+        return [datagram for until, datagram in released if until >= now]

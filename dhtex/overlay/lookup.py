@@ -1,0 +1,238 @@
+"""Finding the nodes closest to a key: a state machine that is stepped by whoever talks to the network.
+
+Theory of operation. Candidates are kept by distance to the target. `next` hands out those to ask, closest first, while
+fewer than `parallel` answers are awaited; every answer brings more candidates. There are no rounds: each answer is used
+when it comes, and what it brings is asked at once.
+
+A candidate that has not answered within its usual time is *slow*: it gives up its slot, and the end no longer waits for
+it, but if it answers late it counts. It is *failed* once all repetitions went unanswered. So a dead peer costs one soft
+timeout of one slot and no more. A *suspect* (known to have failed lately) never gets a slot: it is asked beside them.
+
+The lookup is finished when the `wanted` closest of those that can still count have all answered. It does not finish on
+few answers while many are slow, unless PATIENCE has passed: then the trouble may be ours, and the slow ones the truth.
+
+A liar can name contacts without end. So candidates, requests and time are bounded; of the contacts that one peer named,
+only a few may be awaited at once, and when several of them turned out silent and none has answered, the others become
+suspects. Routers (stock peers) are asked for contacts but are no result.
+"""
+
+import enum
+from bisect import insort
+from collections.abc import Iterable
+from typing import Final
+
+from dhtex import limits
+from dhtex.overlay.contact import Contact
+
+PATIENCE_S: Final = 0.3
+AWAITED_OF_ONE_SOURCE_MAX: Final = 3
+SILENT_OF_ONE_SOURCE_MAX: Final = 3
+
+
+class State(enum.Enum):
+    """How far a candidate is."""
+
+    KNOWN = "known"
+    ASKED = "asked"
+    SLOW = "slow"
+    ANSWERED = "answered"
+    ROUTER = "router"
+    FAILED = "failed"
+
+
+class _Source:
+    """One peer's credit: of the contacts it named, how many we wait for, how many were silent, did any answer."""
+
+    __slots__ = ("answered", "awaited", "ours", "silent")
+
+    def __init__(self, ours: bool) -> None:
+        self.ours = ours
+        self.awaited = 0
+        self.silent = 0
+        self.answered = 0
+
+    @property
+    def discredited(self) -> bool:
+        return not self.ours and not self.answered and self.silent >= SILENT_OF_ONE_SOURCE_MAX
+
+
+class _Row:
+    __slots__ = ("contact", "distance", "source", "state", "suspect")
+
+    def __init__(self, contact: Contact, distance: int, source: _Source, suspect: bool) -> None:
+        self.contact = contact
+        self.distance = distance
+        self.source = source
+        self.state = State.KNOWN
+        self.suspect = suspect
+
+    def __lt__(self, other: "_Row") -> bool:
+        return self.distance < other.distance
+
+
+_COUNTING: Final = frozenset({State.KNOWN, State.ASKED, State.ANSWERED})
+
+
+def _crowded(row: _Row, near: dict[bytes, int]) -> bool:
+    """Whether the closer rows of this row's network already have all the places that it gets; counts the row."""
+    subnet = row.contact.subnet
+    if subnet is None:
+        return False
+    near[subnet] = near.get(subnet, 0) + 1
+    return near[subnet] > limits.PEERS_PER_SUBNET_IN_BUCKET
+
+
+class Lookup:
+    """One search for the `wanted` nodes closest to `target`, with at most `parallel` answers awaited at a time."""
+
+    def __init__(
+        self,
+        target: bytes,
+        own_id: bytes,
+        now: float,
+        wanted: int = limits.HOLDERS,
+        parallel: int = limits.LOOKUP_PARALLEL,
+    ) -> None:
+        self.target = target
+        self.wanted = wanted
+        self.requests = 0
+        self._goal = int.from_bytes(target)
+        self._own_id = own_id
+        self._parallel = parallel
+        self._started = now
+        self._rows: list[_Row] = []
+        self._by_wire: dict[bytes, _Row] = {}
+        self._sources: dict[bytes, _Source] = {}
+        self._in_slots = 0
+        self._slow = 0
+        self._suspects = 0
+
+    def knows(self, wire: bytes) -> bool:
+        """Whether the contact with this compact form is a candidate, so that it need not be parsed."""
+        return wire in self._by_wire
+
+    def add(self, contacts: Iterable[Contact], source: bytes = b"", *, suspect: bool = False) -> None:
+        """Add candidates; `source` is the id of the peer that named them, empty for our own table."""
+        credit = self._sources.get(source)
+        if credit is None:
+            credit = self._sources[source] = _Source(not source)
+        for contact in contacts:
+            if contact.wire in self._by_wire or contact.id == self._own_id:
+                continue
+            row = _Row(contact, contact.long_id ^ self._goal, credit, suspect)
+            if len(self._rows) >= limits.LOOKUP_CANDIDATES_MAX and not self._make_room(row):
+                continue
+            self._by_wire[contact.wire] = row
+            insort(self._rows, row)
+
+    def _make_room(self, newcomer: _Row) -> bool:
+        """Drop the farthest candidate that was not asked yet, if the newcomer is closer."""
+        for place in range(len(self._rows) - 1, -1, -1):
+            row = self._rows[place]
+            if row.distance <= newcomer.distance:
+                return False
+            if row.state is State.KNOWN:
+                del self._rows[place]
+                del self._by_wire[row.contact.wire]
+                return True
+        return False
+
+    def next(self, now: float) -> list[Contact]:
+        """Whom to ask now. Each is handed out once; report back by `on_reply`, `on_slow` and `on_failure`."""
+        chosen: list[Contact] = []
+        passed_over: list[_Row] = []
+        near: dict[bytes, int] = {}
+        counting = 0
+        for row in self._rows:
+            if counting >= self.wanted or not self._may_ask(now):
+                break
+            if row.state not in _COUNTING or _crowded(row, near):
+                continue
+            if row.state is not State.KNOWN:
+                counting += 1
+            elif row.suspect or row.source.discredited:
+                row.suspect = True
+                self._ask(row, State.SLOW, chosen)
+            else:
+                counting += 1
+                if self._in_slots < self._parallel:
+                    if row.source.awaited < AWAITED_OF_ONE_SOURCE_MAX or row.source.ours:
+                        self._ask(row, State.ASKED, chosen)
+                    else:
+                        passed_over.append(row)
+        for row in passed_over:
+            if self._in_slots < self._parallel and self._may_ask(now):
+                self._ask(row, State.ASKED, chosen)
+        return chosen
+
+    def _may_ask(self, now: float) -> bool:
+        return self.requests < limits.LOOKUP_REQUESTS_MAX and now - self._started <= limits.LOOKUP_S_MAX
+
+    def _ask(self, row: _Row, state: State, chosen: list[Contact]) -> None:
+        self.requests += 1
+        self._enter(row, state)
+        chosen.append(row.contact)
+
+    def _enter(self, row: _Row, state: State) -> None:
+        """Change a row's state; all counts of what is awaited are kept here."""
+        for old_or_new, step in ((row.state, -1), (state, 1)):
+            if old_or_new is State.ASKED:
+                self._in_slots += step
+                row.source.awaited += step
+            elif old_or_new is State.SLOW and row.suspect:
+                self._suspects += step
+            elif old_or_new is State.SLOW:
+                self._slow += step
+        row.state = state
+
+    def _awaited(self, contact: Contact) -> _Row | None:
+        row = self._by_wire.get(contact.wire)
+        return row if row is not None and row.state in (State.ASKED, State.SLOW) else None
+
+    def on_reply(self, contact: Contact, contacts: Iterable[Contact], *, router: bool = False) -> None:
+        """An answer, late or not. A router's contacts are used, but it is no result itself."""
+        if (row := self._awaited(contact)) is not None:
+            self._enter(row, State.ROUTER if router else State.ANSWERED)
+            row.source.answered += 1
+            self.add(contacts, contact.id)
+
+    def on_slow(self, contact: Contact) -> None:
+        """The usual time has passed; the answer may still come."""
+        row = self._awaited(contact)
+        if row is not None and row.state is State.ASKED:
+            self._enter(row, State.SLOW)
+            row.source.silent += 1
+
+    def on_failure(self, contact: Contact) -> None:
+        """No answer will come, or it was unusable."""
+        if (row := self._awaited(contact)) is not None:
+            if row.state is State.ASKED:
+                row.source.silent += 1
+            self._enter(row, State.FAILED)
+
+    def finished(self, now: float) -> bool:
+        """Whether nothing more is worth waiting for. Ask after `next`."""
+        if not self._in_slots and not self._slow and not self._suspects:
+            return True
+        answered = 0
+        near: dict[bytes, int] = {}
+        for row in self._rows:
+            if row.state not in _COUNTING or _crowded(row, near):
+                continue
+            if row.state is State.ANSWERED:
+                answered += 1
+                if answered >= self.wanted:
+                    return True
+            elif row.state is State.ASKED or self._may_ask(now):
+                return False
+        return answered > 0 and (answered >= self._slow or now - self._started >= PATIENCE_S)
+
+    def result(self) -> list[Contact]:
+        """Those that answered, closest first; of one network (a /24 or /64) only a few, local addresses exempt."""
+        near: dict[bytes, int] = {}
+        found = [row.contact for row in self._rows if row.state is State.ANSWERED and not _crowded(row, near)]
+        return list({contact.id: contact for contact in reversed(found)}.values())[::-1]
+
+    def slow(self) -> list[Contact]:
+        """Those that were asked and may still answer, closest first."""
+        return [row.contact for row in self._rows if row.state in (State.ASKED, State.SLOW)]

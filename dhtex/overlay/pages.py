@@ -1,0 +1,118 @@
+"""Pulling a long listing in pages from several holders at once: pure bookkeeping of what to ask and what is missing.
+
+Theory of operation. A listing has `total` records in an order that its holders agree on, and a page is "as many as fit
+from this rank on", so a page's length is not known beforehand. The ranks are cut into spans as long as the longest page
+seen; spans are asked in parallel, and what a page left over of its span becomes a new span. Whether the parts fit
+together is proven at the end by the digest over all ids.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from dhtex import limits
+from dhtex.market.holding import NO_DIGEST
+from dhtex.market.records import Kind, record_id
+
+LOSSES_MAX: Final = 4
+
+
+class _Envelope(msgspec.Struct, array_like=True, gc=False):
+    kind: int
+    body: bytes
+
+
+_ENVELOPES: Final = msgspec.msgpack.Decoder(_Envelope)
+_DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+
+
+def wire_id(wire: bytes) -> bytes:
+    """The id that a record's bytes claim, without checking more than its envelope; a hash of junk if it has none."""
+    try:
+        envelope = _ENVELOPES.decode(wire)
+        return record_id(Kind(envelope.kind), envelope.body)
+    except _DECODE_ERRORS:
+        return hashlib.sha256(wire).digest()
+
+
+def digest_of(wires: Iterable[bytes]) -> bytes:
+    """The exclusive or of the first 8 bytes of the ids of different records."""
+    digest = 0
+    for identifier in {wire_id(wire) for wire in wires}:
+        digest ^= int.from_bytes(identifier[:8])
+    return digest.to_bytes(len(NO_DIGEST))
+
+
+class PagePlan:
+    """What to ask of a listing of `total` records, of which the first `limit` are wanted (None: all)."""
+
+    def __init__(self, total: int, limit: int | None = None) -> None:
+        most = total if limit is None else min(total, limit)
+        self.wanted = min(most, limits.RECORDS_PER_INDEX_KEY_MAX)
+        self.cut_short = most > self.wanted
+        self._rows: list[bytes | None] = [None] * self.wanted
+        self._missing = self.wanted
+        self._stride = 1
+        self._frontier = 0
+        self._gaps: list[tuple[int, int]] = []
+        self._awaited: dict[int, int] = {}
+        self._losses = 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._awaited)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all is there, or nothing more can be expected."""
+        return not self._missing or self._losses > LOSSES_MAX
+
+    @property
+    def full(self) -> bool:
+        """Whether every wanted rank was filled."""
+        return not self._missing
+
+    def next(self) -> int | None:
+        """The next rank to ask from, or None if all that is missing is awaited. Report back once for each."""
+        if self.finished:
+            return None
+        while self._gaps:
+            start, end = self._gaps.pop()
+            if start in self._awaited:
+                continue
+            self._awaited[start] = end
+            return start
+        while self._frontier < self.wanted:
+            start = self._frontier
+            self._frontier = min(start + self._stride, self.wanted)
+            if self._rows[start] is None and start not in self._awaited:
+                self._awaited[start] = self._frontier
+                return start
+        return None
+
+    def on_page(self, rank: int, wires: list[bytes]) -> None:
+        """A page from `rank` on. An empty one counts as lost."""
+        end = self._awaited.pop(rank, rank)
+        for place, wire in enumerate(wires[: self.wanted - rank], rank):
+            if self._rows[place] is None:
+                self._rows[place] = wire
+                self._missing -= 1
+        after = rank + len(wires)
+        self._stride = max(self._stride, len(wires))
+        self._frontier = max(self._frontier, after) if after >= self._frontier else self._frontier
+        if not wires:
+            self._losses += 1
+        while after < end and self._rows[after] is not None:
+            after += 1
+        if after < end:
+            self._gaps.append((after, end))
+
+    def on_lost(self, rank: int) -> None:
+        """No page came; it is asked again, elsewhere if possible."""
+        self.on_page(rank, [])
+
+    def wires(self) -> tuple[bytes, ...]:
+        """What came, in listing order, without repetitions."""
+        return tuple(dict.fromkeys(row for row in self._rows if row is not None))

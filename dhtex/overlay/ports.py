@@ -1,0 +1,31 @@
+"""What the overlay needs from the node around it: a shelf that keeps records for others."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from dhtex.market.holding import Page, PutVerdict
+from dhtex.market.ids import DhtKey
+
+
+class Holdings(Protocol):
+    """The records that a node holds. It judges and places records; the overlay only carries them. Nothing raises."""
+
+    def put(self, wire: bytes, prefix: str | None, now: float, source: str) -> PutVerdict:
+        """Judge and keep a record at its order's key (`prefix` None) or index node; `source` is an IP or "self"."""
+        ...
+
+    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
+        """Records of a key from position `rank` of its listing order on, as many as fit into `room_bytes`."""
+        ...
+
+    def stock_value(self, key: DhtKey, now: float) -> bytes | None:
+        """The order whose key this is, for a stock reader."""
+        ...
+
+    def stock_put(self, key: DhtKey, value: object, now: float, source: str) -> bool:
+        """Keep what a stock peer stores, if it is a valid order and this its key."""
+        ...
+
+    def replicas(self, now: float) -> Iterator[tuple[DhtKey, str | None, bytes]]:
+        """Everything held: key, index prefix (None at an order's key), record."""
+        ...

@@ -1,0 +1,400 @@
+"""The border to the network: every datagram comes in here, and nothing that one contains can raise past it.
+
+Theory of operation. The frame, the verbs and the shapes of `kademlia` and `rpcudp` are kept, so stock nodes can talk to
+us; their code paths for datagrams, calls, timeouts and storage are not reached. A request is answered synchronously: no
+task, no future, no logging. Answers are matched by id *and* by the address that was asked.
+
+Whoever answers one of our requests has proven its address for a while and is offered to the routing table; nothing that
+merely arrives is. A stranger's ping is answered and pinged back, if it was long enough to pay for both; other stock
+requests of strangers are parked until the stranger's pong. Our own verbs carry tokens instead (see `guard`).
+
+Whether a peer speaks our verbs is told by the trailer behind its answers to stock verbs; see `wire`.
+"""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+from dhtex import limits
+from dhtex.clock import Clock
+from dhtex.market.ids import NodeId
+from dhtex.overlay import wire
+from dhtex.overlay.addresses import Address
+from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
+from dhtex.overlay.guard import Bucket, Parking, Tokens
+from dhtex.overlay.requests import Done, Request, Requests, Soft, _nobody
+from dhtex.overlay.serving import ask_for_token
+from dhtex.overlay.stock import StockVerbs
+from dhtex.overlay.table import Offer
+from dhtex.overlay.transport import Endpoint
+
+log = logging.getLogger(__name__)
+
+_PONG_BYTES: Final = wire.FRAME_BYTES + 22 + 38  # with trailer
+_UNEXPECTED_LOGGED_MAX: Final = 10
+
+
+class Protocol(StockVerbs):
+    """The overlay's datagrams. Built by `server.Overlay`, which sets the `on_…` callbacks."""
+
+    transport: Endpoint
+
+    def __init__(
+        self, source_node: Any, storage: Any, ksize: int, net: bytes, clock: Clock, entropy: random.Random
+    ) -> None:
+        super().__init__(source_node, storage, ksize)
+        self.net = net
+        self.peers: dict[Address, Peer] = {}
+        self.counts: dict[str, int] = {}
+        self.tokens = Tokens(entropy, clock.monotonic())
+        self.requests = Requests(self.send)
+        self.on_peer: Callable[[Peer], None]
+        self.on_peer_lost: Callable[[Peer], None]
+        self.on_watch: Callable[[wire.WatchArgs, bytes, Peer], wire.WatchReply]
+        self.on_push: Callable[[wire.PushArgs, Address], bool]
+        self.datagrams_in = self.datagrams_out = self.bytes_in = self.bytes_out = 0
+        self.monotonic = clock.monotonic
+        self._random_bytes = entropy.randbytes
+        self._parking = Parking()
+        now = clock.monotonic()
+        self._strangers = Bucket(limits.STRANGER_DATAGRAMS_PER_S, now)
+        self._strange_pings = Bucket(limits.STRANGER_DATAGRAMS_PER_S, now)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._closed = False
+        ping = wire.PING.head + wire.encode((self.own_id,))
+        find = len(wire.request_trailer(net))
+        short = _PONG_BYTES - wire.FRAME_BYTES - len(ping) - find
+        self._ping_stock = ping
+        self._ping_back = ping + wire.request_trailer(net, short)
+        self._ping_first = ping + wire.request_trailer(net, short + _PONG_BYTES)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def count(self, what: str) -> None:
+        """Count an event that is worth a number, not a log line."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    # --- Sending ---------------------------------------------------------------------------------------------------
+
+    def send(self, data: bytes, address: Address) -> None:
+        """Send a datagram, unless it is too large to pass everywhere."""
+        if len(data) > limits.DATAGRAM_BYTES_MAX:
+            self.count("dropped_too_large_to_send")
+            return
+        self.datagrams_out += 1
+        self.bytes_out += len(data)
+        self.transport.sendto(data, address)
+
+    def ask(
+        self, peer: Peer, verb: wire.Verb, args: Any, done: Done, soft: Soft = _nobody, context: Any = None
+    ) -> None:
+        """Send one of our own verbs; `done` gets the answer, or None when none came."""
+        if verb is not wire.PUSH:
+            args.token = peer.token
+        self._start(Request(peer, verb, args, done, soft, context), verb.head + wire.encode(args))
+
+    def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = _nobody, context: Any = None) -> None:
+        """Ask a peer of any kind for contacts; its answer tells what it is."""
+        verb = wire.FIND_NODE
+        body = verb.head + wire.encode((self.own_id, target)) + wire.request_trailer(self.net)
+        self._start(Request(peer, verb, None, done, soft, context), body)
+
+    def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, stock: bool = False) -> None:
+        """Ask a peer who it is. `stock` sends no trailer, where the budget of a stranger allows none."""
+        peer.pinging = True
+        if peer.verified_until > self.monotonic():
+            body = self._ping_back
+        else:
+            body = self._ping_stock if stock else self._ping_first
+        self._start(Request(peer, wire.PING, "unmarked" if stock else None, done), body)
+
+    def _ping_stranger(self, peer: Peer, marked: bool) -> None:
+        if not peer.pinging:
+            peer.pinging = True
+            body = self._ping_back if marked else self._ping_stock
+            request = Request(peer, wire.PING, None if marked else "unmarked", lambda request, answer: None)
+            request.tries_max = 1  # a forged source must not get more than it paid for
+            self._start(request, body)
+
+    def _start(self, request: Request, body: bytes) -> None:
+        if self._closed:
+            asyncio.get_running_loop().call_soon(request.done, request, None)
+            return
+        now = self.monotonic()
+        request.id = self._random_bytes(20)
+        request.datagram = b"\0" + request.id + body
+        request.peer.last_asked = now
+        self.requests.start(request, now)
+        if request.soft_at < self._timer_at:
+            self._arm(request.soft_at, now)
+
+    def _arm(self, deadline: float, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, deadline - now), self._on_timer)
+
+    def _on_timer(self) -> None:
+        now = self.monotonic()
+        late_s = now - self._timer_at
+        self._timer, self._timer_at = None, math.inf
+        for request in self.requests.expire(now, late_s):
+            self._failed(request)
+        deadline = self.requests.next_deadline()
+        if deadline is not None and deadline < self._timer_at:
+            self._arm(deadline, now)
+
+    def _failed(self, request: Request) -> None:
+        peer = request.peer
+        peer.failures += 1
+        if request.verb is wire.PING:
+            peer.pinging = False
+        if self.table.failed(peer):
+            spares = self.table.remove(peer)
+            self.on_peer_lost(peer)
+            for spare in spares:
+                self.on_peer(spare)
+        request.done(request, None)
+
+    def close(self) -> None:
+        """Answer nothing and ask nothing any more; askers are told that no answer will come."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for request in self.requests.abandon():
+            request.done(request, None)
+
+    # --- Peers -----------------------------------------------------------------------------------------------------
+
+    def peer_at(self, address: Address, contact: Contact | None = None) -> Peer:
+        """What we know of an address; remembers at most ADDRESSES_TRACKED_MAX of them, those of the table for sure."""
+        peer = self.peers.get(address)
+        if peer is None:
+            peer = self.peers[address] = Peer(address, contact, self.monotonic())
+            while len(self.peers) > limits.ADDRESSES_TRACKED_MAX:
+                oldest = next(iter(self.peers))
+                row = self.peers.pop(oldest)
+                if row.in_table or row is peer:
+                    self.peers[oldest] = row
+        elif peer.contact is None:
+            peer.contact = contact
+        return peer
+
+    def _offer(self, peer: Peer) -> None:
+        offer = self.table.offer(peer)
+        if offer is Offer.ADDED:
+            self.on_peer(peer)
+        elif offer is Offer.RIVAL and peer.contact is not None:
+            known = self.table.get(peer.contact.id)
+            if known is not None and not known.pinging:
+                self.ping(known)
+
+    def _met(self, sender: NodeId, address: Address, peer: Peer | None) -> Peer:
+        """Somebody sent a request from an address that is his; ask who he is if that could be of use."""
+        if peer is not None and peer.in_table and peer.contact is not None and peer.contact.id == sender:
+            return peer
+        if peer is None:
+            peer = self.peer_at(address)
+        contact = contact_at(sender, *address)
+        if contact is not None and not peer.pinging and (self.table.wants(contact) or peer.in_table):
+            self.ping(peer)
+        return peer
+
+    # --- Receiving -------------------------------------------------------------------------------------------------
+
+    def datagram_received(self, data: bytes, addr: Address) -> None:
+        """Take a datagram of any content. Never raises."""
+        self.datagrams_in += 1
+        self.bytes_in += len(data)
+        try:
+            self._take(data, addr)
+        except Exception:
+            self.count("unexpected")
+            if self.counts["unexpected"] <= _UNEXPECTED_LOGGED_MAX:
+                log.exception("datagram raised bytes=%d from=%s", len(data), addr)
+
+    def _take(self, data: bytes, addr: Address) -> None:
+        if not wire.FRAME_BYTES < len(data) <= limits.DATAGRAM_BYTES_RECEIVE_MAX or self._closed:
+            self.count("dropped_size")
+        elif data[0] == wire.REPLY:
+            self._take_reply(data, addr)
+        elif data[0] == wire.REQUEST:
+            try:
+                self._take_request(data, addr, self.monotonic())
+            except wire.DECODE_ERRORS:
+                self.count("dropped_malformed")
+        else:
+            self.count("dropped_frame")
+
+    def _take_reply(self, data: bytes, addr: Address) -> None:
+        request = self.requests.find(data[1:21])
+        if request is None:
+            self.count("dropped_unasked")
+            return
+        peer = request.peer
+        if peer.address != addr:
+            self.count("dropped_misdirected")
+            return
+        now = self.monotonic()
+        answer, responder = self._decode_reply(request, data[wire.FRAME_BYTES :])
+        self.requests.settle(request, now)
+        if request.verb is wire.PING:
+            peer.pinging = False
+        if answer is None:
+            self._failed(request)
+            return
+        peer.failures = 0
+        peer.last_seen = now
+        peer.verified_until = now + limits.TOKEN_LIFE_S
+        if responder is not None and (peer.contact is None or peer.contact.id != responder):
+            if peer.in_table:
+                self.table.remove(peer)
+                self.on_peer_lost(peer)
+            peer.contact = contact_at(responder, *addr)
+        if not peer.in_table and responder is not None:
+            self._offer(peer)
+        if request.args is not None and getattr(answer, "ok", wire.OK) != wire.OK:
+            self._renew(request)
+        else:
+            request.done(request, answer)
+        for parked in self._parking.release(addr, now):
+            self._take_request(parked, addr, now)
+
+    def _decode_reply(self, request: Request, body: bytes) -> tuple[Any, NodeId | None]:
+        """The answer and who says to have given it; notes what kind of peer it is. None if unusable."""
+        peer, verb = request.peer, request.verb
+        ext: bytes | None = None
+        if verb.stock:
+            body, ext = wire.cut_trailer(body)
+        try:
+            answer = verb.reply.decode(body)
+        except wire.DECODE_ERRORS:
+            self.count("dropped_malformed_reply")
+            return None, None
+        if not verb.stock:
+            if verb is not wire.PUSH:
+                peer.token = answer.token
+            peer.kind = PeerKind.DHTEX
+            return answer, answer.responder
+        marks = wire.reply_marks(ext)
+        if marks is None:
+            if request.args is None or peer.kind is PeerKind.UNKNOWN:
+                peer.kind = PeerKind.STOCK
+            return answer, answer if verb is wire.PING else None
+        net, responder, token = marks
+        if net != self.net:
+            self.count("foreign_peers")
+            peer.kind = PeerKind.FOREIGN
+            self.table.remove(peer)
+            return None, None
+        peer.kind, peer.token = PeerKind.DHTEX, token
+        return answer, responder
+
+    def _renew(self, request: Request) -> None:
+        """The peer gave us a fresh token instead of an answer: repeat with it, once."""
+        if request.renewed:
+            self._failed(request)
+            return
+        request.args.token = request.peer.token
+        again = Request(request.peer, request.verb, request.args, request.done, request.soft, request.context)
+        again.renewed = True
+        self._start(again, request.verb.head + wire.encode(request.args))
+
+    def _take_request(self, data: bytes, addr: Address, now: float) -> None:
+        split = wire.split_request(data[wire.FRAME_BYTES :])
+        if split is None:
+            self.count("dropped_unknown_verb")
+            return
+        verb, rest = split
+        peer = self.peers.get(addr)
+        if peer is not None and peer.verified_until > now:
+            if not self._within_rate(peer, now):
+                self.count("dropped_rate_peer")
+                return
+        elif not (self._strange_pings if verb is wire.PING else self._strangers).take(now):
+            self.count("dropped_rate_strangers")
+            return
+        if verb.stock:
+            self._take_stock(verb, rest, data, addr, now)
+        else:
+            self._take_ours(verb, rest, data, addr, peer)
+
+    @staticmethod
+    def _within_rate(peer: Peer, now: float) -> bool:
+        allowance = peer.allowance + (now - peer.allowance_at) * limits.PEER_DATAGRAMS_PER_S
+        peer.allowance_at = now
+        if allowance > limits.PEER_DATAGRAMS_PER_S:
+            allowance = limits.PEER_DATAGRAMS_PER_S
+        peer.allowance = allowance - 1.0 if allowance >= 1.0 else allowance
+        return allowance >= 1.0
+
+    # --- Our own verbs ---------------------------------------------------------------------------------------------
+
+    def _take_ours(self, verb: wire.Verb, rest: bytes, data: bytes, addr: Address, peer: Peer | None) -> None:
+        args = verb.args.decode(rest)
+        if args.net != self.net or args.sender == self.own_id:
+            self.count("dropped_foreign")
+            return
+        reply: Any
+        if verb is wire.PUSH:
+            if not self.on_push(args, addr):
+                self.count("dropped_push")
+                return
+            reply = wire.PushReply(self.own_id)
+        else:
+            token = self.tokens.issue(addr[0])
+            if not self.tokens.valid(addr[0], args.token):
+                self.count("tokens_renewed")
+                reply = ask_for_token(verb, self.own_id, token)
+            else:
+                peer = self._met(args.sender, addr, peer)
+                if verb is wire.GET:
+                    reply = self.serving.get(args, token)
+                elif verb is wire.PUT:
+                    reply = self.serving.put(args, token, addr)
+                else:
+                    reply = self.on_watch(args, token, peer)
+        self.send(b"\1" + data[1:21] + wire.encode(reply), addr)
+
+    # --- Stock verbs -----------------------------------------------------------------------------------------------
+
+    def _take_stock(self, verb: wire.Verb, rest: bytes, data: bytes, addr: Address, now: float) -> None:
+        body, ext = wire.cut_trailer(rest)
+        args: Sequence[Any] = verb.args.decode(body)
+        net = wire.request_net(ext)
+        sender: NodeId | None = args[0] if args else None
+        if (net is not None and net != self.net and verb is not wire.PING) or sender == self.own_id:
+            self.count("dropped_foreign")
+            return
+        peer = self.peer_at(addr)
+        if net in (None, self.net):
+            if peer.verified_until <= now:
+                if not self._may_answer(verb, data, peer, net is not None, now):
+                    return
+            elif sender is not None and (peer.contact is None or peer.contact.id != sender) and not peer.pinging:
+                self.ping(peer)
+        elif len(data) < _PONG_BYTES:
+            return
+        response = getattr(self, verb.method)(addr, *args)
+        trailer = b"" if net is None else wire.reply_trailer(self.net, self.own_id, self.tokens.issue(addr[0]))
+        self.send(b"\1" + data[1:21] + wire.encode(response) + trailer, addr)
+
+    def _may_answer(self, verb: wire.Verb, data: bytes, peer: Peer, marked: bool, now: float) -> bool:
+        """Whether a stranger's request is answered now. If not, it is parked until the stranger proves its address."""
+        if verb is wire.PING and marked and len(data) >= 2 * _PONG_BYTES:
+            self._ping_stranger(peer, marked)
+            return True
+        if verb is wire.PING and peer.pinging and len(data) >= (_PONG_BYTES if marked else wire.FRAME_BYTES + 22):
+            return True  # two strangers who ask each other at the same time must not wait for each other
+        if len(data) < (_PONG_BYTES if marked else wire.FRAME_BYTES + len(self._ping_stock)):
+            self.count("dropped_unproven")
+            return False
+        self._parking.park(peer.address, data[1:21], data, now)
+        self._ping_stranger(peer, marked)
+        return False

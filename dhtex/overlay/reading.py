@@ -1,0 +1,148 @@
+"""Reading a key: all holders are asked, equal answers are recognised by digest, and each different one is pulled once.
+
+Theory of operation. The crawl that finds the holders brings the first page of each along. Holders whose digests are
+equal hold equal sets, so their *version* is pulled from all of them together, pages in parallel. Each holder lists
+orders by price and so in the same order; small sets may be listed by arrival, and come from one holder. The digest over
+the ids that came tells whether the version is complete; if not, it is pulled once more, from one holder.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from dhtex import limits
+from dhtex.market.holding import Page
+from dhtex.market.ids import DhtKey
+from dhtex.overlay import wire
+from dhtex.overlay.contact import Contact
+from dhtex.overlay.crawl import Crawl, Network
+from dhtex.overlay.pages import PagePlan, digest_of
+from dhtex.overlay.requests import Request
+from dhtex.overlay.results import GetResult, Version
+
+SMALL: Final = limits.RECORDS_PER_ORDER_KEY_MAX
+
+
+class _Pull:
+    """One version on its way, and the holders that vouch for it."""
+
+    def __init__(
+        self, reading: "Reading", digest: bytes, total: int, holders: list[Contact], first: list[bytes]
+    ) -> None:
+        self.digest = digest
+        self.total = total
+        self.voters = len(holders)
+        self.reading = reading
+        self.plan = PagePlan(total, reading.limit)
+        self.again = False
+        self._first = first
+        self._sources = holders
+        self._turn = 0
+        self.settled = False
+        self.complete = False
+
+    def start(self) -> None:
+        """Use the page that came with the crawl, and ask for the rest."""
+        if self._first:
+            self.plan.on_page(0, self._first)
+        if self.total <= SMALL:
+            del self._sources[1:]
+        self.pump()
+
+    def pump(self) -> None:
+        """Keep the window full."""
+        while not self.settled and self.plan.in_flight < self.reading.window:
+            rank = self.plan.next()
+            if rank is None:
+                break
+            self._turn += 1
+            self.reading.ask_page(self, self._sources[self._turn % len(self._sources)], rank)
+        if not self.settled and (self.plan.finished or not self.plan.in_flight):
+            self._settle()
+
+    def on_page(self, request: Request, answer: wire.GetReply | None) -> None:
+        """A page, or None."""
+        _, plan, rank = request.context
+        if self.settled or plan is not self.plan:
+            return
+        if answer is None:
+            plan.on_lost(rank)
+        else:
+            plan.on_page(rank, answer.wires)
+        self.pump()
+
+    def _settle(self) -> None:
+        plan = self.plan
+        all_of_it = plan.wanted == self.total
+        self.complete = plan.full and not plan.cut_short and (not all_of_it or digest_of(plan.wires()) == self.digest)
+        if not self.complete and not self.again and plan.wanted and not plan.cut_short and self._sources:
+            self.again = True
+            self.plan = PagePlan(self.total, self.reading.limit)
+            del self._sources[1:]
+            self.pump()
+            return
+        self.settled = True
+        self.reading.settled()
+
+    def version(self) -> Version:
+        """What came of it."""
+        return Version(self.digest, self.total, self.voters, self.plan.wires(), self.complete)
+
+
+class Reading:
+    """One get. `own` is our own page of the key if we hold it: all records, or the first `limit`."""
+
+    def __init__(
+        self, network: Network, kind: int, limit: int | None, own: Page | None, done: Callable[[GetResult], None]
+    ) -> None:
+        self.limit = limit
+        self.window = limits.PAGES_IN_FLIGHT_MAX
+        self._network = network
+        self._key = DhtKey(b"")
+        self._kind = kind
+        self._own = own
+        self._done = done
+        self._pulls: list[_Pull] = []
+        self._versions: list[Version] = []
+        self._asked = 0
+        self._answered = 0
+        self._finished = False
+
+    def start(self, crawl: Crawl, holders: list[Contact]) -> None:
+        """Go on from a finished crawl with the answers of its closest nodes."""
+        self._key = crawl.target
+        own = self._own
+        self._asked = self._answered = len(holders) + (own is not None)
+        self._asked += min(len(crawl.slow()), limits.HOLDERS - min(self._asked, limits.HOLDERS))
+        groups: dict[tuple[bytes, int], list[Contact]] = {}
+        for contact in holders:
+            answer = crawl.answers[contact]
+            groups.setdefault((answer.digest, answer.total), []).append(contact)
+        if own is not None:
+            same = groups.pop((own.digest, own.total), [])
+            wires = tuple(own.wires if self.limit is None else own.wires[: self.limit])
+            self._versions.append(Version(own.digest, own.total, 1 + len(same), wires, True))
+        for (digest, total), contacts in groups.items():
+            first = max((crawl.answers[contact].wires for contact in contacts), key=len)
+            if total <= SMALL:
+                first = crawl.answers[contacts[0]].wires
+            self._pulls.append(_Pull(self, digest, total, contacts, first))
+        self.window = max(1, limits.PAGES_IN_FLIGHT_MAX // max(1, len(self._pulls)))
+        for pull in self._pulls:
+            pull.start()
+        self.settled()
+
+    def ask_page(self, pull: _Pull, contact: Contact, rank: int) -> None:
+        """Ask a holder for one page, without contacts."""
+        network = self._network
+        args = wire.GetArgs(network.net, network.own_id, b"", self._key, self._kind, rank, False)
+        network.ask(
+            network.peer_at(contact.address, contact), wire.GET, args, pull.on_page, context=(pull, pull.plan, rank)
+        )
+
+    def settled(self) -> None:
+        """A version came to its end; when all have, so has the reading."""
+        if not self._finished and all(pull.settled for pull in self._pulls):
+            self._finished = True
+            versions = self._versions + [pull.version() for pull in self._pulls]
+            versions.sort(key=lambda version: (-version.holders, -version.total, version.digest))
+            self._done(GetResult(self._asked, self._answered, tuple(versions)))

@@ -1,0 +1,163 @@
+"""Requests that await their answers: matching, repetition, and giving up.
+
+Theory of operation. A datagram may get lost, so a request is sent up to REQUEST_TRIES times under one id; the first
+answer from the asked address settles it, whichever copy caused it. The time between tries comes from the peer's round
+trip times. When the usual time has passed once, `soft` is called: the asker may turn to somebody else, while the answer
+is still welcome. After the last try `done` is called without an answer.
+
+A timeout that fires late shows that *we* were busy: the answer may lie unread in the socket. Then the requests get a
+little more time, and the peer gets no blame.
+
+Deadlines live in a heap whose entries are left to expire when their request is settled: a settled one costs nothing.
+"""
+
+import heapq
+from collections.abc import Callable
+from typing import Any, Final
+
+from dhtex import limits
+from dhtex.overlay.addresses import Address
+from dhtex.overlay.contact import Peer
+from dhtex.overlay.rtt import Rtt
+from dhtex.overlay.wire import Verb
+
+BACKOFF: Final = 1.25  # three tries at a stranger take 1.9 s
+LAG_S: Final = 0.02
+GRACES_MAX: Final = 5
+SOFT_S_MIN: Final = 0.1
+
+Done = Callable[["Request", Any], None]
+Soft = Callable[["Request"], None]
+
+
+def _nobody(_request: "Request") -> None:
+    return
+
+
+class Request:
+    """One request. `context` is the asker's; `args` are what a repetition with a fresh token is made of."""
+
+    __slots__ = (
+        "args", "context", "datagram", "deadline", "done", "graces", "id", "open", "peer", "renewed", "sent_at",
+        "soft", "soft_at", "timeout_s", "tries", "tries_max", "verb",
+    )  # fmt: skip
+
+    def __init__(
+        self, peer: Peer, verb: Verb, args: Any, done: Done, soft: Soft = _nobody, context: Any = None
+    ) -> None:
+        self.peer = peer
+        self.verb = verb
+        self.args = args
+        self.done = done
+        self.soft = soft
+        self.context = context
+        self.id = b""
+        self.datagram = b""
+        self.tries = 0
+        self.tries_max = limits.REQUEST_TRIES
+        self.graces = 0
+        self.renewed = False
+        self.open = True
+        self.sent_at = 0.0
+        self.timeout_s = 0.0
+        self.deadline = 0.0
+        self.soft_at = 0.0
+
+
+class Requests:
+    """All requests of one node that await answers. `send` must not raise."""
+
+    def __init__(self, send: Callable[[bytes, Address], None]) -> None:
+        self._send = send
+        self._open: dict[bytes, Request] = {}
+        self._heap: list[tuple[float, int, Request]] = []
+        self._entries = 0
+        self._everybody = Rtt()  # what a round trip to a peer that we do not know yet may take
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def start(self, request: Request, now: float) -> None:
+        """Send a request that has its id and datagram. Beyond REQUESTS_OUTSTANDING_MAX it fails at once, unsent."""
+        self._open[request.id] = request
+        if len(self._open) > limits.REQUESTS_OUTSTANDING_MAX:
+            request.tries = request.tries_max
+            request.graces = GRACES_MAX
+            request.deadline = request.soft_at = now
+            self._push(now, request)
+            return
+        rtt = request.peer.rtt
+        request.timeout_s = rtt.timeout_s
+        request.sent_at = now
+        request.tries = 1
+        request.deadline = request.soft_at = now + request.timeout_s
+        if rtt.smooth_s is None and request.soft is not _nobody:
+            request.soft_at = now + min(request.timeout_s, max(SOFT_S_MIN, self._everybody.timeout_s))
+            self._push(request.soft_at, request)
+        self._push(request.deadline, request)
+        self._send(request.datagram, request.peer.address)
+
+    def _push(self, deadline: float, request: Request) -> None:
+        self._entries += 1
+        heapq.heappush(self._heap, (deadline, self._entries, request))
+
+    def find(self, request_id: bytes) -> Request | None:
+        """The open request with this id."""
+        return self._open.get(request_id)
+
+    def settle(self, request: Request, now: float) -> None:
+        """Its answer came: learn the round trip time. The caller calls `done`."""
+        del self._open[request.id]
+        request.open = False
+        if request.tries == 1:
+            rtt_s = now - request.sent_at
+            request.peer.rtt.sample(rtt_s)
+            self._everybody.sample(rtt_s)
+
+    def next_deadline(self) -> float | None:
+        """When `expire` should be called next."""
+        heap = self._heap
+        while heap and not heap[0][2].open:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def expire(self, now: float, late_s: float) -> list[Request]:
+        """Repeat what is due and call `soft`; returns the requests that failed, whose `done` the caller calls.
+
+        `late_s` says how much later than intended this is called.
+        """
+        heap = self._heap
+        failed: list[Request] = []
+        while heap and heap[0][0] <= now:
+            request = heapq.heappop(heap)[2]
+            if not request.open:
+                continue
+            if late_s > LAG_S and request.graces < GRACES_MAX:
+                request.graces += 1
+                self._push(now + LAG_S, request)
+                continue
+            if request.soft_at and request.soft_at <= now:
+                request.soft_at = 0.0
+                request.soft(request)
+            if not request.open or request.deadline > now:
+                continue
+            if request.tries >= request.tries_max:
+                del self._open[request.id]
+                request.open = False
+                failed.append(request)
+                continue
+            request.tries += 1
+            request.timeout_s *= BACKOFF
+            request.deadline = now + request.timeout_s
+            self._push(request.deadline, request)
+            self._send(request.datagram, request.peer.address)
+        return failed
+
+    def abandon(self) -> list[Request]:
+        """Give up all; returns them, so that their askers can be told."""
+        requests = list(self._open.values())
+        for request in requests:
+            request.open = False
+        self._open.clear()
+        self._heap.clear()
+        return requests

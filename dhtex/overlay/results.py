@@ -1,0 +1,58 @@
+"""What the overlay tells those who use it."""
+
+from dataclasses import dataclass, field
+
+from dhtex.market.ids import NodeId
+from dhtex.overlay.addresses import Address
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What became of a record. `asked` and `holders` count other nodes, `local` speaks of this one.
+
+    `refusals` counts nodes by code; `bits_asked` is the most that a holder wants of a stamp that was too low;
+    `newer` are the records that holders have instead.
+    """
+
+    asked: int
+    holders: int
+    local: bool
+    refusals: dict[str, int] = field(default_factory=dict)
+    bits_asked: int = 0
+    newer: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One answer to a get, and how many holders gave it.
+
+    `complete` says that `wires` are all records of that answer (or the first `limit` of them, if there was a limit).
+    """
+
+    digest: bytes
+    total: int
+    holders: int
+    wires: tuple[bytes, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GetResult:
+    """How many holders were asked and answered (this node among them if it is one), and the different answers."""
+
+    asked: int
+    answered: int
+    versions: tuple[Version, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """A peer of the routing table. Times are seconds of the monotonic clock; `kind` is "dhtex" or "stock"."""
+
+    id: NodeId
+    address: Address
+    kind: str
+    rtt_s: float | None
+    first_seen: float
+    last_seen: float
+    failures: int

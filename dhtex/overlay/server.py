@@ -1,0 +1,394 @@
+"""The overlay of one node: put, get and watch records at keys, in a network that finds and mends itself.
+
+A key's *holders* are the HOLDERS closest live dhtex nodes, ourselves included. In a network of fewer nodes all are.
+"""
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, TypeVar
+
+from kademlia.network import Server
+from kademlia.storage import IStorage
+
+from dhtex import limits
+from dhtex.clock import Clock
+from dhtex.errors import UsageError
+from dhtex.market.holding import NO_KIND, PutVerdict
+from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay.addresses import Address, canonical
+from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
+from dhtex.overlay.crawl import Crawl
+from dhtex.overlay.ports import Holdings
+from dhtex.overlay.protocol import Protocol
+from dhtex.overlay.putting import Putting, Regions, Tally
+from dhtex.overlay.reading import Reading
+from dhtex.overlay.replicate import Replicator
+from dhtex.overlay.results import GetResult, PeerInfo, PutResult
+from dhtex.overlay.serving import Serving
+from dhtex.overlay.table import random_id_at
+from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
+from dhtex.overlay.watching import Watching
+from dhtex.overlay.wire import network_tag
+
+log = logging.getLogger(__name__)
+
+TICK_S: Final = 1.0
+PINGS_PER_TICK: Final = 16
+SUSPECT_S: Final = 1.0  # a peer that failed once is asked again this soon
+BUCKETS_AFTER_JOIN: Final = 8
+
+
+_Value = TypeVar("_Value")
+
+
+def _settle(future: asyncio.Future[_Value], value: _Value) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+class _Shelf(IStorage):
+    """The node's records in the shape that stock code expects of a storage."""
+
+    def __init__(self, holdings: Holdings, clock: Clock) -> None:
+        self._holdings = holdings
+        self._clock = clock
+
+    def __bool__(self) -> bool:
+        return True  # else the stock server replaces an empty storage by its own
+
+    def __setitem__(self, key: DhtKey, value: object) -> None:
+        self._holdings.stock_put(key, value, self._clock.now(), "self")
+
+    def __getitem__(self, key: DhtKey) -> bytes:
+        value = self._holdings.stock_value(key, self._clock.now())
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def get(self, key: DhtKey, default: Any = None) -> Any:
+        value = self._holdings.stock_value(key, self._clock.now())
+        return default if value is None else value
+
+    def iter_older_than(self, seconds_old: float) -> list[tuple[bytes, bytes]]:
+        return []
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+class Overlay(Server):
+    """One node of the network. `listen` before anything else, `close` at the end."""
+
+    protocol_class: type[Protocol] = Protocol
+    protocol: Protocol
+    transport: Endpoint | None
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        network: str,
+        holdings: Holdings,
+        clock: Clock,
+        entropy: random.Random,
+        *,
+        open_endpoint: OpenEndpoint = open_endpoint,
+    ) -> None:
+        assert len(node_id) == 20
+        shelf = _Shelf(holdings, clock)
+        super().__init__(limits.BUCKET_SIZE, limits.LOOKUP_PARALLEL, node_id, shelf)  # type: ignore[no-untyped-call]
+        self.on_peers: Callable[[], None] = lambda: None
+        self._net = network_tag(network)
+        self._holdings = holdings
+        self._clock = clock
+        self._entropy = entropy
+        self._open_endpoint = open_endpoint
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gets: dict[tuple[DhtKey, int, int | None], asyncio.Future[GetResult]] = {}
+        self._refreshed: set[int] = set()
+        self.protocol = self._create_protocol()
+        self._regions = Regions(self.protocol)
+        self._watching = Watching(self.protocol, self._locate, entropy)
+        self._replicator = Replicator(self.protocol, holdings, self._locate, clock, entropy)
+        self.protocol.serving = Serving(
+            self.protocol.own_id, self.protocol.table, holdings, clock, self._watching.stored
+        )
+        self.protocol.on_watch = self._watching.on_watch
+        self.protocol.on_push = self._watching.on_push
+        self.protocol.on_peer = self._peer_found
+        self.protocol.on_peer_lost = self._peer_lost
+
+    def _create_protocol(self) -> Protocol:
+        return self.protocol_class(self.node, self.storage, self.ksize, self._net, self._clock, self._entropy)
+
+    # --- Life ------------------------------------------------------------------------------------------------------
+
+    async def listen(self, port: int, host: str | None = None) -> int:
+        """Bind the UDP port (0: any) at every address or at `host`; the port. Raises PortInUseError, UsageError."""
+        assert self.transport is None, "listening already"
+        self.transport = await self._open_endpoint(self.protocol, host, port)
+        self.protocol.transport = self.transport
+        self._start(self._maintain())
+        return self.transport.port
+
+    async def close(self) -> None:
+        """Take leave of the network and free the port. Pending operations end with what they have."""
+        if self.transport is None:
+            return
+        self._watching.close()
+        self.protocol.close()
+        self.transport.close()
+        self.transport = None
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Not this way: `close` must be awaited."""
+        raise UsageError("stop an overlay by awaiting its close()")
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- Peers -----------------------------------------------------------------------------------------------------
+
+    async def connect(self, address: Address) -> bool:
+        """Ask the node at a literal address who it is and find our place in its network; False if it is silent."""
+        literal = canonical(address)
+        if literal is None or self.transport is None:
+            return False
+        peer = self.protocol.peer_at(literal)
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.protocol.ping(peer, lambda request, answer: _settle(done, answer is not None))
+        if not await done or peer.kind is PeerKind.FOREIGN:
+            return False
+        if peer.contact is None or peer.contact.id == self.protocol.own_id:
+            return False
+        await self._crawl(DhtKey(self.protocol.own_id), NO_KIND, (peer,))
+        if not self._refreshed:
+            self._start(self._fill_table())
+        return True
+
+    async def bootstrap(self, addrs: Iterable[Address]) -> list[Address]:
+        """Connect to several nodes; those that answered."""
+        addresses = list(addrs)
+        answers = await asyncio.gather(*map(self.connect, addresses))
+        return [address for address, answered in zip(addresses, answers, strict=True) if answered]
+
+    async def bootstrap_node(self, addr: Address) -> Contact | None:
+        """Connect to one node; what it is."""
+        return self.protocol.peer_at(addr).contact if await self.connect(addr) else None
+
+    def load_peers(self, peers: Iterable[tuple[NodeId, Address]]) -> None:
+        """Ask peers of an earlier life whether they are still there."""
+        for node_id, address in peers:
+            contact = contact_at(node_id, *address)
+            if contact is not None and node_id != self.protocol.own_id:
+                self.protocol.ping(self.protocol.peer_at(address, contact))
+
+    def peers(self) -> list[PeerInfo]:
+        """The routing table."""
+        return [
+            PeerInfo(
+                peer.contact.id, peer.address, peer.kind.value, peer.rtt.smooth_s,
+                peer.first_seen, peer.last_seen, peer.failures,
+            )
+            for peer in self.protocol.table
+            if peer.contact is not None
+        ]  # fmt: skip
+
+    def holders_near(self, key: DhtKey) -> list[NodeId]:
+        """The ids of the HOLDERS closest peers that we know, to notice when a closer one turns up."""
+        near = self.protocol.table.closest(key, limits.HOLDERS, dhtex_only=True, sound_only=True)
+        return [peer.contact.id for peer in near if peer.contact is not None]
+
+    def bootstrappable_neighbors(self) -> list[Address]:
+        """Addresses to connect to in a later life."""
+        return [peer.address for peer in self.protocol.table.closest(self.protocol.own_id, self.ksize)]
+
+    def _peer_found(self, peer: Peer) -> None:
+        if peer.contact is not None and peer.kind is PeerKind.DHTEX:
+            self._watching.peer_found(peer.contact)
+            self._replicator.peer_found(peer.contact)
+        self.on_peers()
+
+    def _peer_lost(self, peer: Peer) -> None:
+        self._watching.peer_lost(peer)
+        self.on_peers()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What went in and out, and what was dropped and why."""
+        protocol = self.protocol
+        return {
+            "datagrams_in": protocol.datagrams_in,
+            "datagrams_out": protocol.datagrams_out,
+            "bytes_in": protocol.bytes_in,
+            "bytes_out": protocol.bytes_out,
+            "leases": len(self._watching.leases),
+            "leased_keys": self._watching.leases.keys,
+            **protocol.counts,
+        }
+
+    # --- Searching -------------------------------------------------------------------------------------------------
+
+    def _search(self, key: DhtKey, kind: int, seeds: Iterable[Peer], done: Callable[[Crawl], None]) -> Crawl:
+        def finish(crawl: Crawl) -> None:
+            timer.cancel()
+            self._regions.remember(crawl)
+            done(crawl)
+
+        crawl = Crawl(self.protocol, key, finish, kind=kind)
+        timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
+        crawl.start(seeds)
+        return crawl
+
+    async def _crawl(self, key: DhtKey, kind: int, seeds: Iterable[Peer] = ()) -> Crawl:
+        found: asyncio.Future[Crawl] = asyncio.get_running_loop().create_future()
+        self._search(key, kind, seeds, lambda crawl: _settle(found, crawl))
+        return await found
+
+    def _locate(self, key: DhtKey, done: Callable[[DhtKey, list[Contact]], None]) -> None:
+        """Find a key's holders, other than ourselves, closest first."""
+        known = self._regions.holders(key)
+        if known is not None or self.transport is None:
+            done(key, list(known or ()))
+        else:
+            self._search(key, NO_KIND, (), lambda crawl: done(key, crawl.closest()[: limits.HOLDERS]))
+
+    def _is_holder(self, key: DhtKey, others: list[Contact]) -> bool:
+        """Whether we are among the HOLDERS closest, given the closest others."""
+        if len(others) < limits.HOLDERS:
+            return True
+        goal = int.from_bytes(key)
+        return int.from_bytes(self.protocol.own_id) ^ goal < others[limits.HOLDERS - 1].long_id ^ goal
+
+    # --- Records ---------------------------------------------------------------------------------------------------
+
+    async def put(self, key: DhtKey, wire: bytes, prefix: str | None) -> PutResult:
+        """Hand a record to the holders of a key. `prefix` None means its order's key, else the index node."""
+        assert len(wire) <= limits.RECORD_BYTES_MAX
+        done: asyncio.Future[Putting] = asyncio.get_running_loop().create_future()
+        tally = Tally()
+        putting = Putting(self.protocol, wire, prefix, tally, lambda put: _settle(done, put))
+        known = self._regions.holders(key)
+        if known is not None:
+            self._put_at(key, list(known), [], putting, tally)
+        else:
+            crawl = await self._crawl(key, NO_KIND)
+            crawl.late = putting.start_late
+            self._put_at(key, crawl.closest(), crawl.slow(), putting, tally)
+        if (await done).silent:
+            self._regions.forget(key)
+        return tally.result()
+
+    def _put_at(self, key: DhtKey, found: list[Contact], slow: list[Contact], putting: Putting, tally: Tally) -> None:
+        wanted = limits.HOLDERS
+        if self._is_holder(key, found):
+            wanted -= 1
+            verdict: PutVerdict = self.protocol.serving.store(putting.record, putting.prefix, None)
+            tally.local = tally.add(verdict.taken, verdict.code, verdict.bits, verdict.newer)
+        putting.start(found, wanted, slow[:wanted])
+
+    async def get(self, key: DhtKey, kind: int = 0, limit: int | None = None) -> GetResult:
+        """Read the records of a key from all its holders; `kind` 0 is all kinds, `limit` the first so many.
+
+        Calls for the same while one is under way share its answer.
+        """
+        wanted = (key, kind, limit)
+        running = self._gets.get(wanted)
+        if running is None:
+            running = self._gets[wanted] = asyncio.get_running_loop().create_future()
+            self._search(key, kind, (), lambda crawl: self._read(crawl, kind, limit, wanted))
+        return await asyncio.shield(running)
+
+    def _read(self, crawl: Crawl, kind: int, limit: int | None, wanted: tuple[DhtKey, int, int | None]) -> None:
+        def finish(result: GetResult) -> None:
+            _settle(self._gets.pop(wanted), result)
+
+        found = crawl.closest()[: limits.HOLDERS]
+        own = None
+        if self._is_holder(wanted[0], found):
+            found = found[: limits.HOLDERS - 1]
+            room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
+            own = self._holdings.page(wanted[0], kind, 0, room, self._clock.now())
+        Reading(self.protocol, kind, limit, own, finish).start(crawl, found)
+
+    async def set_digest(self, dkey: DhtKey, value: bytes) -> bool:
+        """Put an order at its key, as a stock server would; whether another node holds it."""
+        return (await self.put(dkey, value, None)).holders > 0
+
+    async def set(self, key: str, value: bytes) -> bool:
+        """Put an order under the hex of its id; whether another node holds it."""
+        return await self.set_digest(DhtKey(hashlib.sha1(key.encode(), usedforsecurity=False).digest()), value)
+
+    # --- Watching --------------------------------------------------------------------------------------------------
+
+    @property
+    def on_record(self) -> Callable[[DhtKey, bytes], None]:
+        """Called once with each record that is new at a watched key."""
+        return self._watching.on_record
+
+    @on_record.setter
+    def on_record(self, call: Callable[[DhtKey, bytes], None]) -> None:
+        self._watching.on_record = call
+
+    @property
+    def on_gap(self) -> Callable[[DhtKey], None]:
+        """Called when something may have been missed at a watched key: get it."""
+        return self._watching.on_gap
+
+    @on_gap.setter
+    def on_gap(self, call: Callable[[DhtKey], None]) -> None:
+        self._watching.on_gap = call
+
+    def watch(self, key: DhtKey) -> None:
+        """Be told of new records at a key by `on_record`, and by `on_gap` when to get it."""
+        self._watching.watch(key)
+
+    def unwatch(self, key: DhtKey) -> None:
+        """Be told no more."""
+        self._watching.unwatch(key)
+
+    # --- Upkeep ----------------------------------------------------------------------------------------------------
+
+    async def _maintain(self) -> None:
+        """Once a second, for ever: pings, leases, records to hand on, searches where nobody searched."""
+        while True:
+            await asyncio.sleep(TICK_S * self._entropy.uniform(0.9, 1.1))
+            now = self._clock.monotonic()
+            self.protocol.tokens.rotate(now)
+            self._ping_idle(now)
+            self._watching.tick(now)
+            self._replicator.tick(now)
+            stale = self.protocol.table.stale_prefixes(now)
+            if stale:
+                self._search_bucket(self._entropy.choice(stale))
+
+    def _ping_idle(self, now: float) -> None:
+        pings = 0
+        for peer in self.protocol.table:
+            idle_s = SUSPECT_S if peer.failures else limits.PING_IDLE_S
+            if not peer.pinging and now - max(peer.last_seen, peer.last_asked) >= idle_s:
+                self.protocol.ping(peer)
+                pings += 1
+                if pings == PINGS_PER_TICK:
+                    return
+
+    def _search_bucket(self, prefix_bits: int) -> None:
+        target = random_id_at(self.protocol.own_id, prefix_bits, self._entropy.randbytes(20))
+        self._search(DhtKey(target), NO_KIND, (), lambda crawl: None)
+
+    async def _fill_table(self) -> None:
+        """After joining: search in the ranges that are not near us, so that the table knows somebody everywhere."""
+        depth = self.protocol.table.depth()
+        for prefix_bits in range(min(depth, BUCKETS_AFTER_JOIN)):
+            if prefix_bits not in self._refreshed:
+                self._refreshed.add(prefix_bits)
+                target = random_id_at(self.protocol.own_id, prefix_bits, self._entropy.randbytes(20))
+                await self._crawl(DhtKey(target), NO_KIND)

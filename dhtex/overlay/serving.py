@@ -1,0 +1,93 @@
+"""Answers to our own verbs, from what this node holds and knows. Arguments have been decoded, tokens checked."""
+
+from typing import Final, Protocol
+
+from dhtex import limits
+from dhtex.clock import Clock
+from dhtex.market.holding import NO_DIGEST, NO_KIND, Page, PutVerdict, Taken
+from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay import wire
+from dhtex.overlay.addresses import Address
+from dhtex.overlay.ports import Holdings
+from dhtex.overlay.table import Table
+
+# What a dx_get reply has beside contacts and records: frame, id, token, digest, numbers, and heads of fields.
+_GET_OVERHEAD_BYTES: Final = wire.FRAME_BYTES + 1 + 22 + 10 + 1 + 1 + 5 + 10 + 3
+_WIRE_HEAD_BYTES: Final = 3
+_NOTHING: Final = Page(0, NO_DIGEST, [])
+
+
+class Stored(Protocol):
+    """Told of each record that was new here, and the address it came from (None: ourselves)."""
+
+    def __call__(self, key: DhtKey, record: bytes, source: Address | None) -> None: ...
+
+
+class Serving:
+    """The holder's side of dx_get and dx_put, and the shelf behind stock find_value and store."""
+
+    def __init__(self, own_id: NodeId, table: Table, holdings: Holdings, clock: Clock, on_stored: Stored) -> None:
+        self._own_id = own_id
+        self._table = table
+        self._holdings = holdings
+        self._clock = clock
+        self._on_stored = on_stored
+
+    def get(self, args: wire.GetArgs, token: bytes) -> wire.GetReply:
+        """Contacts near the key and a page of its records; a record that does not fit beside contacts waits."""
+        contacts: list[bytes] = []
+        room = limits.DATAGRAM_BYTES_MAX - _GET_OVERHEAD_BYTES
+        if args.want_contacts:
+            near = self._table.closest(
+                args.key, limits.LOOKUP_CONTACTS, dhtex_only=True, sound_only=True, exclude=args.sender
+            )
+            contacts = [peer.contact.wire for peer in near if peer.contact is not None]
+            room -= sum(map(len, contacts)) + 2 * len(contacts)
+        page = _NOTHING
+        if args.kind != NO_KIND:
+            page = self._holdings.page(args.key, args.kind, args.rank, room, self._clock.now())
+            trim(page.wires, room)
+        return wire.GetReply(self._own_id, token, wire.OK, contacts, page.total, page.digest, page.wires)
+
+    def put(self, args: wire.PutArgs, token: bytes, address: Address) -> wire.PutReply:
+        """Hand a record to the shelf and say what became of it."""
+        verdict = self.store(args.wire, args.prefix, address)
+        return wire.PutReply(self._own_id, token, wire.OK, verdict.taken, verdict.code, verdict.bits, verdict.newer)
+
+    def store(self, record: bytes, prefix: str | None, source: Address | None) -> PutVerdict:
+        """Hand a record to the shelf; watchers are told if it was new."""
+        verdict = self._holdings.put(record, prefix, self._clock.now(), source[0] if source else "self")
+        if verdict.taken is Taken.STORED and verdict.key is not None:
+            self._on_stored(verdict.key, record, source)
+        return verdict
+
+    def stock_value(self, key: DhtKey) -> bytes | None:
+        """The order at this key, for a stock reader."""
+        return self._holdings.stock_value(key, self._clock.now())
+
+    def stock_store(self, key: DhtKey, value: object, source: Address) -> bool:
+        """What a stock peer stores: an order at its own key, or nothing."""
+        if not isinstance(value, bytes) or len(value) > limits.RECORD_BYTES_MAX:
+            return False
+        now = self._clock.now()
+        new = self._holdings.stock_value(key, now) is None
+        taken = self._holdings.stock_put(key, value, now, source[0])
+        if taken and new:
+            self._on_stored(key, value, source)
+        return taken
+
+
+def ask_for_token(verb: wire.Verb, own_id: NodeId, token: bytes) -> wire.GetReply | wire.PutReply | wire.WatchReply:
+    """The answer to a request without a valid token: nothing but a token, and smaller than any request."""
+    if verb is wire.GET:
+        return wire.GetReply(own_id, token, wire.TOKEN_NEEDED, [], 0, NO_DIGEST, [])
+    if verb is wire.PUT:
+        return wire.PutReply(own_id, token, wire.TOKEN_NEEDED, "", "", 0, b"")
+    return wire.WatchReply(own_id, token, wire.TOKEN_NEEDED, 0, False, 0)
+
+
+def trim(wires: list[bytes], room_bytes: int) -> None:
+    """Drop records from the end until the others fit with their heads."""
+    total = sum(map(len, wires)) + _WIRE_HEAD_BYTES * len(wires)
+    while wires and total > room_bytes:
+        total -= len(wires.pop()) + _WIRE_HEAD_BYTES

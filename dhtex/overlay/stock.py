@@ -1,0 +1,65 @@
+"""The verbs of the stock package, answered from our own table and shelf with the stock names, arguments and shapes.
+
+A stock node can so find nodes through us and read an order by its id; it can store nothing but valid orders.
+"""
+
+from typing import Any, Final
+
+from kademlia.protocol import KademliaProtocol
+
+from dhtex import limits
+from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay import wire
+from dhtex.overlay.addresses import Address
+from dhtex.overlay.serving import Serving
+from dhtex.overlay.table import Table
+
+_ROOM_BYTES: Final = limits.DATAGRAM_BYTES_MAX - wire.FRAME_BYTES - 38 - 3  # beside frame, trailer, head of the list
+_CONTACT_BYTES: Final = 1 + 22 + 2 + 3  # and the address as text
+
+
+class StockVerbs(KademliaProtocol):
+    """What stock nodes may ask. Who may ask is decided before."""
+
+    def __init__(self, source_node: Any, storage: Any, ksize: int) -> None:
+        super().__init__(source_node, storage, ksize)  # type: ignore[no-untyped-call]
+        self.own_id = NodeId(source_node.id)
+        self.table = Table(self.own_id, ksize)
+        self.router: Any = self.table  # what stock code asks; ours is exact, and closed to strangers
+        self.serving: Serving
+
+    def welcome_if_new(self, node: Any) -> None:
+        """Nothing: a contact enters the table when it has answered us, and records are handed on with a budget."""
+
+    def get_refresh_ids(self) -> list[bytes]:
+        """None: the server searches where nobody searched."""
+        return []
+
+    def rpc_stun(self, sender: Address) -> Address:
+        """Tell a peer what its address looks like from here."""
+        return sender
+
+    def rpc_ping(self, sender: Address, nodeid: NodeId) -> NodeId:
+        """Say who we are."""
+        return self.own_id
+
+    def rpc_store(self, sender: Address, nodeid: NodeId, key: DhtKey, value: object) -> bool:
+        """Keep an order that a stock peer stores under its key; anything else is refused."""
+        return self.serving.stock_store(key, value, sender)
+
+    def rpc_find_node(self, sender: Address, nodeid: NodeId, key: bytes) -> list[tuple[bytes, str, int]]:
+        """The contacts closest to a key, as many as fit into a datagram."""
+        found: list[tuple[bytes, str, int]] = []
+        room = _ROOM_BYTES
+        for peer in self.table.closest(key, self.table.bucket_size, sound_only=True, exclude=nodeid):
+            assert peer.contact is not None
+            room -= _CONTACT_BYTES + len(peer.contact.ip)
+            if room < 0:
+                break
+            found.append((peer.contact.id, peer.contact.ip, peer.contact.port))
+        return found
+
+    def rpc_find_value(self, sender: Address, nodeid: NodeId, key: DhtKey) -> Any:
+        """An order's bytes by its key, else contacts."""
+        value = self.serving.stock_value(key)
+        return self.rpc_find_node(sender, nodeid, key) if value is None else {"value": value}

@@ -1,0 +1,254 @@
+"""The routing table: whom we know, by distance.
+
+Theory of operation. Peers are sorted into buckets by the length of the prefix that their id shares with ours, k to a
+bucket (Maymounkov and Mazières, 2002, section 2.2). Only a peer that has answered us is offered to the table, so a
+forged source cannot enter it. A full bucket keeps who is there: old peers live longest; newcomers wait as spares, and
+one takes the place of a peer that failed to answer FAILURES_BEFORE_EVICTION requests in a row.
+
+The closest peers to a target are exact. For a target t at the distance d = own xor t, bucket i holds distances that
+share the first i bits of d and differ in bit i. So buckets are visited in this order: those whose bit in d is set,
+ascending, then the others, descending; every peer of a bucket is closer than all of the next. Within a bucket we sort.
+
+One network (a /24 or /64) gets few places in a bucket and in the table; local addresses are exempt, because many honest
+nodes share a machine in tests and labs. Stock peers get few places in a bucket: they route, but verify nothing.
+"""
+
+import enum
+from collections.abc import Iterator
+from typing import Final
+
+from kademlia.node import Node
+
+from dhtex import limits
+from dhtex.overlay.contact import Contact, Peer, PeerKind
+
+ID_BITS: Final = 160
+
+
+class Offer(enum.Enum):
+    """What became of an offered peer."""
+
+    ADDED = "added"
+    KNOWN = "known"
+    SPARE = "spare"
+    RIVAL = "rival"  # a spare whose id the table has at another address: that one should be pinged
+    REFUSED = "refused"
+
+
+class _Bucket:
+    __slots__ = ("looked_up", "peers", "spares")
+
+    def __init__(self) -> None:
+        self.peers: dict[bytes, Peer] = {}
+        self.spares: dict[bytes, Peer] = {}
+        self.looked_up = 0.0
+
+
+class Table:
+    """The routing table of one node. `version` changes whenever a peer enters or leaves."""
+
+    def __init__(self, own_id: bytes, bucket_size: int = limits.BUCKET_SIZE) -> None:
+        self.own_id = own_id
+        self.bucket_size = bucket_size
+        self.version = 0
+        self._own = int.from_bytes(own_id)
+        self._buckets: dict[int, _Bucket] = {}
+        self._by_id: dict[bytes, Peer] = {}
+        self._in_subnet: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Peer]:
+        return iter(list(self._by_id.values()))
+
+    def get(self, node_id: bytes) -> Peer | None:
+        """The peer with this id, if it is in the table."""
+        return self._by_id.get(node_id)
+
+    def _index(self, long_id: int) -> int:
+        return ID_BITS - (self._own ^ long_id).bit_length()
+
+    def wants(self, contact: Contact) -> bool:
+        """Whether a stranger would enter the table, so that asking who it is pays."""
+        if contact.id == self.own_id or contact.id in self._by_id:
+            return False
+        bucket = self._buckets.get(self._index(contact.long_id))
+        if bucket is None:
+            return self._subnet_room(_Bucket(), contact)
+        return (len(bucket.peers) < self.bucket_size or _worst(bucket) is not None) and self._subnet_room(
+            bucket, contact
+        )
+
+    def offer(self, peer: Peer) -> Offer:
+        """Consider a peer that has just answered one of our requests and told its id."""
+        contact = peer.contact
+        if contact is None or contact.id == self.own_id or peer.kind not in (PeerKind.DHTEX, PeerKind.STOCK):
+            return Offer.REFUSED
+        known = self._by_id.get(contact.id)
+        if known is peer:
+            return Offer.KNOWN
+        bucket = self._buckets.setdefault(self._index(contact.long_id), _Bucket())
+        if known is not None:
+            if known.failures == 0:
+                self._spare(bucket, peer)
+                return Offer.RIVAL
+            self._take_out(known)
+        if self._room(bucket, peer):
+            self._put_in(bucket, peer)
+            return Offer.ADDED
+        if len(bucket.peers) >= self.bucket_size and (worst := _worst(bucket)) is not None:
+            self._take_out(worst)
+            if self._room(bucket, peer):
+                self._put_in(bucket, peer)
+                return Offer.ADDED
+            self._put_in(bucket, worst)
+        self._spare(bucket, peer)
+        return Offer.SPARE
+
+    def _spare(self, bucket: _Bucket, peer: Peer) -> None:
+        assert peer.contact is not None
+        bucket.spares.pop(peer.contact.id, None)
+        bucket.spares[peer.contact.id] = peer
+        if len(bucket.spares) > limits.REPLACEMENTS_PER_BUCKET:
+            del bucket.spares[next(iter(bucket.spares))]
+
+    def _room(self, bucket: _Bucket, peer: Peer) -> bool:
+        assert peer.contact is not None
+        if len(bucket.peers) >= self.bucket_size or not self._subnet_room(bucket, peer.contact):
+            return False
+        if peer.kind is PeerKind.STOCK:
+            return sum(p.kind is PeerKind.STOCK for p in bucket.peers.values()) < limits.STOCK_PEERS_PER_BUCKET
+        return True
+
+    def _subnet_room(self, bucket: _Bucket, contact: Contact) -> bool:
+        subnet = contact.subnet
+        if subnet is None:
+            return True
+        if self._in_subnet.get(subnet, 0) >= limits.PEERS_PER_SUBNET_IN_TABLE:
+            return False
+        near = sum(p.contact is not None and p.contact.subnet == subnet for p in bucket.peers.values())
+        return near < limits.PEERS_PER_SUBNET_IN_BUCKET
+
+    def _put_in(self, bucket: _Bucket, peer: Peer) -> None:
+        contact = peer.contact
+        assert contact is not None
+        assert contact.id not in self._by_id
+        bucket.peers[contact.id] = self._by_id[contact.id] = peer
+        bucket.spares.pop(contact.id, None)
+        peer.in_table = True
+        self.version += 1
+        if contact.subnet is not None:
+            self._in_subnet[contact.subnet] = self._in_subnet.get(contact.subnet, 0) + 1
+
+    def _take_out(self, peer: Peer) -> _Bucket:
+        contact = peer.contact
+        assert contact is not None
+        bucket = self._buckets[self._index(contact.long_id)]
+        del bucket.peers[contact.id]
+        del self._by_id[contact.id]
+        peer.in_table = False
+        self.version += 1
+        if contact.subnet is not None:
+            self._in_subnet[contact.subnet] -= 1
+            if not self._in_subnet[contact.subnet]:
+                del self._in_subnet[contact.subnet]
+        return bucket
+
+    def remove(self, peer: Peer) -> list[Peer]:
+        """Take a peer out; the spares that took a place in turn (none or one)."""
+        if not peer.in_table:
+            return []
+        bucket = self._take_out(peer)
+        for spare in reversed(list(bucket.spares.values())):
+            if spare.contact is not None and spare.contact.id not in self._by_id and self._room(bucket, spare):
+                self._put_in(bucket, spare)
+                return [spare]
+        return []
+
+    def failed(self, peer: Peer) -> bool:
+        """Whether a peer that has just failed to answer must go: often enough, or its id lives elsewhere by now."""
+        if not peer.in_table or peer.contact is None:
+            return False
+        bucket = self._buckets[self._index(peer.contact.long_id)]
+        return peer.failures >= limits.FAILURES_BEFORE_EVICTION or peer.contact.id in bucket.spares
+
+    def closest(
+        self, target: bytes, count: int, *, dhtex_only: bool = False, sound_only: bool = False, exclude: bytes = b""
+    ) -> list[Peer]:
+        """The `count` peers closest to `target`, exactly; `sound_only` leaves out those that failed lately."""
+        goal = int.from_bytes(target)
+        distance = f"{self._own ^ goal:0{ID_BITS}b}"
+        found: list[Peer] = []
+        indexes = sorted(self._buckets)
+        order = [i for i in indexes if i < ID_BITS and distance[i] == "1"]
+        order += [i for i in reversed(indexes) if i >= ID_BITS or distance[i] == "0"]
+        for index in order:
+            rows = [
+                (peer.contact.long_id ^ goal, peer)
+                for peer in self._buckets[index].peers.values()
+                if peer.contact is not None
+                and (not dhtex_only or peer.kind is PeerKind.DHTEX)
+                and (not sound_only or not peer.failures)
+                and peer.contact.id != exclude
+            ]
+            rows.sort(key=_first)
+            found += [peer for _, peer in rows]
+            if len(found) >= count:
+                return found[:count]
+        return found
+
+    def looked_up(self, target: bytes, now: float) -> None:
+        """Note that we searched near `target`: its bucket needs no refresh for a while."""
+        bucket = self._buckets.get(self._index(int.from_bytes(target)))
+        if bucket is not None:
+            bucket.looked_up = now
+
+    def stale_prefixes(self, now: float) -> list[int]:
+        """The buckets in whose range we have not searched for REFRESH_INTERVAL_S, by prefix length."""
+        return [i for i, b in self._buckets.items() if b.peers and now - b.looked_up >= limits.REFRESH_INTERVAL_S]
+
+    def depth(self) -> int:
+        """The longest prefix that any peer shares with us."""
+        return max((i for i, bucket in self._buckets.items() if bucket.peers), default=0)
+
+    # What stock code expects of its router.
+
+    def find_neighbors(self, node: Node, k: int | None = None, exclude: Node | None = None) -> list[Contact]:
+        """The peers closest to a node, for stock readers."""
+        found = self.closest(node.id, k or self.bucket_size, sound_only=True, exclude=exclude.id if exclude else b"")
+        return [peer.contact for peer in found if peer.contact is not None]
+
+    def is_new_node(self, node: Node) -> bool:
+        """Whether the table lacks this id."""
+        return node.id not in self._by_id
+
+    def add_contact(self, node: Node) -> None:
+        """Ignored: a contact enters only after it answered us."""
+
+    def remove_contact(self, node: Node) -> None:
+        """Take an id out."""
+        if (peer := self._by_id.get(node.id)) is not None:
+            self.remove(peer)
+
+    def lonely_buckets(self) -> list[object]:
+        """None: buckets are refreshed by `stale_prefixes`."""
+        return []
+
+
+def _first(row: tuple[int, Peer]) -> int:
+    return row[0]
+
+
+def _worst(bucket: _Bucket) -> Peer | None:
+    """The peer that failed most, if any failed."""
+    worst = max(bucket.peers.values(), key=lambda peer: peer.failures, default=None)
+    return worst if worst is not None and worst.failures else None
+
+
+def random_id_at(own_id: bytes, prefix_bits: int, noise: bytes) -> bytes:
+    """An id that shares exactly `prefix_bits` bits with ours, otherwise made of 20 random bytes."""
+    own = int.from_bytes(own_id)
+    shift = ID_BITS - 1 - prefix_bits
+    flipped = (own >> shift) ^ 1
+    return ((flipped << shift) | (int.from_bytes(noise) & ((1 << shift) - 1))).to_bytes(ID_BITS // 8)

@@ -1,0 +1,212 @@
+"""The overlay's datagrams: the frame of `rpcudp`, our own verbs in it, and the trailer behind stock messages.
+
+    datagram = kind(1: 0 request, 1 reply) | request id(20) | MessagePack body | [trailer]
+    body     = [verb, arguments] of a request, the bare answer of a reply
+    trailer  = ext | length of ext (u16, big endian) | c1 64 78
+
+0xc1 never occurs in MessagePack, and the stock packages ignore bytes behind the body, so a trailer tells dhtex nodes
+about each other without disturbing anybody. Its ext is `version(1) net(4) flags(1) padding` in a request and
+`version(1) net(4) responder id(20) token(8)` in a reply.
+
+All decoders raise only what stands in DECODE_ERRORS, check every length, and a datagram bounds what they can allocate.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from dhtex.market.ids import DhtKey, NodeId
+
+VERSION: Final = 1
+REQUEST: Final = 0
+REPLY: Final = 1
+FRAME_BYTES: Final = 21
+OK: Final = 0
+TOKEN_NEEDED: Final = 1
+DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_MAGIC: Final = b"\xc1dx"
+_TAIL_BYTES: Final = 2 + len(_MAGIC)
+_REQUEST_EXT_BYTES: Final = 6
+_REPLY_EXT_BYTES: Final = 33
+
+_Id = Annotated[NodeId, msgspec.Meta(min_length=20, max_length=20)]
+_Key = Annotated[DhtKey, msgspec.Meta(min_length=20, max_length=20)]
+_Net = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4)]
+_Token = Annotated[bytes, msgspec.Meta(max_length=8)]
+_Digest = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+
+class _Message(msgspec.Struct, array_like=True, gc=False):
+    """Base of all bodies: positional, unknown further fields are ignored."""
+
+
+class GetArgs(_Message, gc=False):
+    net: _Net
+    sender: _Id
+    token: _Token
+    key: _Key
+    kind: _Number
+    rank: _Number
+    want_contacts: bool
+
+
+class GetReply(_Message, gc=False):
+    responder: _Id
+    token: _Token
+    ok: int
+    contacts: list[bytes]
+    total: _Number
+    digest: _Digest
+    wires: list[bytes]
+
+
+class PutArgs(_Message, gc=False):
+    net: _Net
+    sender: _Id
+    token: _Token
+    prefix: Annotated[str, msgspec.Meta(max_length=128)] | None
+    wire: bytes
+
+
+class PutReply(_Message, gc=False):
+    responder: _Id
+    token: _Token
+    ok: int
+    taken: str
+    code: str
+    bits: int
+    newer: bytes
+
+
+class WatchArgs(_Message, gc=False):
+    """`digest` is the exclusive or of the first 8 bytes of all keys that the lease covers after this change."""
+
+    net: _Net
+    sender: _Id
+    token: _Token
+    lease_s: _Number
+    add: list[_Key]
+    drop: list[_Key]
+    digest: _Digest
+
+
+class WatchReply(_Message, gc=False):
+    """`settled` is the highest sequence number up to which no push is under way any more."""
+
+    responder: _Id
+    token: _Token
+    ok: int
+    granted_s: _Number
+    in_step: bool
+    settled: _Number
+
+
+class PushArgs(_Message, gc=False):
+    net: _Net
+    sender: _Id
+    sequence: _Number
+    key: _Key
+    wire: bytes
+
+
+class PushReply(_Message, gc=False):
+    responder: _Id
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+encode = _ENCODER.encode
+
+_GENERIC: Final = msgspec.msgpack.Decoder()
+_ID: Final = msgspec.msgpack.Decoder(_Id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verb:
+    """A verb of the wire: how its requests begin, and the decoders of its arguments and answers."""
+
+    name: bytes
+    args: "msgspec.msgpack.Decoder[Any]"
+    reply: "msgspec.msgpack.Decoder[Any]"
+    head: bytes
+    stock: bool
+    method: str
+
+
+def _verb(name: bytes, args: Any, reply: "msgspec.msgpack.Decoder[Any]", *, stock: bool = False) -> Verb:
+    return Verb(
+        name,
+        msgspec.msgpack.Decoder(args),
+        reply,
+        bytes((0x92, 0xA0 | len(name))) + name,
+        stock,
+        "rpc_" + name.decode(),
+    )
+
+
+GET: Final = _verb(b"dx_get", GetArgs, msgspec.msgpack.Decoder(GetReply))
+PUT: Final = _verb(b"dx_put", PutArgs, msgspec.msgpack.Decoder(PutReply))
+WATCH: Final = _verb(b"dx_watch", WatchArgs, msgspec.msgpack.Decoder(WatchReply))
+PUSH: Final = _verb(b"dx_push", PushArgs, msgspec.msgpack.Decoder(PushReply))
+PING: Final = _verb(b"ping", tuple[_Id], _ID, stock=True)
+STUN: Final = _verb(b"stun", tuple[()], _GENERIC, stock=True)
+STORE: Final = _verb(b"store", tuple[_Id, _Key, Any], _GENERIC, stock=True)
+FIND_NODE: Final = _verb(b"find_node", tuple[_Id, _Key], _GENERIC, stock=True)
+FIND_VALUE: Final = _verb(b"find_value", tuple[_Id, _Key], _GENERIC, stock=True)
+VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, PING, STUN, STORE, FIND_NODE, FIND_VALUE)}
+
+
+def network_tag(network: str) -> bytes:
+    """Four bytes that keep networks apart which share machines by accident."""
+    return hashlib.sha256(b"dhtex/network/1\0" + network.encode()).digest()[:4]
+
+
+def split_request(body: bytes) -> tuple[Verb, bytes] | None:
+    """The verb of a request's body (without trailer) and its still encoded arguments; None if it is none of ours."""
+    if len(body) < 3 or body[0] != 0x92 or body[1] & 0xE0 != 0xA0:
+        return None
+    end = 2 + (body[1] & 0x1F)
+    verb = VERBS.get(body[2:end])
+    return None if verb is None else (verb, body[end:])
+
+
+def cut_trailer(body: bytes) -> tuple[bytes, bytes | None]:
+    """Take the trailer off a body: what stands before it, and its ext; None if there is no sound trailer."""
+    if not body.endswith(_MAGIC):
+        return body, None
+    start = len(body) - _TAIL_BYTES
+    length = int.from_bytes(body[start : start + 2])
+    if length >= start:
+        return body, None
+    return body[: start - length], body[start - length : start]
+
+
+def _trailer(ext: bytes) -> bytes:
+    return ext + len(ext).to_bytes(2) + _MAGIC
+
+
+def request_trailer(net: bytes, padding_bytes: int = 0) -> bytes:
+    """What makes a stock request ours. Padding pays for an answer that is longer than the question."""
+    return _trailer(bytes((VERSION,)) + net + bytes(1 + padding_bytes))
+
+
+def reply_trailer(net: bytes, responder: bytes, token: bytes) -> bytes:
+    """What makes the answer to a stock request ours; 38 bytes."""
+    return _trailer(bytes((VERSION,)) + net + responder + token)
+
+
+def request_net(ext: bytes | None) -> bytes | None:
+    """The network in a request's trailer; None if it has none that we understand."""
+    if ext is None or len(ext) < _REQUEST_EXT_BYTES or ext[0] != VERSION:
+        return None
+    return ext[1:5]
+
+
+def reply_marks(ext: bytes | None) -> tuple[bytes, NodeId, bytes] | None:
+    """Network, responder id and token in a reply's trailer; None if it has none that we understand."""
+    if ext is None or len(ext) < _REPLY_EXT_BYTES or ext[0] != VERSION:
+        return None
+    return ext[1:5], NodeId(ext[5:25]), ext[25:33]
