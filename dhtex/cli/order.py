@@ -24,8 +24,10 @@ def list_orders(
     ] = "",
     side: Annotated[str, typer.Option("--side", metavar="S", help="Only offers to buy, or only to sell.")] = "",
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many orders, best first.")] = 100,
-    mine: Annotated[bool, typer.Option("--mine", help="Only your own, in every state.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Also what is hidden: closed, expired, silent.")] = False,
+    mine: Annotated[bool, typer.Option("--mine", help="Only your own.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what is hidden: closed, expired, disputed, silent.")
+    ] = False,
     min_price: Annotated[str, typer.Option("--min-price", metavar="P", help="Only at this price or above.")] = "",
     max_price: Annotated[str, typer.Option("--max-price", metavar="P", help="Only at this price or below.")] = "",
     amount: Annotated[

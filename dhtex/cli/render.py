@@ -153,7 +153,7 @@ def order(view: View, page: Page) -> list[str]:
             ("created", _moment(view, "timestamp", "datetime", page)),
             ("expires", _moment(view, "expires", "expiresDatetime", page)),
             ("while away", "may be accepted while the maker is away" if view["liveness"] == "mailbox" else ""),
-            ("confirmed", "by hand" if view["confirm"] == "ask" else "by the maker's node"),
+            ("confirming", "by hand" if view["confirm"] == "ask" else "by the maker's node"),
             ("reference", view["clientOrderId"]),
             ("held by", "" if holders is None else plural(holders, "other node")),
             ("replaces", view.get("replaces") or ""),
@@ -173,7 +173,10 @@ def published(view: View, page: Page) -> list[str]:
     held = f"held by {plural(view['holders'], 'other node')}"
     if not view["holders"]:
         held = "0 other holders: it is published as soon as there is a peer"
-    return [clean(f"{verb} {new['id'][:10]}: {offer(new)} ({held}; expires in {_until(new['expires'], page)})")]
+    refusals = view.get("refusals") or {}
+    refused = ", ".join(f"{count} refused it as {code}" for code, count in sorted(refusals.items()))
+    about = "; ".join(filter(None, (held, refused, f"expires in {_until(new['expires'], page)}")))
+    return [clean(f"{verb} {new['id'][:10]}: {offer(new)} ({about})")]
 
 
 def canceled(view: View, page: Page) -> list[str]:
@@ -233,9 +236,9 @@ def trade(view: View, page: Page) -> list[str]:
 
 def decided(view: View, page: Page) -> list[str]:
     """What became of an accept that this maker's user has decided."""
-    base = view["symbol"].partition("/")[0]
+    base, _, quote = view["symbol"].partition("/")
     says = [clean(f"the taker says: {view['message']}")] if view["message"] else []
-    return [clean(f"{view['state']} {view['id'][:10]}: {view['amount']} {base} at {view['price']}"), *says]
+    return [clean(f"{view['state']} {view['id'][:10]}: {view['amount']} {base} at {view['price']} {quote}"), *says]
 
 
 def accepted(view: View, page: Page) -> list[str]:

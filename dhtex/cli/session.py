@@ -118,12 +118,11 @@ def to_json(value: Any) -> str:
 
 
 def with_query(path: str, query: Mapping[str, Any] | None) -> str:
-    """A path with those parameters that say something; false, empty and missing ones are left out."""
+    """A path with those parameters that say something; empty ones and flags that are not set are left out."""
     said = {
-        name: "true" if value is True else value
-        for name, value in (query or {}).items()
-        if value not in (None, "", False)
+        name: "true" if value is True else str(value) for name, value in (query or {}).items() if value is not False
     }
+    said = {name: value for name, value in said.items() if value}
     return f"{path}?{urlencode(said)}" if said else path
 
 

@@ -31,7 +31,8 @@ ID = ORDER["id"][:10]
     ("command", "method", "path", "body"),
     [
         ("order list", "GET", "/v1/orders?limit=100", None),
-        ("order list BTC/USD --side buy --mine --all", "GET", None, None),
+        ("order list --limit 0", "GET", "/v1/orders?limit=0", None),
+        ("order list BTC/USD --all", "GET", "/v1/orders?pair=BTC%2FUSD&limit=100&all=true", None),
         (f"order show {ID}", "GET", f"/v1/orders/{ID}", None),
         (f"order cancel {ID}", "POST", f"/v1/orders/{ID}/cancel", {}),
         (f"order confirm {ID}", "POST", f"/v1/orders/{ID}/confirm", {"accept": "", "reply": ""}),
@@ -202,6 +203,8 @@ def test_publishing_says_who_holds_the_order(dhtex: Dhtex, node: FakeNode) -> No
     assert dhtex(command).out.startswith(f"published {ID}: sell 1 BTC at 50000 USD (held by 3 other nodes; expires in")
     node.answer = {"order": ORDER, "holders": 0}
     assert "0 other holders" in dhtex(command).out
+    node.answer = {**PUBLISHED, "refusals": {"full": 2}}
+    assert "(held by 3 other nodes; 2 refused it as full; expires in" in dhtex(command).out
     node.answer = {"order": {**ORDER, "replaces": "ee" * 32}, "holders": 1}
     assert f"replaced eeeeeeeeee by {ID}: " in dhtex(f"order amend {ID} --price 1").out
 
