@@ -25,6 +25,8 @@ def make_node(settings: NodeConfig, fresh: bool) -> NodeFace:
         node.aside = settings.home / "node.db.corrupt"
     elif mood == "defect":
         raise RuntimeError("a defect while the node was built")
+    elif mood == "hangs long":
+        node.stop_hangs = True
     elif mood == "hangs":
         node.stop_hangs = True
         limits.STOP_S_MAX = HANGING_STOP_S  # type: ignore[misc]

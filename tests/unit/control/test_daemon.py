@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,8 +34,9 @@ def home(tmp_path: Path) -> Iterator[Path]:
     spawn._children.clear()
 
 
-def start(home: Path, fresh: bool = False, **settings: object) -> Started:
-    return spawn.start(NodeConfig(network="lab", **settings), home, fresh=fresh, module=MODULE)  # type: ignore[arg-type]
+def start(home: Path, fresh: bool = False, **settings: Any) -> Started:
+    chosen = NodeConfig(network="lab", **settings)
+    return spawn.start(chosen, home, fresh=fresh, module=MODULE)
 
 
 def stop(home: Path) -> None:
@@ -115,12 +117,12 @@ def test_a_stop_that_hangs_is_cut_short(home: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_second_signal_ends_it_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_NODE", "hangs")
+    monkeypatch.setenv("FAKE_NODE", "hangs long")
     started = start(home)
     os.kill(started.pid, signal.SIGTERM)
     wait_for(lambda: "because of signal SIGTERM" in log_of(home, started))
     os.kill(started.pid, signal.SIGTERM)
-    assert spawn._children[0].wait(2) == daemon.KILLED_STATUS
+    assert spawn._children[0].wait(10) == daemon.KILLED_STATUS
 
 
 def test_a_stopped_process_that_does_not_answer_gets_a_signal(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
