@@ -1,0 +1,1 @@
+"""Speed and message counts of dhtex, as ratios against something else measured in the same run. See `scripts/bench`."""

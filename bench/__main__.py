@@ -1,0 +1,51 @@
+"""`python -m bench`: run the measurements and print the report as Markdown."""
+
+import argparse
+import asyncio
+import gc
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import faces, market, messages, overlay
+from bench.measure import machine
+
+REPORT = Path(__file__).resolve().parent.parent / "docs" / "BENCHMARKS.md"
+SECTIONS: dict[str, Callable[[bool], str]] = {
+    "overlay": lambda quick: asyncio.run(overlay.run(quick)),
+    "faces": faces.run,
+    "market": lambda quick: asyncio.run(market.run(quick)),
+    "messages": lambda quick: asyncio.run(messages.run(quick)),
+}
+HEAD = """# Benchmarks
+
+Made by `scripts/bench --write`, on {machine}. Everything runs on one machine over loopback, so round trips cost almost
+nothing and the CPU decides: take the ratios, which come from contestants that take turns within one run, and not the
+times. Nothing here is asserted by the tests.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure dhtex; print the report as Markdown.")
+    parser.add_argument("--write", action="store_true", help=f"write docs/{REPORT.name} too")
+    parser.add_argument("--quick", action="store_true", help="few rounds, to see that everything works")
+    parser.add_argument("--only", choices=sorted(SECTIONS), action="append", help="only this section; may be repeated")
+    options = parser.parse_args()
+    if options.write and (options.only or options.quick):
+        parser.error("--write needs a full run")
+    parts = [HEAD.format(machine=machine())]
+    for name, section in SECTIONS.items():
+        if not options.only or name in options.only:
+            started = time.monotonic()
+            parts.append(section(options.quick) + "\n")
+            gc.collect()
+            print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    report = "\n".join(parts)
+    print(report)
+    if options.write:
+        REPORT.write_text(report, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""How many datagrams an order event costs the whole network, as the network grows."""
+
+import asyncio
+import statistics
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from bench.market import PAIR, draft, start_nodes, until
+from bench.measure import table
+from dhtex.node import Node
+from dhtex.views import AcceptRequest
+
+QUIET_S = 0.3
+EVENTS = ("publish", "accept", "confirm")
+INTRO = """## Messages per order event
+
+UDP datagrams that all nodes of the network together send because of one event, requests and answers both, with one
+watcher of the pair beside maker and taker; what the idle network sends is subtracted. Medians. Flooding would send
+every event along every contact of every node once.
+
+{rows}
+"""
+
+
+class Counter:
+    """Counts what all nodes send because of one action, less what they send anyway in the same time."""
+
+    def __init__(self, nodes: list[Node]) -> None:
+        self._nodes = nodes
+        self.idle_per_s = 0.0
+
+    def sent(self) -> int:
+        return sum(node.status().counters["datagrams_out"] for node in self._nodes)
+
+    async def calibrate(self, seconds: float) -> None:
+        """Measure what the network sends while nothing happens."""
+        before = self.sent()
+        await asyncio.sleep(seconds)
+        self.idle_per_s = (self.sent() - before) / seconds
+
+    async def cost(self, action: Callable[[], Awaitable[object]]) -> float:
+        """Datagrams caused by an action, everything that follows from it included."""
+        loop = asyncio.get_running_loop()
+        started, before = loop.time(), self.sent()
+        await action()
+        while True:
+            seen = self.sent()
+            await asyncio.sleep(QUIET_S)
+            if self.sent() - seen <= max(1.0, 2 * QUIET_S * self.idle_per_s) or loop.time() - started > 5:
+                break
+        return max(0.0, self.sent() - before - self.idle_per_s * (loop.time() - started))
+
+
+async def run(quick: bool) -> str:
+    """Measure; the report's section."""
+    rows = [await _one_size(size, 3 if quick else 7) for size in ((8, 16) if quick else (8, 16, 32, 64))]
+    head = ["nodes", *EVENTS, "flooding, each event", "idle, datagrams/s of a node"]
+    return INTRO.format(rows=table(head, rows))
+
+
+async def _one_size(size: int, rounds: int) -> list[object]:
+    async with AsyncExitStack() as stack:
+        nodes = await start_nodes(stack, size)
+        maker, taker, watcher = nodes[0], nodes[size // 2], nodes[-1]
+        follower = asyncio.create_task(_follow(watcher))
+        await asyncio.sleep(1.0)
+        counter = Counter(nodes)
+        await counter.calibrate(5.0)
+        costs: dict[str, list[float]] = {event: [] for event in EVENTS}
+        for index in range(rounds):
+            for event, cost in zip(EVENTS, await _one_order(counter, maker, taker, 50_000 + index), strict=True):
+                costs[event].append(cost)
+        flood = sum(node.status().peers for node in nodes)
+        follower.cancel()
+        await asyncio.gather(follower, return_exceptions=True)
+        return [size, *(statistics.median(costs[event]) for event in EVENTS), flood, counter.idle_per_s / size]
+
+
+async def _follow(node: Node) -> None:
+    async for _ in node.watch(PAIR):
+        pass
+
+
+async def _one_order(counter: Counter, maker: Node, taker: Node, price: int) -> list[float]:
+    """Publish an order that its maker confirms by hand, accept it, confirm it; the cost of each step."""
+    found: list[str] = []
+
+    async def publish() -> None:
+        found.append((await maker.add_order(draft(price, "ask"))).order.id)
+
+    async def accept() -> None:
+        await taker.accept_order(found[0], AcceptRequest(wait_s=0))
+        await until(lambda: any(trade.order == found[0] for trade in maker.trades()), "the maker hears of the accept")
+
+    async def confirm() -> None:
+        await maker.confirm_order(found[0], "", "")
+        await until(
+            lambda: any(t.order == found[0] and t.state == "confirmed" for t in taker.trades()), "the taker hears"
+        )
+
+    return [await counter.cost(step) for step in (publish, accept, confirm)]

@@ -1,0 +1,58 @@
+"""A network of unmodified `kademlia` nodes in this process: the contestant."""
+
+import random
+from collections.abc import Awaitable
+from typing import Any
+
+from kademlia import network, utils
+
+HOST = "127.0.0.1"
+# Untyped, and meant to be: this is the package as shipped.
+_STOCK: Any = network
+_UTILS: Any = utils
+
+
+class StockNetwork:
+    """`size` stock servers on loopback; a value is stored at the `copies` nodes nearest to its key."""
+
+    def __init__(self, size: int, copies: int, chance: random.Random) -> None:
+        self.servers: list[Any] = [_STOCK.Server(ksize=copies) for _ in range(size)]
+        self._chance = chance
+
+    async def start(self) -> None:
+        ports: list[int] = []
+        for server in self.servers:
+            await server.listen(0, HOST)
+            known = [ports[0], self._chance.choice(ports)] if ports else []
+            ports.append(server.transport.get_extra_info("sockname")[1])
+            if known:
+                await server.bootstrap([(HOST, port) for port in known])
+
+    def put(self, key: str, value: bytes) -> Awaitable[None]:
+        """Store from some node."""
+        return self._put(self._chance.choice(self.servers), key, value)
+
+    async def _put(self, server: Any, key: str, value: bytes) -> None:
+        assert await server.set(key, value)
+
+    def get(self, key: str) -> Awaitable[None]:
+        """Read from a node that does not hold the value, if there is one."""
+        hashed = _UTILS.digest(key)
+        others = [server for server in self.servers if server.storage.get(hashed) is None]
+        return self._get(self._chance.choice(others or self.servers), key)
+
+    async def _get(self, server: Any, key: str) -> None:
+        assert await server.get(key) is not None, "the stock network lost a value"
+
+    def ping(self) -> Awaitable[None]:
+        """One round trip between two nodes."""
+        asker, asked = self._chance.sample(self.servers, 2)
+        return self._ping(asker, (HOST, asked.transport.get_extra_info("sockname")[1]))
+
+    async def _ping(self, asker: Any, address: tuple[str, int]) -> None:
+        answered, _ = await asker.protocol.ping(address, asker.node.id)
+        assert answered
+
+    def stop(self) -> None:
+        for server in self.servers:
+            server.stop()
