@@ -36,7 +36,6 @@ def json_option() -> TyperOption:
         param_decls=["json_output", "--json"],
         is_flag=True,
         default=False,
-        is_eager=True,
         expose_value=False,
         callback=_use_json,
         help=JSON_HELP,
@@ -48,7 +47,6 @@ def node_option(envvar: str | None = None) -> TyperOption:
     return TyperOption(
         param_decls=["node_port", "--node"],
         metavar="PORT",
-        is_eager=True,
         expose_value=False,
         callback=_use_node,
         envvar=envvar,

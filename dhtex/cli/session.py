@@ -114,7 +114,7 @@ def session_of(context: typer.Context) -> Session:
 
 def to_json(value: Any) -> str:
     """One line of JSON in plain ASCII, so that no character of a stranger can steer a terminal."""
-    return json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=True)
 
 
 def with_query(path: str, query: Mapping[str, Any] | None) -> str:
