@@ -26,7 +26,7 @@ def book(
 
 @app.command("watch")
 def watch(context: typer.Context, pair: Pair) -> None:
-    """Follow a pair live, one line for each order that is new or has changed, until Ctrl-C.
+    """Follow a pair live until Ctrl-C: a line for each order there is, then for each that is new or has changed.
 
     With --json, one object a line.
     """

@@ -55,11 +55,11 @@ def fit(text: str, columns: int, ellipsis: str) -> str:
 
 
 def ago(seconds: float) -> str:
-    """A length of time in one unit, rounded down: `40s`, `3m`, `23h`, `6d`."""
+    """A length of time in one unit, rounded: `40s`, `3m`, `23h`, `6d`."""
     whole = max(0, int(seconds))
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if whole >= (2 * size if unit == "d" else size):
-            return f"{whole // size}{unit}"
+            return f"{round(whole / size)}{unit}"
     return f"{whole}s"
 
 

@@ -30,7 +30,17 @@ def test_fitted_text_is_never_wider(text: str, columns: int) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-5, "0s"), (59, "59s"), (60, "1m"), (3599, "59m"), (3600, "1h"), (86_400, "24h"), (172_800, "2d"), (1e6, "11d")],
+    [
+        (-5, "0s"),
+        (59, "59s"),
+        (60, "1m"),
+        (3599, "60m"),
+        (3600, "1h"),
+        (86_400, "24h"),
+        (172_800, "2d"),
+        (86_395, "24h"),
+        (1e6, "12d"),
+    ],
 )
 def test_lengths_of_time_have_one_unit(seconds: float, text: str) -> None:
     assert ago(seconds) == text
