@@ -100,7 +100,7 @@ def merge_order(network: str, order_id: RecordId, result: GetResult, check: Chec
                 reading.order = record
         elif is_a(record, Status) and record.body.order_id == order_id and check(record) is None:
             reading.statuses.append(record)
-        elif is_a(record, Accept) and record.body.order_id == order_id and check(record) in (None, Code.EXPIRED):
+        elif is_a(record, Accept) and record.body.order_id == order_id and check(record) is None:
             reading.accepts.append(record)
         elif is_a(record, Refusal) and record.body.order_id == order_id and check(record) is None:
             reading.refusals.append(record)

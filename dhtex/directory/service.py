@@ -8,6 +8,7 @@ again by whoever waits for them.
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +17,7 @@ from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ind
 from dhtex.directory.schedule import Placement, Schedule
 from dhtex.market.admission import keep_until
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
-from dhtex.market.records import Beat, Kind, Order, Record, Status
+from dhtex.market.records import Kind, Order, Record, Status
 from dhtex.overlay.results import PutResult
 from dhtex.overlay.server import Overlay
 
@@ -91,11 +92,12 @@ class Directory:
         self._learn(key, result)
         return result.holders
 
-    async def put_beat(self, beat: Record[Beat]) -> int:
-        """Put a sign of life at the index node it names."""
-        body = beat.body
-        key = index_key(self._network, body.pair, body.side, body.prefix)
-        return (await self._overlay.put(key, beat.wire, body.prefix)).holders
+    async def put_at_index(self, pair: str, side: str, wire: bytes, prefix: str = ROOT) -> int:
+        """Put a Status or a Beat at an index node, once; the number of other nodes that hold it."""
+        key = index_key(self._network, pair, side, prefix)
+        result = await self._overlay.put(key, wire, prefix)
+        self._learn(key, result)
+        return result.holders
 
     async def read_order(self, order_id: RecordId) -> OrderReading:
         """Everything that the network knows about one order."""
@@ -148,10 +150,9 @@ class Directory:
             next_due = self._schedule.next_due()
             pause = IDLE_S if next_due is None else min(IDLE_S, next_due - self._clock.monotonic())
             if pause > 0:
-                try:
-                    await asyncio.wait_for(self._wake.wait(), pause)
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
 
     def _hasten(self) -> None:
         now = self._clock.monotonic()

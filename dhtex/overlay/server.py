@@ -230,6 +230,7 @@ class Overlay(Server):
             "datagrams_out": protocol.datagrams_out,
             "bytes_in": protocol.bytes_in,
             "bytes_out": protocol.bytes_out,
+            "watched_keys": len(self._watching),
             "leases": len(self._watching.leases),
             "leased_keys": self._watching.leases.keys,
             **protocol.counts,

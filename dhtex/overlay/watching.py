@@ -81,9 +81,14 @@ class Watching:
         self._holders: dict[Address, _Holder] = {}
         self._shunned: dict[Address, float] = {}
         self._newcomers: list[Contact] = []
+        self._homeless: dict[DhtKey, None] = {}
         self._seen: OrderedDict[bytes, None] = OrderedDict()
 
     # --- What we watch ---------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """How many keys are watched."""
+        return len(self._keys)
 
     def watch(self, key: DhtKey) -> None:
         """Be told of new records at a key from now on."""
@@ -138,6 +143,8 @@ class Watching:
         if fresh and watched.holders:
             watched.pull = True
         watched.holders = addresses
+        if not chosen:
+            self._homeless[key] = None
         enough = len(chosen) >= limits.WATCH_HOLDERS
         watched.due = now + self._entropy.uniform(*(LOOK_AGAIN_S if enough else LOOK_AGAIN_S_FEW))
         watched.farthest = chosen[-1].long_id ^ int.from_bytes(key) if enough else 1 << 160
@@ -160,10 +167,10 @@ class Watching:
         most = limits.WATCH_KEYS_PER_DATAGRAM_MAX
         add = [key for key, _ in zip(holder.add, range(most), strict=False)]
         drop = [key for key, _ in zip(holder.drop, range(most - len(add)), strict=False)]
-        if not add and not drop and now < holder.renew_at:
-            return
-        if not holder.announced and not add:
+        if not add and len(holder.drop) == len(holder.announced):
             self._part(holder)
+            return
+        if not add and not drop and now < holder.renew_at:
             return
         for key in add:
             del holder.add[key]
@@ -263,8 +270,11 @@ class Watching:
             self._lose(holder)
 
     def peer_found(self, contact: Contact) -> None:
-        """A peer was admitted; it may be a better holder."""
+        """A peer was admitted; it may be a better holder, or the first."""
         self._newcomers.append(contact)
+        homeless, self._homeless = self._homeless, {}
+        for key in homeless:
+            self._enqueue(key)
 
     def tick(self, now: float) -> None:
         """Renew what is due. Call about once a second."""
@@ -324,16 +334,15 @@ class Watching:
         in_step = digest == int.from_bytes(args.digest)
         return wire.WatchReply(network.own_id, token, wire.OK, round(granted_s), in_step, settled)
 
-    def stored(self, key: DhtKey, record: bytes, source: Address | None) -> None:
-        """A record was new here: tell those who watch its key, except the one who brought it."""
+    def stored(self, key: DhtKey, record: bytes) -> None:
+        """A record was new here: tell those who watch its key, whoever brought it."""
         self._heard(key, record)
         network = self._network
         for lease in self.leases.watching(key, network.monotonic()):
-            if lease.peer.address != source:
-                sequence, send = self.leases.next_push(lease)
-                if send:
-                    args = wire.PushArgs(network.net, network.own_id, sequence, key, record)
-                    network.ask(lease.peer, wire.PUSH, args, self._pushed, context=(lease, sequence))
+            sequence, send = self.leases.next_push(lease)
+            if send:
+                args = wire.PushArgs(network.net, network.own_id, sequence, key, record)
+                network.ask(lease.peer, wire.PUSH, args, self._pushed, context=(lease, sequence))
 
     def _pushed(self, request: Request, answer: wire.PushReply | None) -> None:
         lease: Lease

@@ -1,0 +1,383 @@
+"""A node's life and what a face may ask of it.
+
+No rule of its own stands here: each method resolves what a person named, calls the part that decides, and presents the
+result. `dhtex.node.parts` builds the parts.
+"""
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from dhtex import limits
+from dhtex.clock import Clock, SystemClock, system_entropy
+from dhtex.config import NodeConfig
+from dhtex.market.ids import DhtKey, RecordId
+from dhtex.market.money import Pair
+from dhtex.market.present import trade_view
+from dhtex.market.records import VERSION, Beat, Record, Side, parse_record, seal_record
+from dhtex.node.counter import Progress
+from dhtex.node.naming import digits_of, only
+from dhtex.node.parts import Parts, build
+from dhtex.store.rows import Trade
+from dhtex.version import __version__
+from dhtex.views import (
+    AcceptRequest,
+    AcceptView,
+    Amendment,
+    BookView,
+    EventView,
+    ListingView,
+    OrderDraft,
+    OrderQuery,
+    OrderView,
+    PeerView,
+    PublishView,
+    StatusView,
+    TradeView,
+)
+
+log = logging.getLogger(__name__)
+
+FLUSH_S: Final = 0.2
+TICK_S: Final = 1.0
+PEERS_SAVED_S: Final = 60.0
+BOOTSTRAP_WAIT_S: Final = 0.6  # a start waits this long for a first peer, then goes on in the background
+ALL: Final = ""  # the topic of those who follow everything
+
+
+def endpoint(host: str, port: int) -> str:
+    """An address as people write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Node:
+    """A node of the network: `async with Node(NodeConfig(port=3001)) as node: ...`.
+
+    Methods raise subclasses of DhtexError. Not for use from several threads or event loops.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        clock: Clock | None = None,
+        entropy: random.Random | None = None,
+        fresh: bool = False,
+    ) -> None:
+        self.config = config
+        self.port = config.port
+        self._clock = clock or SystemClock()
+        self._entropy = entropy or system_entropy()
+        self._fresh = fresh
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._parts: Parts | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the state, listen, begin to join. Raises StateError or PortInUseError and then leaves nothing open."""
+        self._started = self._clock.monotonic()
+        parts = self._parts = build(self.config, self._clock, self._entropy, self._fresh)
+        try:
+            self.port = await parts.overlay.listen(self.config.port, self.config.host)
+        except BaseException:
+            parts.database.close()
+            self._parts = None
+            raise
+        parts.overlay.on_record = self._heard
+        parts.overlay.on_gap = self._gap
+        parts.overlay.on_peers = self._peers_changed
+        parts.directory.on_newer = self._heard
+        parts.desk.on_change = self._trade_changed
+        parts.desk.on_ended = self._order_ended
+        parts.overlay.load_peers([(node_id, (ip, port)) for node_id, ip, port in parts.journal.peers()])
+        parts.offers.resume()
+        await parts.desk.start()
+        for routine in (parts.directory.run(), self._flush(), self._tick(), self._beat()):
+            self._spawn(routine)
+        first = asyncio.ensure_future(parts.bootstrap.first_round())
+        self._spawn(self._join(first))
+        await asyncio.wait([first], timeout=BOOTSTRAP_WAIT_S)
+
+    async def stop(self) -> None:
+        """Save everything and close everything. Stopping twice is no error."""
+        if self._parts is None:
+            return
+        parts, self._parts = self._parts, None
+        parts.hub.end()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await parts.desk.stop()
+        parts.mint.close()
+        parts.save_peers()
+        await parts.overlay.close()
+        parts.holdings.flush(self._clock.now())
+        parts.database.close()
+
+    @property
+    def set_aside(self) -> Path | None:
+        """Where a corrupt state file was moved when the node was started afresh."""
+        return self._running.database.set_aside
+
+    @property
+    def _running(self) -> Parts:
+        assert self._parts is not None, "the node is not running"
+        return self._parts
+
+    def _spawn(self, routine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(routine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a background task failed", exc_info=error)
+
+    async def _join(self, first: asyncio.Future[None]) -> None:
+        await first
+        await self._running.bootstrap.run()
+
+    async def _flush(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            self._running.holdings.flush(self._clock.now())
+
+    async def _tick(self) -> None:
+        parts, saved = self._running, self._clock.monotonic()
+        while True:
+            await asyncio.sleep(TICK_S)
+            parts.market.tick()
+            parts.holdings.expire(self._clock.now())
+            if self._clock.monotonic() - saved > PEERS_SAVED_S:
+                saved = self._clock.monotonic()
+                parts.save_peers()
+
+    async def _beat(self) -> None:
+        parts = self._running
+        while True:
+            for pair, side in sorted(parts.offers.beats_needed()):
+                await parts.directory.put_at_index(pair, side, self._make_beat(pair, side).wire)
+            await asyncio.sleep(limits.BEAT_INTERVAL_S * self._entropy.uniform(0.8, 1.0))
+
+    def _make_beat(self, pair: str, side: Side) -> Record[Beat]:
+        identity, at = self._running.identity, int(self._clock.now())
+        body = Beat(
+            version=VERSION,
+            network=self.config.network,
+            maker=identity.public,
+            pair=pair,
+            side=side,
+            prefix="",
+            at=at,
+        )
+        return seal_record(body, identity.sign)
+
+    # --- what arrives -----------------------------------------------------------------------------------------------
+
+    def _heard(self, key: DhtKey, wire: bytes) -> None:
+        parts = self._running
+        record = parse_record(wire, self.config.network)
+        if not isinstance(record, Record) or parts.check(record) is not None:
+            return
+        parts.market.heard(key, record)
+        parts.desk.on_record(record)
+
+    def _gap(self, key: DhtKey) -> None:
+        parts = self._running
+        if (watched := parts.market.watched_at(key)) is not None:
+            self._spawn(parts.market.pull(watched))
+        if (order_id := parts.counter.order_at(key)) is not None:
+            parts.desk.on_gap(order_id)
+
+    def _trade_changed(self, trade: Trade) -> None:
+        self._running.hub.tell((ALL,), type="trade", trade=trade_view(trade))
+
+    def _order_ended(self, order_id: RecordId, state: str) -> None:
+        parts = self._running
+        parts.offers.ended(order_id)
+        log.info("order=%s state=%s", order_id.hex()[:12], state)
+        if (view := parts.market.own_view(order_id)) is not None:
+            parts.hub.tell((ALL,), type="order", order=view)
+
+    def _peers_changed(self) -> None:
+        parts = self._running
+        parts.directory.peers_changed()
+        parts.desk.refresh()
+        if not parts.overlay.peers():
+            parts.bootstrap.lost_peers()
+
+    # --- network ----------------------------------------------------------------------------------------------------
+
+    async def connect(self, host: str, port: int) -> bool:
+        """Join the network of a peer; whether it answered. Raises UsageError for an address that cannot be one."""
+        return await self._running.bootstrap.try_once(endpoint(host, port))
+
+    def peers(self) -> list[PeerView]:
+        """The contacts of the routing table, most recently heard of first."""
+        now = self._clock.monotonic()
+        return [
+            PeerView(
+                id=peer.id.hex(),
+                address=endpoint(*peer.address),
+                kind=peer.kind,
+                rtt_ms=None if peer.rtt_s is None else round(peer.rtt_s * 1000, 3),
+                age_s=round(now - peer.first_seen, 1),
+                silent_s=round(now - peer.last_seen, 1),
+                failures=peer.failures,
+            )
+            for peer in sorted(self._running.overlay.peers(), key=lambda peer: -peer.last_seen)
+        ]
+
+    def status(self) -> StatusView:
+        """The node in one page."""
+        parts = self._running
+        peers, counters = len(parts.overlay.peers()), parts.overlay.counters
+        return StatusView(
+            version=__version__,
+            state="ready" if peers else "joining" if self.config.bootstrap else "alone",
+            pid=os.getpid(),
+            port=self.port,
+            host=self.config.host or "",
+            network=self.config.network,
+            pow_bits=self.config.pow_bits,
+            node=parts.node_id.hex(),
+            maker=parts.identity.public.hex(),
+            epoch=parts.epoch,
+            uptime_s=round(self._clock.monotonic() - self._started, 1),
+            peers=peers,
+            bootstrap=dict(parts.bootstrap.state),
+            orders_open=len(parts.offers.open_orders()),
+            records_held=parts.holdings.count,
+            watches=counters["watched_keys"],
+            home="" if self.config.home is None else str(self.config.home),
+            counters=counters,
+        )
+
+    # --- orders -----------------------------------------------------------------------------------------------------
+
+    async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
+        """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
+        order, published = await self._running.offers.add(draft, progress)
+        self._beat_soon(order.body.pair, order.body.side)
+        return PublishView(
+            order=self._running.market.view(order), holders=published.holders, refusals=published.refusals
+        )
+
+    def _beat_soon(self, pair: str, side: Side) -> None:
+        async def beat() -> None:
+            await self._running.directory.put_at_index(pair, side, self._make_beat(pair, side).wire)
+
+        self._spawn(beat())
+
+    async def list_orders(self, query: OrderQuery) -> ListingView:
+        """Orders that pass the filters, and how complete that is."""
+        return await self._running.market.listing(query)
+
+    async def book(self, pair: str, limit: int = 20) -> BookView:
+        """The ladder of a pair, its best `limit` prices on each side."""
+        return await self._running.market.book(pair, limit)
+
+    async def show_order(self, id_prefix: str) -> OrderView:
+        """One order, by its id or at least 6 first digits of it, in its newest state."""
+        found = await self._running.market.find(id_prefix)
+        return await self._running.market.show(found.id)
+
+    async def cancel_order(self, id_prefix: str) -> OrderView:
+        """Cancel an own order. Raises RefusedError if it is closed already."""
+        found = await self._running.market.find(id_prefix)
+        await self._running.offers.cancel(found.id)
+        return self._running.market.view(found)
+
+    async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
+        """Replace an own order by a changed one."""
+        found = await self._running.market.find(id_prefix)
+        successor, published = await self._running.offers.amend(found.id, amendment, progress)
+        return PublishView(
+            order=self._running.market.view(successor), holders=published.holders, refusals=published.refusals
+        )
+
+    # --- trades -----------------------------------------------------------------------------------------------------
+
+    async def accept_order(
+        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
+    ) -> AcceptView:
+        """Accept an order and wait up to `request.wait_s` seconds for the outcome."""
+        found = await self._running.market.find(id_prefix)
+        trade = await self._running.desk.accept(found, request, progress)
+        trade = await self._running.desk.wait(trade.accept_id, request.wait_s)
+        view = trade_view(trade)
+        return AcceptView(
+            accept=view.accept,
+            order=view.order,
+            state=view.state,
+            code=view.code,
+            retryable=view.retryable,
+            trade=view,
+        )
+
+    async def confirm_order(self, id_prefix: str, accept_prefix: str = "", reply: str = "") -> TradeView:
+        """Confirm one of the accepts that wait for a person; `accept_prefix` may be empty if there is only one."""
+        found = await self._running.market.find(id_prefix)
+        return trade_view(await self._running.desk.confirm(found.id, self._pending(found.id, accept_prefix), reply))
+
+    async def decline_order(self, id_prefix: str, accept_prefix: str = "") -> TradeView:
+        """Refuse one of the accepts that wait for a person."""
+        found = await self._running.market.find(id_prefix)
+        return trade_view(await self._running.desk.decline(found.id, self._pending(found.id, accept_prefix)))
+
+    def _pending(self, order_id: RecordId, prefix: str) -> RecordId | None:
+        if not prefix:
+            return None
+        waiting = ((row.accept_id, row.accept_id) for row in self._running.journal.pending(order_id))
+        return only(digits_of(prefix), waiting, "waiting accept", "see: dhtex trade list")
+
+    def trades(self) -> list[TradeView]:
+        """All trades of this node, newest first."""
+        return [trade_view(trade) for trade in self._running.journal.trades()]
+
+    def trade(self, id_prefix: str) -> TradeView:
+        """One trade, by the first digits of its accept's or order's id."""
+        digits = digits_of(id_prefix)
+        trades = self._running.journal.trades()
+        found = [(trade.accept_id, trade) for trade in trades if trade.accept_id.hex().startswith(digits)]
+        found = found or [(trade.order_id, trade) for trade in trades]
+        return trade_view(only(digits, found, "trade", "see: dhtex trade list"))
+
+    # --- streams ----------------------------------------------------------------------------------------------------
+
+    async def events(self) -> AsyncIterator[EventView]:
+        """What happens to this node's own orders and trades, until the node stops."""
+        async for event in self._running.hub.join(ALL).read():
+            yield event
+
+    async def watch(self, pair: str) -> AsyncIterator[EventView]:
+        """The visible orders of a pair, then each change, until the node stops."""
+        name = str(Pair.parse(pair))
+        parts = self._running
+        stream = parts.hub.join(name)
+        try:
+            await parts.market.watch(name)
+            for view in parts.market.snapshot(name):
+                stream.offer(type="order", order=view)
+            async for event in stream.read():
+                yield event
+        finally:
+            parts.hub.leave(stream)
+            if parts.hub.readers(name) == 0:
+                parts.market.unwatch(name)

@@ -1,0 +1,51 @@
+"""The counter between the trading desk and the network: the desk names orders, the directory keys."""
+
+from collections.abc import Awaitable, Callable
+
+from dhtex.directory.service import Directory
+from dhtex.errors import NoPeerError
+from dhtex.market.ids import DhtKey, RecordId, order_key
+from dhtex.market.records import AnyRecord, Kind, Order
+from dhtex.overlay.server import Overlay
+
+Progress = Callable[[float], None]
+Mint = Callable[[RecordId, Kind, Progress | None], Awaitable[bytes]]
+
+
+class Counter:
+    """Implements `dhtex.trading.ports.Publisher`."""
+
+    def __init__(self, directory: Directory, overlay: Overlay, mint: Mint) -> None:
+        self._directory = directory
+        self._overlay = overlay
+        self._mint = mint
+        self._watched: dict[DhtKey, RecordId] = {}
+
+    def order_at(self, key: DhtKey) -> RecordId | None:
+        """The order whose key is watched."""
+        return self._watched.get(key)
+
+    async def put_order_key(self, order_id: RecordId, wire: bytes) -> int:
+        return await self._directory.put_at_order(order_id, wire)
+
+    async def put_index(self, order: Order, wire: bytes) -> int:
+        return await self._directory.put_at_index(order.pair, order.side, wire)
+
+    async def read(self, order_id: RecordId) -> list[AnyRecord]:
+        if not self._overlay.peers():
+            raise NoPeerError("no peer is known", hint="join a network first: dhtex connect HOST:PORT")
+        reading = await self._directory.read_order(order_id)
+        if not reading.answered:
+            raise NoPeerError("no peer answers", hint="see: dhtex peers")
+        return reading.records
+
+    def watch(self, order_id: RecordId) -> None:
+        self._watched[order_key(order_id)] = order_id
+        self._directory.watch_order(order_id)
+
+    def unwatch(self, order_id: RecordId) -> None:
+        if self._watched.pop(order_key(order_id), None) is not None:
+            self._directory.unwatch_order(order_id)
+
+    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
+        return await self._mint(record_id, kind, progress)

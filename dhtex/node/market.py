@@ -1,0 +1,263 @@
+"""The market as this node sees it: listings, books, single orders, and what changes in a pair while somebody watches.
+
+Everything read or heard of a pair goes through a `LiveBook`; own orders are added from the journal, so a maker always
+sees them, whether or not anyone else does yet.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from dhtex import limits
+from dhtex.clock import Clock
+from dhtex.directory.livebook import LiveBook
+from dhtex.directory.reading import OrderReading, add_coverage
+from dhtex.directory.service import Directory
+from dhtex.errors import NotFoundError
+from dhtex.market import book
+from dhtex.market.ids import DhtKey, PublicKey, RecordId
+from dhtex.market.merge import order_state
+from dhtex.market.money import Pair
+from dhtex.market.present import order_view
+from dhtex.market.records import AnyRecord, Beat, Order, Record, Side, Status, is_a, parse_record
+from dhtex.node.events import Hub
+from dhtex.node.naming import digits_of, only, whole
+from dhtex.node.offers import Offers
+from dhtex.store.holdings import Holdings
+from dhtex.store.journal import Journal
+from dhtex.views import BookView, Coverage, ListingView, OrderQuery, OrderView
+
+ORDERS_REMEMBERED_MAX: Final = 20_000  # so that an id's first digits are enough after a listing
+SIDES: Final = tuple(Side)
+
+
+@dataclass(slots=True)
+class Watched:
+    """A pair that somebody watches, and what its readers were last told of each order."""
+
+    book: LiveBook
+    keys: dict[DhtKey, Side]
+    told: dict[RecordId, tuple[str, bool]] = field(default_factory=dict)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Market:
+    """Reads the network on behalf of faces. `own_keys` are the keys this node signs with."""
+
+    def __init__(
+        self,
+        network: str,
+        own_keys: frozenset[PublicKey],
+        directory: Directory,
+        journal: Journal,
+        holdings: Holdings,
+        offers: Offers,
+        hub: Hub,
+        clock: Clock,
+    ) -> None:
+        self._network = network
+        self._own_keys = own_keys
+        self._directory = directory
+        self._journal = journal
+        self._holdings = holdings
+        self._offers = offers
+        self._hub = hub
+        self._clock = clock
+        self._known: OrderedDict[RecordId, Record[Order]] = OrderedDict()
+        self._pairs: set[str] = set()
+        self._watched: dict[str, Watched] = {}
+
+    async def listing(self, query: OrderQuery) -> ListingView:
+        """Orders that pass the query's filters, best first within each side, and how complete that is."""
+        matcher = book.Matcher.of(query)
+        if query.pair:
+            pairs = [str(Pair.parse(query.pair))]
+        else:
+            pairs = sorted(self._pairs | set(self._watched) | self._holdings.pairs() | self._own_pairs())
+        sides = [Side(query.side)] if query.side else list(SIDES)
+        read = await asyncio.gather(*(self._read(pair, sides) for pair in pairs))
+        orders: list[OrderView] = []
+        hidden: dict[str, int] = {}
+        for live, _coverage, rejected in read:
+            views, closed = self._views(live, query.all, query.mine)
+            orders += [view for view in views if matcher.matches(view)]
+            for reasons in (rejected, closed):
+                for reason, count in reasons.items():
+                    hidden[reason] = hidden.get(reason, 0) + count
+        coverage = add_coverage(row for _, row, _ in read)
+        return ListingView(orders=book.best(orders, query.limit), coverage=coverage, hidden=hidden)
+
+    async def book(self, pair: str, limit: int) -> BookView:
+        """The ladder of a pair: its best `limit` prices on each side."""
+        name = str(Pair.parse(pair))
+        live, coverage, rejected = await self._read(name, list(SIDES))
+        views, hidden = self._views(live, False, False)
+        for reason, count in rejected.items():
+            hidden[reason] = hidden.get(reason, 0) + count
+        return book.book_view(name, views, limit, coverage, hidden, self._clock.now())
+
+    async def find(self, prefix: str) -> Record[Order]:
+        """The order whose id begins with `prefix`. Raises UsageError for a bad or ambiguous one, else NotFoundError."""
+        digits = digits_of(prefix)
+        candidates = self._candidates(digits)
+        order_id = whole(digits)
+        if not candidates and order_id is not None:
+            reading = await self._directory.read_order(order_id)
+            candidates = [] if reading.order is None else [reading.order]
+            self._remember(candidates)
+        hint = "list its pair first, or give all digits of the id"
+        return only(digits, ((order.id, order) for order in candidates), "order", hint)
+
+    async def show(self, order_id: RecordId) -> OrderView:
+        """One order with its newest state: own journal, the order's key, and the maker's signs of life."""
+        reading = await self._directory.read_order(order_id)
+        own = self._journal.order(order_id)
+        if own is not None:
+            order = parse_record(own.wire, self._network)
+            extra = [parse_record(own.status_wire, self._network)] if own.status_wire else []
+            reading = OrderReading(order=order if is_a(order, Order) else None, statuses=reading.statuses)
+            reading.statuses += [status for status in extra if is_a(status, Status)]
+        order_record = reading.order or self._known.get(order_id)
+        if order_record is None:
+            raise NotFoundError(f"order {order_id.hex()[:12]} is not in the network", hint="it may have expired")
+        live = LiveBook(order_record.body.pair, {order_id: order_record})
+        index = await self._directory.read_index(order_record.body.pair, order_record.body.side, 1)
+        live.merge(order_record.body.side, index, self._clock.now())
+        live.statuses[order_id] = [*live.statuses.get(order_id, []), *reading.statuses]
+        return self._view(live, live.orders[order_id])
+
+    def view(self, order: Record[Order]) -> OrderView:
+        """An own order, as the journal has it."""
+        live = LiveBook(order.body.pair)
+        self._add_own(live, [order.body.side])
+        live.orders.setdefault(order.id, order)
+        return self._view(live, order)
+
+    def own_view(self, order_id: RecordId) -> OrderView | None:
+        """One of this node's orders, as the journal has it; None if it is none."""
+        own = self._journal.order(order_id)
+        order = None if own is None else parse_record(own.wire, self._network)
+        return self.view(order) if order is not None and is_a(order, Order) else None
+
+    async def watch(self, pair: str) -> None:
+        """Begin to follow a pair, unless it is followed already; its orders come to the hub's readers of that topic."""
+        watched = self._watched.get(pair)
+        if watched is None:
+            keys = {self._directory.watch_pair(pair, side): side for side in SIDES}
+            watched = self._watched[pair] = Watched(LiveBook(pair), keys)
+            await self.pull(watched)
+            watched.ready.set()
+        await watched.ready.wait()
+
+    def snapshot(self, pair: str) -> list[OrderView]:
+        """The visible orders of a followed pair, for a reader that has just come."""
+        watched = self._watched[pair]
+        return self._views(watched.book, False, False)[0]
+
+    def unwatch(self, pair: str) -> None:
+        """Stop following a pair."""
+        if self._watched.pop(pair, None) is not None:
+            for side in SIDES:
+                self._directory.unwatch_pair(pair, side)
+
+    def heard(self, key: DhtKey, record: AnyRecord) -> None:
+        """Take in a record that was pushed, or that this node holds, under an index key."""
+        for watched in self._watched.values():
+            if key in watched.keys:
+                changed = watched.book.add(record, self._clock.now())
+                if is_a(record, Beat):
+                    self._tell_changes(watched, by=record.body.author)
+                else:
+                    self._tell(watched, changed)
+
+    def watched_at(self, key: DhtKey) -> "Watched | None":
+        """The followed pair to which a key belongs, if any: it has to be pulled."""
+        return next((watched for watched in self._watched.values() if key in watched.keys), None)
+
+    async def pull(self, watched: Watched) -> None:
+        """Read a followed pair again and tell what is new."""
+        for side in SIDES:
+            reading = await self._directory.read_index(watched.book.pair, side)
+            self._remember(reading.orders.values())
+            self._tell(watched, watched.book.merge(side, reading, self._clock.now()))
+
+    def tick(self) -> None:
+        """Let time pass: tell of orders that expired or fell silent meanwhile."""
+        for watched in self._watched.values():
+            self._tell_changes(watched)
+            watched.book.forget_before(self._clock.now())
+
+    def _tell_changes(self, watched: Watched, by: PublicKey | None = None) -> None:
+        orders = watched.book.orders.values()
+        self._tell(watched, [order.id for order in orders if by is None or order.body.author == by])
+
+    def _tell(self, watched: Watched, order_ids: Iterable[RecordId]) -> None:
+        for order_id in order_ids:
+            view = self._view(watched.book, watched.book.orders[order_id])
+            looks = (view.status, view.live)
+            before = watched.told.get(order_id)
+            if looks == before or (before is None and view.status != "open"):
+                continue
+            watched.told[order_id] = looks
+            if watched.ready.is_set():
+                self._hub.tell((watched.book.pair,), type="order", order=view)
+
+    async def _read(self, pair: str, sides: list[Side]) -> tuple[LiveBook, Coverage, dict[str, int]]:
+        live, rejected = LiveBook(pair), dict[str, int]()
+        readings = await asyncio.gather(*(self._directory.read_index(pair, side) for side in sides))
+        for side, reading in zip(sides, readings, strict=True):
+            live.merge(side, reading, self._clock.now())
+            self._remember(reading.orders.values())
+            for reason, count in reading.rejected.items():
+                rejected[reason] = rejected.get(reason, 0) + count
+        self._add_own(live, sides)
+        if live.orders:
+            self._pairs.add(pair)
+        return live, add_coverage(reading.coverage for reading in readings), rejected
+
+    def _add_own(self, live: LiveBook, sides: list[Side]) -> None:
+        now = self._clock.now()
+        for own in self._journal.orders():
+            if own.expires + limits.TOMBSTONE_S <= now:
+                continue
+            order = parse_record(own.wire, self._network)
+            if not is_a(order, Order) or order.body.pair != live.pair or order.body.side not in sides:
+                continue
+            live.add(order, now)
+            live.beats[order.body.author, order.body.side] = int(now)
+            if own.status_wire and is_a(status := parse_record(own.status_wire, self._network), Status):
+                live.add(status, now)
+
+    def _own_pairs(self) -> set[str]:
+        return {order.body.pair for order in self._offers.open_orders()}
+
+    def _views(self, live: LiveBook, everything: bool, mine: bool) -> tuple[list[OrderView], dict[str, int]]:
+        views = [self._view(live, order) for order in live.orders.values()]
+        if mine:
+            views = [view for view in views if view.mine]
+        return book.arrange(views, everything)
+
+    def _view(self, live: LiveBook, order: Record[Order]) -> OrderView:
+        now = self._clock.now()
+        state = order_state(order, live.statuses.get(order.id, ()), now)
+        mine = order.body.author in self._own_keys
+        return order_view(
+            order, state, heard_of=live.heard_of(order), now=now, mine=mine, holders=self._directory.holders(order.id)
+        )
+
+    def _remember(self, orders: Iterable[Record[Order]]) -> None:
+        for order in orders:
+            self._known[order.id] = order
+            self._known.move_to_end(order.id)
+        while len(self._known) > ORDERS_REMEMBERED_MAX:
+            self._known.popitem(last=False)
+
+    def _candidates(self, digits: str) -> list[Record[Order]]:
+        wires = [own.wire for own in self._journal.find_orders(digits)]
+        wires += [trade.order_wire for trade in self._journal.trades()]
+        wires += self._holdings.find_orders(digits)
+        records = [parse_record(wire, self._network) for wire in wires]
+        known = list(self._known.values())
+        return [order for order in [*records, *known] if is_a(order, Order) and order.id.hex().startswith(digits)]

@@ -1,0 +1,208 @@
+"""This node's own orders: published, cancelled, amended, and brought back after a restart.
+
+Whatever is decided is first in the journal and then in the network, so a crash between the two loses nothing: `resume`
+puts every live record back.
+"""
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from dhtex import limits
+from dhtex.clock import Clock
+from dhtex.directory.service import Directory, Published
+from dhtex.errors import NotFoundError, RefusedError
+from dhtex.market.drafts import Author, draft_of, order_from_draft
+from dhtex.market.identity import Identity
+from dhtex.market.ids import RecordId
+from dhtex.market.records import (
+    VERSION,
+    Closing,
+    Kind,
+    Order,
+    Record,
+    Side,
+    Status,
+    id_of,
+    is_a,
+    parse_record,
+    seal_record,
+)
+from dhtex.node.counter import Mint, Progress
+from dhtex.store.journal import Journal
+from dhtex.store.rows import OwnOrder
+from dhtex.views import Amendment, OrderDraft
+
+RESUME_S: Final = 5.0  # own records return within this after a start, jittered
+
+
+class Offers:
+    """What a maker does with orders. `mint` makes a stamp; `on_opened` and `on_closed` hear what is in the journal."""
+
+    def __init__(
+        self,
+        network: str,
+        identity: Identity,
+        epoch: int,
+        journal: Journal,
+        directory: Directory,
+        mint: Mint,
+        clock: Clock,
+        entropy: random.Random,
+        on_opened: Callable[[RecordId], None],
+        on_closed: Callable[[RecordId], None],
+    ) -> None:
+        self._network = network
+        self._identity = identity
+        self._epoch = epoch
+        self._journal = journal
+        self._directory = directory
+        self._mint = mint
+        self._clock = clock
+        self._entropy = entropy
+        self._on_opened = on_opened
+        self._on_closed = on_closed
+
+    async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
+        """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft."""
+        order = await self._sign(draft, None, progress)
+        self._journal.add_order(self._row(order, draft.reply))
+        return order, await self._publish(order)
+
+    async def cancel(self, order_id: RecordId) -> Record[Status]:
+        """Close an open order for good and say so in the network."""
+        own, order = self._open(order_id)
+        status = self._status(order, own.seq + 1, Closing.CANCELED, b"")
+        if not self._journal.close_order(order_id, Closing.CANCELED, status.wire):
+            raise self._closed_meanwhile(order_id)
+        await self._close(order_id, status)
+        return status
+
+    async def amend(
+        self, order_id: RecordId, change: Amendment, progress: Progress | None
+    ) -> tuple[Record[Order], Published]:
+        """Replace an open order by a changed one. The old one closes in the transaction that opens the new one."""
+        own, order = self._open(order_id)
+        draft = draft_of(order.body, change, own.reply_text, self._clock.now())
+        successor = await self._sign(draft, order_id, progress)
+        status = self._status(order, own.seq + 1, Closing.REPLACED, successor.id)
+        if not self._journal.replace_order(order_id, self._row(successor, own.reply_text), status.wire):
+            raise self._closed_meanwhile(order_id)
+        published = await self._publish(successor)
+        await self._close(order_id, status)
+        return successor, published
+
+    def resume(self) -> None:
+        """Bring all own records that still matter back into the network."""
+        now = self._clock.now()
+        for own in self._journal.orders():
+            if own.expires + limits.TOMBSTONE_S <= now:
+                continue
+            if own.state == "open" and own.expires > now:
+                order = parse_record(own.wire, self._network)
+                assert is_a(order, Order), "the journal holds what was once valid"
+                self._directory.keep(order, RESUME_S)
+            elif own.status_wire:
+                self._keep_status(own.status_wire, RESUME_S)
+
+    def ended(self, order_id: RecordId) -> None:
+        """An own order was filled, expired, or closed elsewhere: from now on its Status is kept in the network."""
+        self._directory.forget(order_id)
+        own = self._journal.order(order_id)
+        if own is not None and own.status_wire:
+            self._keep_status(own.status_wire, limits.REPUBLISH_INTERVAL_S)
+
+    def _keep_status(self, wire: bytes, within_s: float) -> None:
+        status = parse_record(wire, self._network)
+        assert is_a(status, Status), "the journal holds what was once valid"
+        self._directory.keep(status, within_s)
+
+    def open_orders(self) -> list[Record[Order]]:
+        """Own orders that are open and not expired."""
+        now = self._clock.now()
+        rows = [own for own in self._journal.orders("open") if own.expires > now]
+        return [order for row in rows if is_a(order := parse_record(row.wire, self._network), Order)]
+
+    def beats_needed(self) -> set[tuple[str, Side]]:
+        """The pairs and sides where this maker must be heard of."""
+        return {(order.body.pair, order.body.side) for order in self.open_orders() if order.body.liveness == "beat"}
+
+    async def _sign(self, draft: OrderDraft, replaces: RecordId | None, progress: Progress | None) -> Record[Order]:
+        author = Author(
+            network=self._network,
+            maker=self._identity.public,
+            encryption_key=self._identity.encryption_public,
+            epoch=self._epoch,
+            now=self._clock.now(),
+            salt=self._entropy.randbytes(8),
+        )
+        body = order_from_draft(draft, author, replaces)
+        stamp = await self._mint(id_of(body), Kind.ORDER, progress)
+        return seal_record(body, self._identity.sign, stamp)
+
+    async def _publish(self, order: Record[Order]) -> Published:
+        self._on_opened(order.id)
+        return await self._directory.publish(order)
+
+    async def _close(self, order_id: RecordId, status: Record[Status]) -> None:
+        self._directory.forget(order_id)
+        self._on_closed(order_id)
+        await self._directory.publish(status)
+
+    def _open(self, order_id: RecordId) -> tuple[OwnOrder, Record[Order]]:
+        own = self._journal.order(order_id)
+        if own is None:
+            raise NotFoundError("this is not an order of yours", hint="see your own with: dhtex order list --mine")
+        if own.state != "open" or own.expires <= self._clock.now():
+            raise self._closed_meanwhile(order_id)
+        order = parse_record(own.wire, self._network)
+        assert is_a(order, Order), "the journal holds what was once valid"
+        return own, order
+
+    def _closed_meanwhile(self, order_id: RecordId) -> RefusedError:
+        own = self._journal.order(order_id)
+        state = "expired" if own is None or own.state == "open" else own.state
+        return RefusedError(f"the order is {state} already", reason=state, hint="only an open order can change")
+
+    def _row(self, order: Record[Order], reply: str) -> OwnOrder:
+        return OwnOrder(
+            order_id=order.id,
+            wire=order.wire,
+            state="open",
+            seq=0,
+            status_wire=b"",
+            reply_text=reply,
+            created=order.body.created,
+            expires=order.body.expires,
+            replaced_by=b"",
+        )
+
+    def _status(self, order: Record[Order], seq: int, closing: Closing, successor: bytes) -> Record[Status]:
+        return closing_status(order, seq, closing, successor, int(self._clock.now()), self._identity)
+
+
+def closing_status(
+    order: Record[Order], seq: int, closing: Closing, successor: bytes, at: int, identity: Identity
+) -> Record[Status]:
+    """The signed end of an order that was not filled."""
+    body = order.body
+    status = Status(
+        version=VERSION,
+        network=body.network,
+        order_id=order.id,
+        maker=body.maker,
+        pair=body.pair,
+        side=body.side,
+        price=body.price,
+        expires=body.expires,
+        epoch=body.epoch,
+        seq=seq,
+        closing=closing,
+        at=at,
+        accept_id=b"",
+        taker=b"",
+        amount="",
+        replaced_by=successor,
+        sealed=b"",
+    )
+    return seal_record(status, identity.sign)

@@ -1,0 +1,107 @@
+"""The composition root: the only place where the parts of a node are built, and the only file that knows all layers."""
+
+import random
+from dataclasses import dataclass
+
+from dhtex.clock import Clock
+from dhtex.config import NodeConfig
+from dhtex.directory.reading import Check
+from dhtex.directory.service import Directory
+from dhtex.market.admission import Verifier, admit
+from dhtex.market.identity import Identity
+from dhtex.market.ids import NodeId, RecordId
+from dhtex.market.records import AnyRecord, Code, Kind
+from dhtex.market.stamp import hour_of, required_bits
+from dhtex.minting import Mint
+from dhtex.node.bootstrap import Bootstrap
+from dhtex.node.counter import Counter, Progress
+from dhtex.node.events import Hub
+from dhtex.node.market import Market
+from dhtex.node.offers import Offers
+from dhtex.overlay.server import Overlay
+from dhtex.store.database import Database
+from dhtex.store.holdings import Holdings
+from dhtex.store.journal import Journal
+from dhtex.trading.selling import Terms
+from dhtex.trading.service import Desk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything of which a node consists."""
+
+    database: Database
+    journal: Journal
+    identity: Identity
+    node_id: NodeId
+    epoch: int
+    holdings: Holdings
+    overlay: Overlay
+    directory: Directory
+    counter: Counter
+    desk: Desk
+    offers: Offers
+    market: Market
+    hub: Hub
+    mint: Mint
+    bootstrap: Bootstrap
+    check: Check
+
+    def save_peers(self) -> None:
+        """Remember whom to ask after a restart."""
+        self.journal.save_peers([(peer.id, *peer.address) for peer in self.overlay.peers() if peer.kind == "dhtex"])
+
+
+def build(config: NodeConfig, clock: Clock, entropy: random.Random, fresh: bool) -> Parts:
+    """Open the state and build everything on it; nothing listens yet. Raises StateError."""
+    database = Database.open(None if config.home is None else config.home / "node.db", fresh=fresh)
+    journal = Journal(database)
+    seed, node_id, epoch = journal.identity(entropy)
+    identity = Identity.from_seed(seed)
+    verifier = Verifier()
+    holdings = Holdings(database, config.network, config.pow_bits, verifier)
+    overlay = Overlay(node_id, config.network, holdings, clock, entropy)
+    mint = Mint(entropy)
+    hub = Hub(clock)
+
+    def check(record: AnyRecord) -> Code | None:
+        return admit(record, clock.now(), config.pow_bits, verifier.check)
+
+    async def stamp(record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
+        return await mint.mint(record_id, required_bits(kind, config.pow_bits), hour_of(clock.now()), progress)
+
+    directory = Directory(overlay, config.network, check, clock, entropy)
+    counter = Counter(directory, overlay, stamp)
+    terms = Terms(config.network, config.pow_bits, epoch, verifier.check, config.contact)
+    desk = Desk(journal, identity, counter, clock, entropy, terms)
+    offers = Offers(
+        config.network,
+        identity,
+        epoch,
+        journal,
+        directory,
+        stamp,
+        clock,
+        entropy,
+        on_opened=desk.order_opened,
+        on_closed=desk.order_closed,
+    )
+    market = Market(config.network, frozenset({identity.public}), directory, journal, holdings, offers, hub, clock)
+    return Parts(
+        database=database,
+        journal=journal,
+        identity=identity,
+        node_id=node_id,
+        epoch=epoch,
+        holdings=holdings,
+        overlay=overlay,
+        directory=directory,
+        counter=counter,
+        desk=desk,
+        offers=offers,
+        market=market,
+        hub=hub,
+        mint=mint,
+        bootstrap=Bootstrap(overlay, config.bootstrap, entropy),
+        check=check,
+    )
