@@ -1,0 +1,172 @@
+"""The taker's desk: our accepts, from the wish to the outcome. Steps return what is left to do (`Effect`)."""
+
+import random
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from dhtex import limits
+from dhtex.errors import RefusedError, UsageError
+from dhtex.market.drafts import accepted_amount, check_reply
+from dhtex.market.identity import Identity
+from dhtex.market.ids import RecordId
+from dhtex.market.merge import order_state
+from dhtex.market.money import canonical
+from dhtex.market.records import (
+    VERSION,
+    Accept,
+    AnyRecord,
+    Code,
+    Confirm,
+    Liveness,
+    Order,
+    Record,
+    Status,
+    is_a,
+    parse_record,
+    seal_record,
+)
+from dhtex.market.trade import TAKER, MakerState, TakerEvent, TakerState, advance
+from dhtex.store.journal import Journal
+from dhtex.store.rows import Role, Trade
+from dhtex.trading.effects import Changed, Effect
+from dhtex.trading.letters import open_text, seal_text
+from dhtex.trading.maker import ENDED
+from dhtex.trading.selling import Terms
+from dhtex.trading.taker import DISPUTED, outcome
+from dhtex.views import AcceptRequest
+
+_RUNNING: Final = (TakerState.SENT, TakerState.PENDING)
+
+
+class Buying:
+    """Sends accepts and follows them. Methods raise StateError when the journal cannot be written."""
+
+    def __init__(self, journal: Journal, identity: Identity, terms: Terms, entropy: random.Random) -> None:
+        self._journal = journal
+        self._identity = identity
+        self._terms = terms
+        self._entropy = entropy
+
+    def draft(self, order: Record[Order], request: AcceptRequest, now: float) -> Accept:
+        """The accept of an order, to be stamped and signed. Raises UsageError for the request, RefusedError for the
+        order: our own, or over."""
+        body = order.body
+        check_reply(request.message)
+        amount = accepted_amount(body, request.amount)
+        if body.maker == self._identity.public:
+            raise RefusedError("this is your own order", reason=Code.SELF_TRADE)
+        created = int(now)
+        if created >= body.expires:
+            raise RefusedError("the order has expired", reason=Code.EXPIRED)
+        patient = body.confirm is Confirm.ASK or body.liveness is Liveness.MAILBOX
+        life = limits.ACCEPT_DEADLINE_S_MAX if patient else limits.ACCEPT_DEADLINE_S_DEFAULT
+        sealed = seal_text(request.message, body.encryption_key, self._entropy.randbytes(32))
+        if sealed is None:
+            raise UsageError("the maker's key cannot receive a message", hint="accept without --message")
+        return Accept(
+            version=VERSION,
+            network=self._terms.network,
+            order_id=order.id,
+            taker=self._identity.public,
+            amount=canonical(amount),
+            created=created,
+            deadline=min(created + life, body.expires),
+            encryption_key=self._identity.encryption_public,
+            salt=self._entropy.randbytes(8),
+            sealed=sealed,
+        )
+
+    def check_open(self, order: Record[Order], records: Iterable[AnyRecord], now: float) -> None:
+        """Raise RefusedError when what is known of an order says that it cannot be taken any more."""
+        statuses = [r for r in records if is_a(r, Status) and r.body.order_id == order.id and self._terms.good(r)]
+        state = order_state(order, statuses, now).state
+        if state is MakerState.DISPUTED:
+            raise RefusedError("the maker has signed contradicting statuses for this order", reason=DISPUTED)
+        if state is not MakerState.OPEN:
+            raise RefusedError(f"the order is {state} already", reason=ENDED[state])
+
+    def running(self, order_id: RecordId) -> Trade | None:
+        """Our accept of an order that still waits for its outcome: there is at most one."""
+        return next((t for t in self._journal.trades_of(order_id) if _is_running(t)), None)
+
+    def send(self, order: Record[Order], body: Accept, stamp: bytes, message: str) -> tuple[Trade, list[Effect]]:
+        """Sign an accept and keep it, on disk before it is sent."""
+        accept = seal_record(body, self._identity.sign, stamp)
+        trade = Trade(
+            accept_id=accept.id,
+            order_id=order.id,
+            role=Role.TAKER,
+            state=TakerState.SENT,
+            code="",
+            order_wire=order.wire,
+            accept_wire=accept.wire,
+            answer_wire=b"",
+            message=message,
+            reply="",
+            created=body.created,
+            deadline=body.deadline,
+        )
+        self._journal.add_trade(trade)
+        return trade, [Changed(trade)]
+
+    def unfinished(self, now: float) -> list[Trade]:
+        """Our accepts of which something may still be heard: those that wait, and void ones while the order lives."""
+        return [
+            trade
+            for trade in self._journal.trades()
+            if _is_running(trade)
+            or (trade.role == Role.TAKER and trade.state == TakerState.VOID and now <= self.until(trade))
+        ]
+
+    def until(self, trade: Trade) -> float:
+        """When nothing about a trade can be heard any more, Unix seconds."""
+        order, _ = self.records(trade)
+        return max(order.body.expires, trade.deadline) + limits.ACCEPT_GRACE_S
+
+    def records(self, trade: Trade) -> tuple[Record[Order], Record[Accept]]:
+        """The signed records of one of our trades."""
+        order = parse_record(trade.order_wire, self._terms.network)
+        accept = parse_record(trade.accept_wire, self._terms.network)
+        assert is_a(order, Order), "the journal holds what was once valid"
+        assert is_a(accept, Accept), "the journal holds what was once valid"
+        return order, accept
+
+    def judge(self, accept_id: RecordId, records: Iterable[AnyRecord], now: float) -> list[Effect]:
+        """See whether records of the order's key decide an accept. Signatures are checked here."""
+        trade = self._journal.trade(accept_id)
+        if trade is None or trade.role != Role.TAKER:
+            return []
+        order, accept = self.records(trade)
+        found = outcome(order, accept, (r for r in records if self._terms.good(r)), now)
+        if found is None:
+            return []
+        if trade.state == TakerState.CONFIRMED and found.code == DISPUTED and not trade.code:
+            return self._write(trade, replace(trade, code=DISPUTED))
+        answered = replace(trade, code=str(found.code), answer_wire=found.answer.wire)
+        if is_a(found.answer, Status) and found.event is TakerEvent.CONFIRM:
+            answered = replace(answered, reply=open_text(self._identity, found.answer.body.sealed))
+        return self._advance(answered, found.event)
+
+    def defer(self, accept_id: RecordId) -> list[Effect]:
+        """Note that an accept which a person has to decide has reached the network."""
+        trade = self._journal.trade(accept_id)
+        if trade is None or self.records(trade)[0].body.confirm is not Confirm.ASK:
+            return []
+        return self._advance(trade, TakerEvent.DEFER)
+
+    def lapse(self, accept_id: RecordId) -> list[Effect]:
+        """Note that no answer came in time."""
+        trade = self._journal.trade(accept_id)
+        return [] if trade is None else self._advance(trade, TakerEvent.LAPSE)
+
+    def _advance(self, trade: Trade, event: TakerEvent) -> list[Effect]:
+        state = advance(TAKER, TakerState(trade.state), event)
+        return [] if state is None else self._write(trade, replace(trade, state=state))
+
+    def _write(self, before: Trade, after: Trade) -> list[Effect]:
+        return [Changed(after)] if self._journal.update_trade(before.accept_id, before.state, after) else []
+
+
+def _is_running(trade: Trade) -> bool:
+    return trade.role == Role.TAKER and trade.state in _RUNNING

@@ -1,0 +1,188 @@
+"""The maker's answer to one accept, as a pure function of what the journal knows.
+
+The checks run in one order, cheapest first: size (done by `parse_record`), stamp, deadline, signature, replay, then the
+order itself. An accept that has an answer gets the same bytes again, whatever has changed since. What nobody can have
+paid for or signed gets no answer at all; nor does what comes after deadline and grace, because it is void.
+
+The quota counts refusals only and comes last: a quota that strangers can use up must never stop a fill.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+from dhtex import limits
+from dhtex.errors import UsageError
+from dhtex.market import stamp
+from dhtex.market.ids import PublicKey, RecordId
+from dhtex.market.money import Pair, parse_amount
+from dhtex.market.records import VERSION, Accept, AnyRecord, Closing, Code, Confirm, Order, Record, Refusal, Status
+from dhtex.market.trade import MAKER, MakerEvent, MakerState, advance
+
+GoodSignature = Callable[[AnyRecord], bool]
+
+
+class Reason(StrEnum):
+    """Why an accept is not answered."""
+
+    STAMP = "stamp"
+    OTHER_ORDER = "other_order"
+    VOID = "void"
+    SIGNATURE = "signature"
+    WAITING = "waiting"
+    QUOTA = "quota"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """No answer."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """The answer that was given before."""
+
+    wire: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """No, for good."""
+
+    code: Code
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A person decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Yes: the order goes to this accept, if nobody was quicker."""
+
+
+Decision = Ignore | Repeat | Refuse | Ask | Fill
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the journal knows when an accept arrives: the order and its state, what was answered to this accept (empty:
+    nothing), whether it waits for a person, and how many accepts of the order were answered or wait."""
+
+    order: Record[Order]
+    state: str
+    answered: bytes = b""
+    waiting: bool = False
+    answers: int = 0
+    waiting_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for all orders of this node. `good` checks a record's signature."""
+
+    own_keys: frozenset[PublicKey]
+    epoch: int
+    pow_bits: int
+    good: GoodSignature
+
+
+ENDED: Final = {
+    MakerState.FILLED: Code.TAKEN,
+    MakerState.CANCELED: Code.CANCELED,
+    MakerState.REPLACED: Code.REPLACED,
+    MakerState.EXPIRED: Code.EXPIRED,
+    MakerState.DISPUTED: Code.WRONG_EPOCH,  # somebody else signs with this key: nothing may be promised
+}
+
+
+def decide(accept: Record[Accept], standing: Standing, rules: Rules, now: float) -> Decision:
+    """What to answer to an accept."""
+    body = accept.body
+    bits_min = stamp.required_bits(accept.kind, rules.pow_bits)
+    if body.order_id != standing.order.id:
+        return Ignore(Reason.OTHER_ORDER)
+    if not stamp.check(accept.stamp, accept.id, bits_min, body.created):
+        return Ignore(Reason.STAMP)
+    if now > body.deadline + limits.ACCEPT_GRACE_S:
+        return Ignore(Reason.VOID)
+    if not rules.good(accept):
+        return Ignore(Reason.SIGNATURE)
+    if standing.answered:
+        return Repeat(standing.answered)
+    code = objection(accept, standing.order, standing.state, rules, now)
+    if code is not None:
+        return Refuse(code) if standing.answers < limits.ANSWERS_PER_ORDER_MAX else Ignore(Reason.QUOTA)
+    if standing.waiting:
+        return Ignore(Reason.WAITING)
+    if standing.order.body.confirm is Confirm.AUTO:
+        return Fill()
+    return Ask() if standing.waiting_count < limits.PENDING_PER_ORDER_MAX else Ignore(Reason.QUOTA)
+
+
+def objection(accept: Record[Accept], order: Record[Order], state: str, rules: Rules, now: float) -> Code | None:
+    """What stands against giving an order to an accept; None when nothing does."""
+    if advance(MAKER, MakerState(state), MakerEvent.FILL) is None:
+        return ENDED[MakerState(state)]
+    if now >= order.body.expires:
+        return Code.EXPIRED
+    if accept.body.taker in rules.own_keys:
+        return Code.SELF_TRADE
+    if not _in_range(accept.body, order.body):
+        return Code.AMOUNT_OUT_OF_RANGE
+    if now > accept.body.deadline:
+        return Code.LATE
+    if order.body.epoch != rules.epoch:
+        return Code.WRONG_EPOCH
+    return None
+
+
+def _in_range(accept: Accept, order: Order) -> bool:
+    try:
+        amount = parse_amount(accept.amount, Pair.parse(order.pair))  # refuses more decimals than the currency has
+    except UsageError:
+        return False
+    return Decimal(order.minimum) <= amount <= Decimal(order.amount)
+
+
+def fill_status(order: Record[Order], seq: int, accept: Record[Accept], sealed: bytes, now: float) -> Status:
+    """The certificate of a trade, to be signed."""
+    body = order.body
+    return Status(
+        version=VERSION,
+        network=body.network,
+        order_id=order.id,
+        maker=body.maker,
+        pair=body.pair,
+        side=body.side,
+        price=body.price,
+        expires=body.expires,
+        epoch=body.epoch,
+        seq=seq,
+        closing=Closing.FILLED,
+        at=int(now),
+        accept_id=accept.id,
+        taker=accept.body.taker,
+        amount=accept.body.amount,
+        replaced_by=b"",
+        sealed=sealed,
+    )
+
+
+def refusal(order: Record[Order], accept: Record[Accept], code: Code, now: float) -> Refusal:
+    """A no, to be signed."""
+    return Refusal(
+        version=VERSION,
+        network=order.body.network,
+        order_id=RecordId(order.id),
+        maker=order.body.maker,
+        accept_id=accept.id,
+        code=code,
+        at=int(now),
+        expires=accept.body.deadline,
+    )

@@ -1,0 +1,37 @@
+"""What the desks need from the node around them: a way to put, read and watch order keys, and a mint for stamps."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dhtex.market.ids import RecordId
+from dhtex.market.records import AnyRecord, Kind, Order
+
+Progress = Callable[[float], None]
+
+
+class Publisher(Protocol):
+    """The network as the desks see it."""
+
+    async def put_order_key(self, order_id: RecordId, wire: bytes) -> int:
+        """Put a record at an order's key; how many other nodes hold it now. Does not raise."""
+        ...
+
+    async def put_index(self, order: Order, wire: bytes) -> int:
+        """Put a Status at the index node of its order; how many other nodes hold it now. Does not raise."""
+        ...
+
+    async def read(self, order_id: RecordId) -> list[AnyRecord]:
+        """What the holders of an order's key have. Raises NoPeerError when nobody answered."""
+        ...
+
+    def watch(self, order_id: RecordId) -> None:
+        """Ask to be told what is put at an order's key; asking twice is no error."""
+        ...
+
+    def unwatch(self, order_id: RecordId) -> None:
+        """Ask no longer."""
+        ...
+
+    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
+        """Make the stamp that this network asks of a record of this kind."""
+        ...

@@ -1,0 +1,394 @@
+"""The desk of a node: carries out what selling and buying decide. Tasks, timers and the network; no rule of the market.
+
+Theory of operation. Records come in by push (`on_record`) and by pull, and go through one step of `Selling` or `Buying`
+each; what a step decided is on disk before its effects are carried out here. Own open orders are read again in
+rotation, and at once when something may have been missed. Each running accept has one task that follows its `Plan`.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from dhtex import limits
+from dhtex.clock import Clock
+from dhtex.errors import NoPeerError, NotFoundError, RefusedError, StateError
+from dhtex.market.identity import Identity
+from dhtex.market.ids import RecordId
+from dhtex.market.records import Accept, AnyRecord, Code, Kind, Order, Record, Refusal, Status, id_of, is_a
+from dhtex.market.trade import TakerState
+from dhtex.store.journal import Journal
+from dhtex.store.rows import Trade
+from dhtex.trading.buying import Buying
+from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
+from dhtex.trading.ports import Progress, Publisher
+from dhtex.trading.selling import Selling, Terms
+from dhtex.trading.taker import Plan, Step
+from dhtex.views import AcceptRequest
+
+log = logging.getLogger(__name__)
+
+PULL_PAUSE_S_MIN: Final = 1.0  # between two reads of own orders that nobody asked for
+PULL_ROUND_S: Final = 60.0  # in which few orders are all read once
+PUBLISH_PAUSE_S_MIN: Final = 1.0
+PUBLISH_PAUSE_S_MAX: Final = 60.0
+ENDED_WATCH_S: Final = limits.ACCEPT_DEADLINE_S_DEFAULT + limits.ACCEPT_GRACE_S  # to refuse those who come too late
+JITTER: Final = (0.75, 1.25)
+
+_RUNNING: Final = (TakerState.SENT, TakerState.PENDING)
+
+
+@dataclass(slots=True, eq=False)
+class Followed:
+    """An accept of ours on its way: what its order's maker was heard to say."""
+
+    accept_id: RecordId
+    order: Record[Order]
+    plan: Plan
+    heard: dict[RecordId, AnyRecord] = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Desk:
+    """Accepts and decisions of one node. `on_change` hears of each trade that is new or changed, `on_ended` of own
+    orders that were filled, expired, or closed elsewhere; both after it is on disk."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        identity: Identity,
+        publisher: Publisher,
+        clock: Clock,
+        entropy: random.Random,
+        terms: Terms,
+        on_change: Callable[[Trade], None] = lambda trade: None,
+    ) -> None:
+        self.on_change = on_change
+        self.on_ended: Callable[[RecordId, str], None] = lambda order_id, state: None
+        self._journal = journal
+        self._publisher = publisher
+        self._clock = clock
+        self._entropy = entropy
+        self._terms = terms
+        self._selling = Selling(journal, identity, terms, entropy)
+        self._buying = Buying(journal, identity, terms, entropy)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timers: dict[tuple[str, RecordId], asyncio.TimerHandle] = {}
+        self._followed: dict[RecordId, Followed] = {}
+        self._publishing: set[RecordId] = set()
+        self._open: dict[RecordId, None] = {}
+        self._pull_soon: dict[RecordId, None] = {}
+        self._pull_wake = asyncio.Event()
+        self._waiting: dict[RecordId, list[asyncio.Future[None]]] = {}
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Go on where the node stopped: publish what may not have been heard, decide what came in meanwhile."""
+        now = self._clock.now()
+        self._carry_out(self._selling.resume(now))
+        for own in self._selling.open_orders():
+            self.order_opened(own.order_id)
+        for trade in self._buying.unfinished(now):
+            self._follow(trade)
+        self._spawn(self._pull_in_rotation())
+
+    async def stop(self) -> None:
+        """End all tasks and timers; whoever waits for an outcome gets what is known. Stopping twice is no error."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for accept_id in list(self._waiting):
+            self._release(accept_id)
+
+    # --- from the network -------------------------------------------------------------------------------------------
+
+    def on_record(self, record: AnyRecord) -> None:
+        """Take in an Accept, Status or Refusal that was heard at an order's key. Anything else is ignored."""
+        if is_a(record, Accept):
+            self._safely(lambda: self._selling.consider(record, self._clock.now()))
+        elif is_a(record, Status):
+            self._safely(lambda: self._selling.reconcile(record, self._clock.now()))
+            self._hear(RecordId(record.body.order_id), [record])
+        elif is_a(record, Refusal):
+            self._hear(RecordId(record.body.order_id), [record])
+
+    def on_gap(self, order_id: RecordId) -> None:
+        """Something put at an order's key may have been missed: read it soon."""
+        if order_id in self._open:
+            self._pull_soon[order_id] = None
+            self._pull_wake.set()
+        for followed in self._following(order_id):
+            followed.plan.hurry(self._clock.now())
+            followed.wake.set()
+
+    def refresh(self) -> None:
+        """The network is back, or another one: read everything that is open soon."""
+        for order_id in {*self._open, *(followed.order.id for followed in self._followed.values())}:
+            self.on_gap(order_id)
+
+    # --- own orders -------------------------------------------------------------------------------------------------
+
+    def order_opened(self, order_id: RecordId) -> None:
+        """Listen for accepts of an own order, which is in the journal, and note when it expires."""
+        own = self._journal.order(order_id)
+        assert own is not None, "an order is in the journal before it is opened"
+        self._publisher.watch(order_id)
+        self._open[order_id] = None
+        self._at("expire", order_id, own.expires, lambda now: self._selling.expire(order_id, now))
+        self.on_gap(order_id)
+
+    def order_closed(self, order_id: RecordId) -> None:
+        """Refuse what waits for an own order that was cancelled or replaced, which is in the journal."""
+        self._safely(lambda: self._selling.order_closed(order_id, self._clock.now()))
+        self._forget_order(order_id)
+
+    async def confirm(self, order_id: RecordId, accept_id: RecordId | None, reply: str = "") -> Trade:
+        """Give an order to an accept that waits for a person; None means the only one. Raises NotFoundError,
+        UsageError, RefusedError or StateError."""
+        return self._said(self._selling.confirm(order_id, accept_id, reply, self._clock.now()))
+
+    async def decline(self, order_id: RecordId, accept_id: RecordId | None) -> Trade:
+        """Refuse an accept that waits for a person. Raises as `confirm`."""
+        return self._said(self._selling.decline(order_id, accept_id, self._clock.now()))
+
+    def _said(self, effects: list[Effect]) -> Trade:
+        self._carry_out(effects)
+        return next(effect.trade for effect in effects if isinstance(effect, Changed))
+
+    # --- own accepts ------------------------------------------------------------------------------------------------
+
+    async def accept(self, order: Record[Order], request: AcceptRequest, progress: Progress | None = None) -> Trade:
+        """Send an accept; its outcome comes later (`wait`). The same wish again gives the trade that is running.
+
+        Raises UsageError, RefusedError when the order is known to be over, NoPeerError when nobody can be asked.
+        """
+        body = self._buying.draft(order, request, self._clock.now())
+        running = self._buying.running(order.id)
+        if running is None:
+            self._buying.check_open(order, await self._publisher.read(order.id), self._clock.now())
+            stamp = await self._publisher.mint(id_of(body), Kind.ACCEPT, progress)
+            running = self._buying.running(order.id)  # another call may have been quicker
+            if running is None:
+                trade, effects = self._buying.send(order, body, stamp, request.message)
+                self._carry_out(effects)
+                self._follow(trade)
+                return trade
+        if self._buying.records(running)[1].body.amount != body.amount:
+            raise RefusedError("an accept of this order is already on its way", reason=Code.RATE_LIMITED)
+        return running
+
+    async def wait(self, accept_id: RecordId, wait_s: float) -> Trade:
+        """The trade of an accept, as soon as its outcome is known or the time is over. Raises NotFoundError."""
+        trade = self._journal.trade(accept_id)
+        if trade is None:
+            raise NotFoundError(f"there is no trade {accept_id.hex()[:12]}", hint="see: dhtex trade list")
+        if trade.state in _RUNNING and wait_s > 0:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(accept_id, []).append(done)
+            await asyncio.wait([done], timeout=wait_s)
+            if done in (waiting := self._waiting.get(accept_id, [])):
+                waiting.remove(done)
+            trade = self._journal.trade(accept_id) or trade
+        return trade
+
+    # --- following an accept ----------------------------------------------------------------------------------------
+
+    def _follow(self, trade: Trade) -> None:
+        order, _ = self._buying.records(trade)
+        plan = Plan(trade.deadline, self._buying.until(trade), self._clock.now())
+        followed = self._followed[trade.accept_id] = Followed(trade.accept_id, order, plan)
+        self._publisher.watch(order.id)
+        self._spawn(self._run_plan(followed, trade.accept_wire))
+
+    def _following(self, order_id: RecordId) -> list[Followed]:
+        return [followed for followed in self._followed.values() if followed.order.id == order_id]
+
+    async def _run_plan(self, followed: Followed, wire: bytes) -> None:
+        order_id, plan = followed.order.id, followed.plan
+        try:
+            while (trade := self._journal.trade(followed.accept_id)) is not None:
+                if trade.state == TakerState.REFUSED:
+                    return
+                if trade.state == TakerState.CONFIRMED:
+                    # A maker that promises the order twice is likely to be heard of within this time.
+                    await asyncio.sleep(trade.deadline + limits.ACCEPT_GRACE_S - self._clock.now())
+                    return
+                step, rest_s = plan.next(self._clock.now())
+                if step is Step.END:
+                    return
+                if step is Step.PUT:
+                    holders = await self._publisher.put_order_key(order_id, wire)
+                    plan.put_done(holders, self._clock.now())
+                    if holders:
+                        self._safely(lambda: self._buying.defer(followed.accept_id))
+                elif step is Step.READ:
+                    await self._read(followed)
+                else:
+                    await _wait(followed.wake, rest_s)
+        finally:
+            del self._followed[followed.accept_id]
+            self._unwatch(order_id)
+
+    async def _read(self, followed: Followed) -> None:
+        begun = self._clock.now()
+        try:
+            records = await self._publisher.read(followed.order.id)
+        except NoPeerError:
+            followed.plan.read_done(False, self._clock.now())
+            return
+        followed.plan.read_done(True, self._clock.now())
+        self._hear(followed.order.id, records)
+        if followed.plan.lapsed(begun):
+            self._safely(lambda: self._buying.lapse(followed.accept_id))
+
+    def _hear(self, order_id: RecordId, records: list[AnyRecord]) -> None:
+        for followed in self._following(order_id):
+            for record in records:
+                if is_a(record, Refusal) and record.body.accept_id != followed.accept_id:
+                    continue
+                said_by_maker = is_a(record, Status) or is_a(record, Refusal)
+                if said_by_maker and record.body.author == followed.order.body.maker and self._terms.good(record):
+                    followed.heard[record.id] = record
+            while len(followed.heard) > limits.RECORDS_PER_ORDER_KEY_MAX:
+                del followed.heard[next(iter(followed.heard))]
+            heard = list(followed.heard.values())
+            self._safely(lambda f=followed, h=heard: self._buying.judge(f.accept_id, h, self._clock.now()))  # type: ignore[misc]
+            followed.wake.set()
+
+    # --- reading own orders -----------------------------------------------------------------------------------------
+
+    async def _pull_in_rotation(self) -> None:
+        while True:
+            if not self._pull_soon:
+                pause_s = max(PULL_PAUSE_S_MIN, PULL_ROUND_S / max(1, len(self._open)))
+                if not await _wait(self._pull_wake, pause_s * self._entropy.uniform(*JITTER)) and self._open:
+                    order_id = next(iter(self._open))
+                    self._open[order_id] = self._open.pop(order_id)
+                    self._pull_soon[order_id] = None
+                continue
+            order_id = next(iter(self._pull_soon))
+            del self._pull_soon[order_id]
+            await self._pull(order_id)
+
+    async def _pull(self, order_id: RecordId) -> None:
+        try:
+            records = await self._publisher.read(order_id)
+        except NoPeerError:
+            return  # the rotation comes back to it
+        answered = {r.body.accept_id for r in records if is_a(r, Status) or is_a(r, Refusal)}
+        accepts = [r for r in records if is_a(r, Accept) and r.id not in answered]
+        for status in (r for r in records if is_a(r, Status)):
+            self.on_record(status)  # first: the order may have been closed elsewhere
+        for accept in sorted(accepts, key=lambda r: (r.body.created, r.id)):
+            self.on_record(accept)
+
+    def _forget_order(self, order_id: RecordId) -> None:
+        self._open.pop(order_id, None)
+        self._pull_soon.pop(order_id, None)
+        self._cancel("expire", order_id)
+        self._at("unwatch", order_id, self._clock.now() + ENDED_WATCH_S, lambda now: self._unwatch(order_id))
+
+    def _unwatch(self, order_id: RecordId) -> list[Effect]:
+        if order_id not in self._open and not self._following(order_id):
+            self._publisher.unwatch(order_id)
+        return []
+
+    # --- carrying out -----------------------------------------------------------------------------------------------
+
+    def _safely(self, step: Callable[[], list[Effect]]) -> None:
+        """Run a step that nobody waits for. What the disk refuses did not happen; it comes again by pull."""
+        try:
+            effects = step()
+        except StateError as error:
+            log.error("the journal cannot be written: %s", error)
+            return
+        self._carry_out(effects)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Publish():
+                    if effect.accept_id not in self._publishing:
+                        self._publishing.add(effect.accept_id)
+                        self._spawn(self._publish(effect))
+                case Changed(trade):
+                    self._cancel("lapse", trade.accept_id)
+                    if trade.state not in _RUNNING:
+                        self._release(trade.accept_id)
+                    self.on_change(trade)
+                case Ended(order_id, state):
+                    self._forget_order(order_id)
+                    self.on_ended(order_id, state)
+                case Wait(accept_id, deadline):
+                    # A whole second later, because the deadline itself is still in time.
+                    lapse = self._lapse_of(accept_id)
+                    self._at("lapse", accept_id, deadline + 1, lapse)
+
+    def _lapse_of(self, accept_id: RecordId) -> Callable[[float], list[Effect]]:
+        return lambda now: self._selling.lapse(accept_id, now)
+
+    async def _publish(self, effect: Publish) -> None:
+        order, pause_s = effect.order, PUBLISH_PAUSE_S_MIN
+        try:
+            while self._clock.now() < effect.until:
+                puts = [self._publisher.put_order_key(order.id, effect.wire)]
+                if effect.certificate:
+                    puts.append(self._publisher.put_index(order.body, effect.wire))
+                if min(await asyncio.gather(*puts)) > 0:
+                    break
+                await asyncio.sleep(pause_s * self._entropy.uniform(*JITTER))
+                pause_s = min(2 * pause_s, PUBLISH_PAUSE_S_MAX)
+            self._safely(lambda: self._selling.published(effect.accept_id))
+        finally:
+            self._publishing.discard(effect.accept_id)
+
+    def _release(self, accept_id: RecordId) -> None:
+        for done in self._waiting.pop(accept_id, []):
+            if not done.done():
+                done.set_result(None)
+
+    def _at(self, what: str, name: RecordId, when: float, step: Callable[[float], list[Effect]]) -> None:
+        """Run a step at a Unix time, once; another of the same name takes its place."""
+        self._cancel(what, name)
+
+        def due() -> None:
+            if self._clock.now() < when:  # the wall clock was set back, or the loop's runs a little fast
+                self._at(what, name, when, step)
+                return
+            self._timers.pop((what, name), None)
+            self._safely(lambda: step(self._clock.now()))
+
+        delay_s = max(0.001, when - self._clock.now())
+        self._timers[what, name] = asyncio.get_running_loop().call_later(delay_s, due)
+
+    def _cancel(self, what: str, name: RecordId) -> None:
+        timer = self._timers.pop((what, name), None)
+        if timer is not None:
+            timer.cancel()
+
+    def _spawn(self, routine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(routine)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a background task failed", exc_info=error)
+
+
+async def _wait(wake: asyncio.Event, timeout_s: float) -> bool:
+    """Wait until woken, or for some seconds; whether it was woken."""
+    try:
+        async with asyncio.timeout(timeout_s):  # not wait_for: Python 3.11's loses a cancel that meets the event
+            await wake.wait()
+    except TimeoutError:
+        return False
+    wake.clear()
+    return True
