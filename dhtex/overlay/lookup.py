@@ -6,7 +6,8 @@ when it comes, and what it brings is asked at once.
 
 A candidate that has not answered within its usual time is *slow*: it gives up its slot, and the end no longer waits for
 it, but if it answers late it counts. It is *failed* once all repetitions went unanswered. So a dead peer costs one soft
-timeout of one slot and no more. A *suspect* (known to have failed lately) never gets a slot: it is asked beside them.
+timeout of one slot and no more. A *suspect* (known to have failed lately) gets no slot: a few are asked beside the
+others, and nobody waits for them.
 
 The lookup is finished when the `wanted` closest of those that can still count have all answered. It does not finish on
 few answers while many are slow, unless PATIENCE has passed: then the trouble may be ours, and the slow ones the truth.
@@ -152,7 +153,8 @@ class Lookup:
                 counting += 1
             elif row.suspect or row.source.discredited:
                 row.suspect = True
-                self._ask(row, State.SLOW, chosen)
+                if self._suspects < self._parallel:
+                    self._ask(row, State.SLOW, chosen)
             else:
                 counting += 1
                 if self._in_slots < self._parallel:
@@ -223,7 +225,7 @@ class Lookup:
                 answered += 1
                 if answered >= self.wanted:
                     return True
-            elif row.state is State.ASKED or self._may_ask(now):
+            elif row.state is State.ASKED or (self._may_ask(now) and not row.suspect and not row.source.discredited):
                 return False
         return answered > 0 and (answered >= self._slow or now - self._started >= PATIENCE_S)
 

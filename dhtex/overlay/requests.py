@@ -130,11 +130,15 @@ class Requests:
         failed: list[Request] = []
         while heap and heap[0][0] <= now:
             request = heapq.heappop(heap)[2]
-            if not request.open:
-                continue
+            if not request.open or min(request.soft_at or request.deadline, request.deadline) > now:
+                continue  # settled, or postponed by another entry
             if late_s > LAG_S and request.graces < GRACES_MAX:
                 request.graces += 1
+                request.soft_at = now + LAG_S if request.soft_at else 0.0
+                request.deadline = max(request.deadline, now + LAG_S)
                 self._push(now + LAG_S, request)
+                if request.deadline > now + LAG_S:
+                    self._push(request.deadline, request)
                 continue
             if request.soft_at and request.soft_at <= now:
                 request.soft_at = 0.0

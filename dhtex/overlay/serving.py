@@ -1,6 +1,7 @@
 """Answers to our own verbs, from what this node holds and knows. Arguments have been decoded, tokens checked."""
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from dhtex import limits
 from dhtex.clock import Clock
@@ -17,10 +18,7 @@ _WIRE_HEAD_BYTES: Final = 3
 _NOTHING: Final = Page(0, NO_DIGEST, [])
 
 
-class Stored(Protocol):
-    """Told of each record that was new here, and the address it came from (None: ourselves)."""
-
-    def __call__(self, key: DhtKey, record: bytes, source: Address | None) -> None: ...
+Stored = Callable[[DhtKey, bytes], None]  # told of each record that was new here
 
 
 class Serving:
@@ -58,7 +56,7 @@ class Serving:
         """Hand a record to the shelf; watchers are told if it was new."""
         verdict = self._holdings.put(record, prefix, self._clock.now(), source[0] if source else "self")
         if verdict.taken is Taken.STORED and verdict.key is not None:
-            self._on_stored(verdict.key, record, source)
+            self._on_stored(verdict.key, record)
         return verdict
 
     def stock_value(self, key: DhtKey) -> bytes | None:
@@ -73,7 +71,7 @@ class Serving:
         new = self._holdings.stock_value(key, now) is None
         taken = self._holdings.stock_put(key, value, now, source[0])
         if taken and new:
-            self._on_stored(key, value, source)
+            self._on_stored(key, value)
         return taken
 
 

@@ -1,0 +1,380 @@
+"""The small pure parts: addresses, contacts, trailers, tokens, rates, parking, round trips, requests, pages, leases."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dhtex import limits
+from dhtex.errors import UsageError
+from dhtex.market.ids import DhtKey
+from dhtex.overlay import wire
+from dhtex.overlay.addresses import Address, canonical_ip, is_local, split_host_port, subnet
+from dhtex.overlay.contact import Peer, contact_at, parse_compact, parse_triple
+from dhtex.overlay.guard import Bucket, Parking, Tokens
+from dhtex.overlay.leases import Leases, key_digest
+from dhtex.overlay.pages import PagePlan, digest_of
+from dhtex.overlay.requests import GRACES_MAX, LAG_S, Request, Requests
+from dhtex.overlay.rtt import Rtt
+
+ID = bytes(range(20))
+
+
+# --- Addresses and contacts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+        ("0.0.0.0", None),
+        ("::", None),
+        ("224.0.0.1", None),
+        ("255.255.255.255", None),
+        ("fe80::1%eth0", None),
+        ("localhost", None),
+        ("", None),
+        ("1.2.3", None),
+    ],
+)
+def test_an_address_has_one_spelling(text: str, expected: str | None) -> None:
+    assert canonical_ip(text) == expected
+
+
+def test_local_addresses_belong_to_no_subnet() -> None:
+    for ip in ("127.0.0.1", "192.168.1.2", "10.1.1.1", "::1", "fd00::1"):
+        assert is_local(ip)
+        assert subnet(ip) is None
+    assert subnet("8.8.8.8") == subnet("8.8.8.9") != subnet("8.8.9.8")
+    assert subnet("2a00::1") == subnet("2a00::ffff:1") != subnet("2a00:0:0:1::1")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a.b:1", ("a.b", 1)), ("[::1]:65535", ("::1", 65535))])
+def test_host_and_port_come_apart(text: str, expected: tuple[str, int]) -> None:
+    assert split_host_port(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:0", "host:65536", "host:x", "::1:5", "h:1²", "h:-1"])
+def test_what_is_no_host_and_port_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        split_host_port(text)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_contact_or_none(data: bytes) -> None:
+    contact = parse_compact(data)
+    assert contact is None or contact.wire == data
+
+
+@given(st.binary(min_size=20, max_size=20), st.ip_addresses(), st.integers(-1, 70_000))
+def test_contacts_survive_both_forms(node_id: bytes, ip: object, port: int) -> None:
+    contact = contact_at(node_id, str(ip), port)
+    if contact is not None:
+        assert parse_compact(contact.wire) is contact
+        assert parse_triple([*contact]) is contact
+
+
+@pytest.mark.parametrize(
+    "triple",
+    [
+        [ID, "127.0.0.1", 70_000],
+        [ID, "127.0.0.1", "80"],
+        [ID, "127.0.0.1", 0],
+        [ID, None, 80],
+        [ID, 17, 80],
+        [ID, "localhost", 80],
+        [ID, "x" * 5000, 80],
+        [b"\1", "127.0.0.1", 80],
+        ["x" * 20, "127.0.0.1", 80],
+        [ID, "127.0.0.1"],
+        [ID, "127.0.0.1", 80, 1],
+        {},
+        None,
+        5,
+    ],
+)
+def test_a_bad_contact_is_none(triple: object) -> None:
+    assert parse_triple(triple) is None
+
+
+# --- Wire -------------------------------------------------------------------------------------------------------------
+
+
+@given(st.binary(max_size=100), st.integers(0, 300))
+def test_a_trailer_comes_off_again(body: bytes, padding: int) -> None:
+    head, ext = wire.cut_trailer(body + wire.request_trailer(b"netw", padding))
+    assert (head, wire.request_net(ext)) == (body, b"netw") or not body
+
+
+@given(st.binary(max_size=100))
+def test_any_trailer_is_read_or_refused(data: bytes) -> None:
+    body, ext = wire.cut_trailer(data)
+    assert data.startswith(body)
+    wire.request_net(ext)
+    wire.reply_marks(ext)
+
+
+def test_reply_marks_come_back() -> None:
+    _, ext = wire.cut_trailer(b"body" + wire.reply_trailer(b"netw", ID, b"12345678"))
+    assert wire.reply_marks(ext) == (b"netw", ID, b"12345678")
+    assert wire.reply_marks(ext and ext[:-1]) is None
+
+
+@given(st.binary(max_size=200))
+def test_any_body_is_a_request_or_none(body: bytes) -> None:
+    split = wire.split_request(body)
+    if split is not None:
+        try:
+            split[0].args.decode(split[1])
+        except wire.DECODE_ERRORS:
+            return
+
+
+# --- Guard ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_token_is_bound_to_its_ip_and_lives_for_two_secrets() -> None:
+    tokens = Tokens(random.Random(1), 0.0)
+    token = tokens.issue("10.0.0.1")
+    assert tokens.valid("10.0.0.1", token)
+    assert not tokens.valid("10.0.0.2", token)
+    assert not tokens.valid("10.0.0.1", b"")
+    assert not tokens.valid("10.0.0.1", token[:7])
+    tokens.rotate(limits.TOKEN_LIFE_S - 1)
+    assert tokens.issue("10.0.0.1") == token
+    tokens.rotate(limits.TOKEN_LIFE_S)
+    assert tokens.issue("10.0.0.1") != token
+    assert tokens.valid("10.0.0.1", token)
+    tokens.rotate(2 * limits.TOKEN_LIFE_S)
+    assert not tokens.valid("10.0.0.1", token)
+
+
+def test_a_bucket_lets_its_rate_through() -> None:
+    bucket = Bucket(10, 0.0)
+    assert sum(bucket.take(0.0) for _ in range(50)) == 10
+    assert sum(bucket.take(0.55) for _ in range(50)) == 5
+    assert sum(bucket.take(100.0) for _ in range(50)) == 10
+
+
+def test_parking_is_bounded_and_short() -> None:
+    parking = Parking()
+    here: Address = ("10.0.0.1", 1)
+    for number in range(limits.PARKED_REQUESTS_MAX + 5):
+        parking.park(here, number.to_bytes(20), number.to_bytes(4), 0.0)
+    assert len(parking) == limits.PARKED_REQUESTS_MAX
+    assert parking.release(("10.0.0.2", 1), 0.0) == []
+    assert len(parking.release(here, 0.5)) == limits.PARKED_REQUESTS_MAX
+    parking.park(here, b"a", b"late", 0.0)
+    assert parking.release(here, limits.PARKED_S + 0.1) == []
+    assert len(parking) == 0
+
+
+# --- Requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_timeout_follows_the_round_trips_within_bounds() -> None:
+    rtt = Rtt()
+    assert rtt.timeout_s == limits.REQUEST_TIMEOUT_S_FIRST
+    for _ in range(20):
+        rtt.sample(0.001)
+    assert rtt.timeout_s == limits.REQUEST_TIMEOUT_S_MIN
+    for _ in range(50):
+        rtt.sample(0.4)
+    assert 0.4 < rtt.timeout_s < 0.6
+    rtt.sample(100.0)
+    assert rtt.timeout_s == limits.REQUEST_TIMEOUT_S_MAX
+
+
+class _Line:
+    """A request engine with a hand-turned clock."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.softs: list[Request] = []
+        self.requests = Requests(lambda data, address: self.sent.append(data))
+
+    def start(self, now: float = 0.0, number: int = 0) -> Request:
+        peer = Peer(("10.0.0.1", 1), None, 0.0)
+        request = Request(peer, wire.PING, None, lambda request, answer: None, self.softs.append)
+        request.id = number.to_bytes(20)
+        request.datagram = b"datagram"
+        self.requests.start(request, now)
+        return request
+
+
+def test_a_request_is_repeated_then_given_up() -> None:
+    line = _Line()
+    request = line.start()
+    now = 0.0
+    failed: list[Request] = []
+    while not failed:
+        deadline = line.requests.next_deadline()
+        assert deadline is not None
+        now = deadline
+        failed = line.requests.expire(now, 0.0)
+    assert failed == [request]
+    assert len(line.sent) == limits.REQUEST_TRIES
+    assert line.softs == [request]
+    assert 1.5 < now < 2.0
+    assert line.requests.next_deadline() is None
+    assert line.requests.find(request.id) is None
+
+
+def test_an_answer_to_a_repeated_request_teaches_no_round_trip() -> None:
+    line = _Line()
+    first, second = line.start(number=1), line.start(number=2)
+    line.requests.settle(first, 0.01)
+    assert first.peer.rtt.smooth_s == pytest.approx(0.01)
+    line.requests.expire(0.5, 0.0)
+    line.requests.settle(second, 0.51)
+    assert second.peer.rtt.smooth_s is None
+
+
+def test_when_we_were_late_ourselves_the_peer_gets_more_time() -> None:
+    line = _Line()
+    line.start()
+    now = limits.REQUEST_TIMEOUT_S_FIRST + 1.0
+    for grace in range(GRACES_MAX):
+        assert line.requests.expire(now + grace * LAG_S, 1.0) == []
+        assert len(line.sent) == 1
+    line.requests.expire(now + (GRACES_MAX + 1) * LAG_S, 1.0)
+    assert len(line.sent) == 2
+
+
+def test_too_many_requests_fail_at_once_and_unsent() -> None:
+    line = _Line()
+    for number in range(limits.REQUESTS_OUTSTANDING_MAX):
+        line.start(number=number)
+    extra = line.start(number=10**9)
+    assert len(line.sent) == limits.REQUESTS_OUTSTANDING_MAX
+    assert line.requests.expire(0.0, 0.0) == [extra]
+
+
+# --- Pages ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 200), st.integers(1, 7), st.integers(0, 10_000), st.one_of(st.none(), st.integers(1, 100)))
+def test_pages_of_any_length_in_any_order_make_the_listing(
+    total: int, longest: int, seed: int, limit: int | None
+) -> None:
+    chance = random.Random(seed)
+    listing = [b"%d" % number for number in range(total)]
+    plan = PagePlan(total, limit)
+    awaited: list[int] = []
+    for _ in range(5000):
+        while len(awaited) < 8 and (rank := plan.next()) is not None:
+            assert 0 <= rank < total
+            assert rank not in awaited
+            awaited.append(rank)
+        if not awaited:
+            break
+        rank = awaited.pop(chance.randrange(len(awaited)))
+        plan.on_page(rank, listing[rank : rank + chance.randint(1, longest)])
+    assert plan.full
+    assert plan.wires() == tuple(listing[:limit])
+
+
+def test_a_listing_whose_pages_stay_away_is_given_up() -> None:
+    plan = PagePlan(10)
+    for _ in range(20):
+        if (rank := plan.next()) is None:
+            break
+        plan.on_lost(rank)
+    assert plan.finished
+    assert not plan.full
+
+
+def test_an_impossible_total_costs_no_memory() -> None:
+    plan = PagePlan((1 << 32) - 1)
+    assert plan.wanted == limits.RECORDS_PER_INDEX_KEY_MAX
+    assert plan.cut_short
+
+
+def test_the_digest_does_not_depend_on_order_or_repetition() -> None:
+    assert digest_of([b"a", b"b", b"a"]) == digest_of([b"b", b"a"]) != digest_of([b"a"])
+    assert digest_of([]) == bytes(8)
+
+
+# --- Leases -----------------------------------------------------------------------------------------------------------
+
+
+def _peer(port: int = 1) -> Peer:
+    return Peer(("10.0.0.1", port), None, 0.0)
+
+
+def _key(number: int) -> DhtKey:
+    return DhtKey(number.to_bytes(20, "little"))
+
+
+def test_a_lease_starts_changes_expires_and_ends() -> None:
+    leases, peer = Leases(), _peer()
+    lease, granted_s = leases.change(peer, ID, 120, [_key(1), _key(2)], [], 0.0)
+    assert lease is not None
+    assert granted_s == 120
+    assert lease.digest == key_digest([_key(1), _key(2)])
+    assert leases.watching(_key(1), 1.0) == [lease]
+    leases.change(peer, ID, 120, [_key(3)], [_key(1)], 10.0)
+    assert leases.watching(_key(1), 11.0) == []
+    assert leases.keys == 2
+    leases.expire(131.0)
+    assert (len(leases), leases.keys) == (0, 0)
+    leases.change(peer, ID, 120, [_key(1)], [], 0.0)
+    leases.change(peer, ID, 0, [], [], 0.0)
+    assert (len(leases), leases.keys) == (0, 0)
+
+
+def test_another_node_at_the_same_address_starts_anew() -> None:
+    leases, peer = Leases(), _peer()
+    leases.change(peer, ID, 120, [_key(1)], [], 0.0)
+    lease, _ = leases.change(peer, bytes(20), 120, [_key(2)], [], 0.0)
+    assert lease is not None
+    assert lease.keys == {_key(2)}
+    assert leases.watching(_key(1), 0.0) == []
+
+
+def test_settled_is_below_the_first_push_under_way() -> None:
+    leases = Leases()
+    lease, _ = leases.change(_peer(), ID, 120, [_key(1)], [], 0.0)
+    assert lease is not None
+    assert [leases.next_push(lease) for _ in range(3)] == [(1, True), (2, True), (3, True)]
+    assert lease.settled == 0
+    leases.settle(lease, 2, arrived=True)
+    assert lease.settled == 0
+    leases.settle(lease, 1, arrived=True)
+    assert lease.settled == 2
+    leases.settle(lease, 3, arrived=False)
+    assert lease.settled == 3
+
+
+def test_a_watcher_that_does_not_acknowledge_is_dropped() -> None:
+    leases = Leases()
+    lease, _ = leases.change(_peer(), ID, 120, [_key(1)], [], 0.0)
+    assert lease is not None
+    for _ in range(2):
+        sequence, _ = leases.next_push(lease)
+        leases.settle(lease, sequence, arrived=False)
+    assert len(leases) == 0
+
+
+def test_a_watcher_that_falls_behind_gets_numbers_but_no_pushes() -> None:
+    leases = Leases()
+    lease, _ = leases.change(_peer(), ID, 120, [_key(1)], [], 0.0)
+    assert lease is not None
+    sent = [leases.next_push(lease)[1] for _ in range(limits.PUSHES_IN_FLIGHT_PER_LEASE_MAX + 3)]
+    assert sent.count(False) == 3
+
+
+def test_leases_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LEASES_MAX", 3)
+    monkeypatch.setattr(limits, "WATCHERS_PER_KEY_MAX", 2)
+    monkeypatch.setattr(limits, "WATCH_KEYS_PER_LEASE_MAX", 4)
+    leases = Leases()
+    granted = [leases.change(_peer(port), ID, 120, [_key(1)], [], 0.0)[1] for port in range(1, 6)]
+    assert granted == [120, 120, 0, 0, 0]
+    _, granted_s = leases.change(_peer(1), ID, 120, [_key(n) for n in range(10)], [], 0.0)
+    assert granted_s == 0
+    assert leases.keys == 4 + 1
