@@ -17,10 +17,10 @@ from dhtex.market.trade import MakerState, TakerEvent
 
 DISPUTED: Final = "disputed"
 PUT_PAUSE_S_MIN: Final = 1.0
-PUT_PAUSE_S_MAX: Final = 60.0
-FEW_HOLDERS_FASTER: Final = 4  # an accept that few nodes hold is put again so much sooner
+PUT_PAUSE_S_MAX: Final = 300.0
+ENOUGH_HOLDERS_PAUSE: Final = 4  # an accept that enough nodes hold is put again so much later
 READ_PAUSE_S_MIN: Final = 1.0
-READ_PAUSE_S_MAX: Final = 60.0
+READ_PAUSE_S_MAX: Final = 120.0
 VOID_READ_PAUSE_S_MAX: Final = 3600.0
 UNANSWERED_PAUSE_S: Final = 5.0
 
@@ -99,9 +99,8 @@ class Plan:
 
     def put_done(self, holders: int, now: float) -> None:
         """Note how many other nodes hold the accept now."""
-        pause = min(PUT_PAUSE_S_MIN * FEW_HOLDERS_FASTER * 2**self._puts, PUT_PAUSE_S_MAX)
-        few = holders < limits.HOLDERS // 2
-        self._next_put = now + (pause / FEW_HOLDERS_FASTER if few else pause)
+        first = PUT_PAUSE_S_MIN * (1 if holders < limits.HOLDERS // 2 else ENOUGH_HOLDERS_PAUSE)
+        self._next_put = now + min(first * 2**self._puts, PUT_PAUSE_S_MAX)
         self._puts = min(self._puts + 1, 16)
 
     def read_done(self, answered: bool, now: float) -> None:
