@@ -16,7 +16,7 @@ from dhtex.overlay.lookup import Lookup
 from dhtex.overlay.requests import Done, Request, Soft
 from dhtex.overlay.table import Table
 
-_SEEDS: Final = limits.BUCKET_SIZE
+_SEEDS: Final = 12  # half as many again as a put needs
 
 
 class Network(Protocol):

@@ -18,8 +18,8 @@ suspects. Routers (stock peers) are asked for contacts but are no result.
 """
 
 import enum
-from bisect import insort
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final
 
 from dhtex import limits
@@ -30,15 +30,19 @@ AWAITED_OF_ONE_SOURCE_MAX: Final = 3
 SILENT_OF_ONE_SOURCE_MAX: Final = 3
 
 
-class State(enum.Enum):
-    """How far a candidate is."""
+class State(enum.IntEnum):
+    """How far a candidate is. Up to ANSWERED it counts among those that the result is made of."""
 
-    KNOWN = "known"
-    ASKED = "asked"
-    SLOW = "slow"
-    ANSWERED = "answered"
-    ROUTER = "router"
-    FAILED = "failed"
+    KNOWN = 0
+    ASKED = 1
+    ANSWERED = 2
+    SLOW = 3
+    ROUTER = 4
+    FAILED = 5
+
+
+# Plain numbers on the hot path: an enum's own attributes cost more than the work done here.
+_KNOWN, _ASKED, _ANSWERED, _SLOW = map(int, (State.KNOWN, State.ASKED, State.ANSWERED, State.SLOW))
 
 
 class _Source:
@@ -64,14 +68,11 @@ class _Row:
         self.contact = contact
         self.distance = distance
         self.source = source
-        self.state = State.KNOWN
+        self.state = _KNOWN
         self.suspect = suspect
 
-    def __lt__(self, other: "_Row") -> bool:
-        return self.distance < other.distance
 
-
-_COUNTING: Final = frozenset({State.KNOWN, State.ASKED, State.ANSWERED})
+_DISTANCE: Final = attrgetter("distance")
 
 
 def _crowded(row: _Row, near: dict[bytes, int]) -> bool:
@@ -114,7 +115,7 @@ class Lookup:
 
     def add(self, contacts: Iterable[Contact], source: bytes = b"", *, suspect: bool = False) -> None:
         """Add candidates; `source` is the id of the peer that named them, empty for our own table."""
-        credit = self._sources.get(source)
+        credit, added = self._sources.get(source), False
         if credit is None:
             credit = self._sources[source] = _Source(not source)
         for contact in contacts:
@@ -124,7 +125,12 @@ class Lookup:
             if len(self._rows) >= limits.LOOKUP_CANDIDATES_MAX and not self._make_room(row):
                 continue
             self._by_wire[contact.wire] = row
-            insort(self._rows, row)
+            self._rows.append(row)
+            added = True
+            if len(self._rows) >= limits.LOOKUP_CANDIDATES_MAX:
+                self._rows.sort(key=_DISTANCE)
+        if added:
+            self._rows.sort(key=_DISTANCE)
 
     def _make_room(self, newcomer: _Row) -> bool:
         """Drop the farthest candidate that was not asked yet, if the newcomer is closer."""
@@ -132,7 +138,7 @@ class Lookup:
             row = self._rows[place]
             if row.distance <= newcomer.distance:
                 return False
-            if row.state is State.KNOWN:
+            if row.state == _KNOWN:
                 del self._rows[place]
                 del self._by_wire[row.contact.wire]
                 return True
@@ -140,6 +146,8 @@ class Lookup:
 
     def next(self, now: float) -> list[Contact]:
         """Whom to ask now. Each is handed out once; report back by `on_reply`, `on_slow` and `on_failure`."""
+        if self._in_slots >= self._parallel:
+            return []
         chosen: list[Contact] = []
         passed_over: list[_Row] = []
         near: dict[bytes, int] = {}
@@ -147,49 +155,52 @@ class Lookup:
         for row in self._rows:
             if counting >= self.wanted or not self._may_ask(now):
                 break
-            if row.state not in _COUNTING or _crowded(row, near):
+            if row.state > _ANSWERED or (row.contact.subnet and _crowded(row, near)):
                 continue
-            if row.state is not State.KNOWN:
+            if row.state != _KNOWN:
                 counting += 1
             elif row.suspect or row.source.discredited:
                 row.suspect = True
                 if self._suspects < self._parallel:
-                    self._ask(row, State.SLOW, chosen)
+                    self._ask(row, _SLOW, chosen)
             else:
                 counting += 1
                 if self._in_slots < self._parallel:
                     if row.source.awaited < AWAITED_OF_ONE_SOURCE_MAX or row.source.ours:
-                        self._ask(row, State.ASKED, chosen)
+                        self._ask(row, _ASKED, chosen)
                     else:
                         passed_over.append(row)
         for row in passed_over:
             if self._in_slots < self._parallel and self._may_ask(now):
-                self._ask(row, State.ASKED, chosen)
+                self._ask(row, _ASKED, chosen)
         return chosen
 
     def _may_ask(self, now: float) -> bool:
         return self.requests < limits.LOOKUP_REQUESTS_MAX and now - self._started <= limits.LOOKUP_S_MAX
 
-    def _ask(self, row: _Row, state: State, chosen: list[Contact]) -> None:
+    def _ask(self, row: _Row, state: int, chosen: list[Contact]) -> None:
         self.requests += 1
         self._enter(row, state)
         chosen.append(row.contact)
 
-    def _enter(self, row: _Row, state: State) -> None:
+    def _enter(self, row: _Row, state: int) -> None:
         """Change a row's state; all counts of what is awaited are kept here."""
-        for old_or_new, step in ((row.state, -1), (state, 1)):
-            if old_or_new is State.ASKED:
-                self._in_slots += step
-                row.source.awaited += step
-            elif old_or_new is State.SLOW and row.suspect:
-                self._suspects += step
-            elif old_or_new is State.SLOW:
-                self._slow += step
+        self._count(row, row.state, -1)
+        self._count(row, state, 1)
         row.state = state
+
+    def _count(self, row: _Row, state: int, step: int) -> None:
+        if state == _ASKED:
+            self._in_slots += step
+            row.source.awaited += step
+        elif state == _SLOW and row.suspect:
+            self._suspects += step
+        elif state == _SLOW:
+            self._slow += step
 
     def _awaited(self, contact: Contact) -> _Row | None:
         row = self._by_wire.get(contact.wire)
-        return row if row is not None and row.state in (State.ASKED, State.SLOW) else None
+        return row if row is not None and row.state in (_ASKED, _SLOW) else None
 
     def on_reply(self, contact: Contact, contacts: Iterable[Contact], *, router: bool = False) -> None:
         """An answer, late or not. A router's contacts are used, but it is no result itself."""
@@ -201,14 +212,14 @@ class Lookup:
     def on_slow(self, contact: Contact) -> None:
         """The usual time has passed; the answer may still come."""
         row = self._awaited(contact)
-        if row is not None and row.state is State.ASKED:
+        if row is not None and row.state == _ASKED:
             self._enter(row, State.SLOW)
             row.source.silent += 1
 
     def on_failure(self, contact: Contact) -> None:
         """No answer will come, or it was unusable."""
         if (row := self._awaited(contact)) is not None:
-            if row.state is State.ASKED:
+            if row.state == _ASKED:
                 row.source.silent += 1
             self._enter(row, State.FAILED)
 
@@ -219,22 +230,22 @@ class Lookup:
         answered = 0
         near: dict[bytes, int] = {}
         for row in self._rows:
-            if row.state not in _COUNTING or _crowded(row, near):
+            if row.state > _ANSWERED or (row.contact.subnet and _crowded(row, near)):
                 continue
-            if row.state is State.ANSWERED:
+            if row.state == _ANSWERED:
                 answered += 1
                 if answered >= self.wanted:
                     return True
-            elif row.state is State.ASKED or (self._may_ask(now) and not row.suspect and not row.source.discredited):
+            elif row.state == _ASKED or (self._may_ask(now) and not row.suspect and not row.source.discredited):
                 return False
         return answered > 0 and (answered >= self._slow or now - self._started >= PATIENCE_S)
 
     def result(self) -> list[Contact]:
         """Those that answered, closest first; of one network (a /24 or /64) only a few, local addresses exempt."""
         near: dict[bytes, int] = {}
-        found = [row.contact for row in self._rows if row.state is State.ANSWERED and not _crowded(row, near)]
+        found = [row.contact for row in self._rows if row.state == _ANSWERED and not _crowded(row, near)]
         return list({contact.id: contact for contact in reversed(found)}.values())[::-1]
 
     def slow(self) -> list[Contact]:
         """Those that were asked and may still answer, closest first."""
-        return [row.contact for row in self._rows if row.state in (State.ASKED, State.SLOW)]
+        return [row.contact for row in self._rows if row.state in (_ASKED, _SLOW)]

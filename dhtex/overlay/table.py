@@ -23,6 +23,9 @@ from dhtex import limits
 from dhtex.overlay.contact import Contact, Peer, PeerKind
 
 ID_BITS: Final = 160
+_SMALL: Final = 32
+_DHTEX: Final = PeerKind.DHTEX
+_Rows = list[tuple[int, Peer]]  # ids as numbers
 
 
 class Offer(enum.Enum):
@@ -36,9 +39,12 @@ class Offer(enum.Enum):
 
 
 class _Bucket:
-    __slots__ = ("looked_up", "peers", "spares")
+    """`rows` repeats `peers` in the form that a search wants."""
+
+    __slots__ = ("looked_up", "peers", "rows", "spares")
 
     def __init__(self) -> None:
+        self.rows: _Rows = []
         self.peers: dict[bytes, Peer] = {}
         self.spares: dict[bytes, Peer] = {}
         self.looked_up = 0.0
@@ -55,6 +61,9 @@ class Table:
         self._buckets: dict[int, _Bucket] = {}
         self._by_id: dict[bytes, Peer] = {}
         self._in_subnet: dict[bytes, int] = {}
+        self._order: list[tuple[int, _Rows]] = []
+        self._all: _Rows = []
+        self._order_version = 0
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -135,6 +144,7 @@ class Table:
         assert contact is not None
         assert contact.id not in self._by_id
         bucket.peers[contact.id] = self._by_id[contact.id] = peer
+        bucket.rows = [*bucket.rows, (contact.long_id, peer)]
         bucket.spares.pop(contact.id, None)
         peer.in_table = True
         self.version += 1
@@ -146,6 +156,7 @@ class Table:
         assert contact is not None
         bucket = self._buckets[self._index(contact.long_id)]
         del bucket.peers[contact.id]
+        bucket.rows = [row for row in bucket.rows if row[1] is not peer]
         del self._by_id[contact.id]
         peer.in_table = False
         self.version += 1
@@ -178,25 +189,31 @@ class Table:
     ) -> list[Peer]:
         """The `count` peers closest to `target`, exactly; `sound_only` leaves out those that failed lately."""
         goal = int.from_bytes(target)
-        distance = f"{self._own ^ goal:0{ID_BITS}b}"
+        excluded = int.from_bytes(exclude) ^ goal if exclude else -1
         found: list[Peer] = []
-        indexes = sorted(self._buckets)
-        order = [i for i in indexes if i < ID_BITS and distance[i] == "1"]
-        order += [i for i in reversed(indexes) if i >= ID_BITS or distance[i] == "0"]
-        for index in order:
-            rows = [
-                (peer.contact.long_id ^ goal, peer)
-                for peer in self._buckets[index].peers.values()
-                if peer.contact is not None
-                and (not dhtex_only or peer.kind is PeerKind.DHTEX)
-                and (not sound_only or not peer.failures)
-                and peer.contact.id != exclude
-            ]
-            rows.sort(key=_first)
-            found += [peer for _, peer in rows]
-            if len(found) >= count:
-                return found[:count]
+        for group in self._outward(goal):
+            rows = {long_id ^ goal: peer for long_id, peer in group}
+            for distance in sorted(rows):
+                peer = rows[distance]
+                if (sound_only and peer.failures) or (dhtex_only and peer.kind is not _DHTEX) or distance == excluded:
+                    continue
+                found.append(peer)
+                if len(found) == count:
+                    return found
         return found
+
+    def _outward(self, goal: int) -> list[_Rows]:
+        """The peers in groups, closest to `goal` first. A small table is one group: sorting it is quicker."""
+        if self._order_version != self.version:
+            self._order = sorted((i, bucket.rows) for i, bucket in self._buckets.items() if bucket.peers)
+            self._all = [row for _, rows in self._order for row in rows]
+            self._order_version = self.version
+        if len(self._all) <= _SMALL:
+            return [self._all]
+        distance = self._own ^ goal
+        near = [rows for i, rows in self._order if distance >> (ID_BITS - 1 - i) & 1]
+        near += [rows for i, rows in reversed(self._order) if not distance >> (ID_BITS - 1 - i) & 1]
+        return near
 
     def looked_up(self, target: bytes, now: float) -> None:
         """Note that we searched near `target`: its bucket needs no refresh for a while."""
@@ -234,10 +251,6 @@ class Table:
     def lonely_buckets(self) -> list[object]:
         """None: buckets are refreshed by `stale_prefixes`."""
         return []
-
-
-def _first(row: tuple[int, Peer]) -> int:
-    return row[0]
 
 
 def _worst(bucket: _Bucket) -> Peer | None:
