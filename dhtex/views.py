@@ -44,7 +44,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """How complete an answer is: tree nodes visited, holders asked, answered, and agreeing with the merged answer."""
+    """How complete an answer is: index nodes read and, at the one that is covered worst, how many holders were asked,
+    answered, and gave the same answer."""
 
     nodes: int
     asked: int

@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
@@ -18,6 +19,7 @@ INTERRUPTED: Final = 130
 READER_GONE: Final = 141
 COMPLETION: Final = "_DHTEX_COMPLETE"  # set by the shell functions that --install-completion installs
 CRASH_LOG: Final = "cli.log"
+_NEGATIVE: Final = re.compile(r"(?<=: )-[0-9]\S*")  # what the parser takes for an unknown option
 
 
 def main() -> None:
@@ -81,6 +83,8 @@ def _run(arguments: Sequence[str], session: "Session") -> int:
 def _usage_error(error: BaseException) -> UsageError:
     """What the parser of the command line says, as one line with the way to its help."""
     message = " ".join(str(getattr(error, "format_message", lambda: error)()).split())
+    if (number := _NEGATIVE.search(message)) is not None:
+        message = f"numbers here are never negative, as {number[0]} is"
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "dhtex"
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=f"see {command} --help")

@@ -58,14 +58,17 @@ def coverage_of(result: GetResult) -> Coverage:
 
 
 def add_coverage(parts: Iterable[Coverage]) -> Coverage:
-    """The coverage of an answer made of several index nodes."""
+    """The coverage of an answer made of several index nodes: that of the one which is covered worst."""
     rows = list(parts)
+    if not rows:
+        return Coverage(nodes=0, asked=0, answered=0, agreed=0, complete=False)
+    worst = min(rows, key=lambda row: (row.complete, row.answered - row.asked, row.agreed - row.asked, -row.asked))
     return Coverage(
         nodes=sum(row.nodes for row in rows),
-        asked=sum(row.asked for row in rows),
-        answered=sum(row.answered for row in rows),
-        agreed=sum(row.agreed for row in rows),
-        complete=bool(rows) and all(row.complete for row in rows),
+        asked=worst.asked,
+        answered=worst.answered,
+        agreed=worst.agreed,
+        complete=all(row.complete for row in rows),
     )
 
 

@@ -97,17 +97,17 @@ def _parse(text: str, what: str, ticker: str) -> Decimal:
     plain = text.strip()
     if _PLAIN.fullmatch(plain) is None:
         raise UsageError(
-            f"'{text[:40]}' is not {what}", hint="write a positive number in plain digits, for example 0.25"
+            f"'{text[:40]}' cannot be the {what}", hint="write a positive number in plain digits, for example 0.25"
         )
     whole, _, fraction = plain.partition(".")
     whole, fraction = whole.lstrip("0"), fraction.rstrip("0")
     if not whole and not fraction:
-        raise UsageError(f"{what} must be more than zero")
+        raise UsageError(f"the {what} must be more than zero")
     if len(whole) > limits.MONEY_INTEGER_DIGITS_MAX or len(whole) + len(fraction) > limits.MONEY_DIGITS_MAX:
-        raise UsageError(f"{what} {plain[:40]} is absurdly large or long")
+        raise UsageError(f"the {what} {plain[:40]} is absurdly large or long")
     if len(fraction) > decimals(ticker):
         raise UsageError(
-            f"{what} {plain[:40]} has {len(fraction)} decimals, but {ticker} has {decimals(ticker)}",
+            f"the {what} {plain[:40]} has {len(fraction)} decimals, but {ticker} has {decimals(ticker)}",
             hint="nothing is rounded for you",
         )
     return Decimal(plain)
@@ -115,12 +115,12 @@ def _parse(text: str, what: str, ticker: str) -> Decimal:
 
 def parse_amount(text: str, pair: Pair) -> Decimal:
     """Read an amount of the base currency. Raises UsageError for zero, signs, exponents, too many digits or places."""
-    return _parse(text, "an amount", pair.base)
+    return _parse(text, "amount", pair.base)
 
 
 def parse_price(text: str, pair: Pair) -> Decimal:
     """Read a price, in units of the quote currency for one unit of the base. Raises UsageError as `parse_amount`."""
-    return _parse(text, "a price", pair.quote)
+    return _parse(text, "price", pair.quote)
 
 
 def is_canonical(text: str) -> bool:
