@@ -133,12 +133,12 @@ class Buying:
         return order, accept
 
     def judge(self, accept_id: RecordId, records: Iterable[AnyRecord], now: float) -> list[Effect]:
-        """See whether records of the order's key decide an accept. Signatures are checked here."""
+        """See whether records of the order's key, their signatures checked, decide an accept."""
         trade = self._journal.trade(accept_id)
         if trade is None or trade.role != Role.TAKER:
             return []
         order, accept = self.records(trade)
-        found = outcome(order, accept, (r for r in records if self._terms.good(r)), now)
+        found = outcome(order, accept, records, now)
         if found is None:
             return []
         if trade.state == TakerState.CONFIRMED and found.code == DISPUTED and not trade.code:

@@ -353,6 +353,20 @@ def test_pending_accepts_survive_the_makers_restart() -> None:
     play(story())
 
 
+def test_the_time_to_decide_runs_on_through_the_makers_restart() -> None:
+    async def story() -> None:
+        network = new_network()
+        (maker,) = await parties(network, 1)
+        order = maker.publish(confirm=Confirm.ASK)
+        maker.desk.on_record(make_accept(order))
+        await maker.restart()
+        await until(lambda: states(maker) == [("void", "")], 90)
+        assert maker.journal.pending() == []
+        await stop(maker)
+
+    play(story())
+
+
 def test_a_takers_accept_survives_its_own_restart() -> None:
     async def story() -> None:
         network = new_network()
