@@ -114,5 +114,5 @@ class Peer:
         self.verified_until = 0.0
         self.pinging = False
         self.in_table = False
-        self.allowance = 0.0
-        self.allowance_at = 0.0
+        self.allowance = float(limits.PEER_DATAGRAMS_PER_S)
+        self.allowance_at = now

@@ -7,7 +7,7 @@ from dhtex import limits
 from dhtex.market.holding import Taken
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
-from dhtex.overlay.contact import Contact, Peer
+from dhtex.overlay.contact import Contact
 from dhtex.overlay.crawl import Crawl, Network
 from dhtex.overlay.requests import Request
 from dhtex.overlay.results import PutResult
@@ -22,6 +22,7 @@ class Tally:
         self.asked = 0
         self.holders = 0
         self.local = False
+        self.judged = False  # whether we are a holder ourselves, and have said what we think of it
         self.refusals: dict[str, int] = {}
         self.bits = 0
         self.newer: dict[bytes, None] = {}
@@ -47,39 +48,49 @@ class Putting:
     """One put to nodes that a crawl found, closest first; a node that does not answer is replaced by the next.
 
     Those that were slow to answer the crawl are asked too, as nobody knows yet whether they are dead; they are not
-    waited for, and count only if they answer.
+    waited for, and count only if they answer. `start` may be called again, with what another crawl found.
     """
 
-    def __init__(
-        self, network: Network, record: bytes, prefix: str | None, tally: Tally, done: Callable[["Putting"], None]
-    ) -> None:
-        self.tally = tally
-        self.silent: list[Peer] = []
-        self._network = network
+    def __init__(self, network: Network, record: bytes, prefix: str | None) -> None:
         self.record = record
         self.prefix = prefix
-        self._done = done
+        self.tally = Tally()
+        self._network = network
+        self._done: Callable[[], None]
         self._spares: list[Contact] = []
+        self._asked: set[Contact] = set()
+        self._answered = 0
+        self.silent = 0
         self._awaited = 0
         self._finished = False
 
-    def start(self, targets: list[Contact], wanted: int, slow: Iterable[Contact] = ()) -> None:
-        """Ask the first `wanted` of `targets`."""
-        self._spares = targets[wanted:][::-1]
-        for contact in targets[:wanted]:
-            self._awaited += 1
+    @property
+    def enough(self) -> bool:
+        """Whether most of those answered who were asked for lack of nobody else."""
+        return self.silent <= self._answered // 2
+
+    def start(self, targets: list[Contact], wanted: int, slow: Iterable[Contact], done: Callable[[], None]) -> None:
+        """Ask the first `wanted` of `targets`, except those that have been asked before."""
+        self._done = done
+        self._finished = False
+        self.silent = 0
+        self._spares = [contact for contact in targets[wanted:] if contact not in self._asked][::-1]
+        fresh = [contact for contact in targets[:wanted] if contact not in self._asked]
+        self._awaited = len(fresh)
+        for contact in fresh:
             self._ask(contact, awaited=True)
         for contact in slow:
-            self._ask(contact, awaited=False)
-        if not self._awaited:
+            self.start_late(contact)
+        if not fresh:
             self._end()
 
     def start_late(self, contact: Contact) -> None:
         """Ask one more node, whose answer to the crawl came late; it is not waited for."""
-        if not self._finished:
+        if not self._finished and contact not in self._asked and contact not in self._spares:
             self._ask(contact, awaited=False)
 
     def _ask(self, contact: Contact, *, awaited: bool) -> None:
+        self._asked.add(contact)
         network = self._network
         args = wire.PutArgs(network.net, network.own_id, b"", self.prefix, self.record)
         network.ask(network.peer_at(contact.address, contact), wire.PUT, args, self._put, context=awaited)
@@ -90,14 +101,15 @@ class Putting:
             return
         tally = self.tally
         if answer is not None:
+            self._answered += 1
             tally.asked += 1
             tally.holders += tally.add(answer.taken, answer.code, answer.bits, answer.newer)
         elif awaited:
             tally.asked += 1
-            self.silent.append(request.peer)
             if self._spares:
                 self._ask(self._spares.pop(), awaited=True)
                 return
+            self.silent += 1
         if awaited:
             self._awaited -= 1
             if not self._awaited:
@@ -105,7 +117,7 @@ class Putting:
 
     def _end(self) -> None:
         self._finished = True
-        self._done(self)
+        self._done()
 
 
 class Regions:

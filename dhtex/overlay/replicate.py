@@ -7,6 +7,7 @@ by their own time, which handing on does not change. Beats are not handed on: th
 """
 
 import random
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -16,6 +17,7 @@ from dhtex.market.holding import ANY_KIND, Taken
 from dhtex.market.ids import DhtKey
 from dhtex.market.records import Kind
 from dhtex.overlay import wire
+from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact
 from dhtex.overlay.crawl import Network
 from dhtex.overlay.pages import digest_of
@@ -39,12 +41,14 @@ class Replicator:
         self,
         network: Network,
         holdings: Holdings,
+        store: Callable[[bytes, str | None, Address], object],
         locate: Callable[[DhtKey, Callable[[DhtKey, list[Contact]], None]], None],
         clock: Clock,
         entropy: random.Random,
     ) -> None:
         self._network = network
         self._holdings = holdings
+        self._store = store
         self._locate = locate
         self._clock = clock
         self._entropy = entropy
@@ -57,7 +61,7 @@ class Replicator:
         self._rows: dict[DhtKey, list[Row]] = {}
         self._budget = 0.0
         self._ticked = network.monotonic()
-        self._send_queue: list[tuple[Contact, Row]] = []
+        self._send_queue: deque[tuple[Contact, Row]] = deque()
 
     def peer_found(self, contact: Contact) -> None:
         """A peer was admitted, and may be a holder of what we hold."""
@@ -124,14 +128,14 @@ class Replicator:
         contact, digest, part = request.context
         if answer is not None and answer.digest != digest:
             room = limits.RECORDS_PER_INDEX_KEY_MAX - len(self._send_queue)
-            self._send_queue += [(contact, row) for row in part[: max(0, room)]]
+            self._send_queue.extend((contact, row) for row in part[: max(0, room)])
             self._send_on()
 
     def _send_on(self) -> None:
         network = self._network
         while self._send_queue and self._budget >= 1.0:
             self._budget -= 1.0
-            contact, (prefix, record) = self._send_queue.pop()
+            contact, (prefix, record) = self._send_queue.popleft()
             args = wire.PutArgs(network.net, network.own_id, b"", prefix, record)
             peer = network.peer_at(contact.address, contact)
             network.ask(peer, wire.PUT, args, self._handed_on, context=prefix)
@@ -139,7 +143,7 @@ class Replicator:
     def _handed_on(self, request: Request, answer: wire.PutReply | None) -> None:
         """A holder that knows better tells us."""
         if answer is not None and answer.taken == Taken.SUPERSEDED and answer.newer:
-            self._holdings.put(answer.newer, request.context, self._clock.now(), request.peer.address[0])
+            self._store(answer.newer, request.context, request.peer.address)
 
 
 def _kind(record: bytes) -> int:

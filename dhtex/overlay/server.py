@@ -11,34 +11,32 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
 from kademlia.network import Server
-from kademlia.storage import IStorage
 
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.errors import UsageError
-from dhtex.market.holding import NO_KIND, PutVerdict
+from dhtex.market.holding import NO_KIND
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.protocol import Protocol
-from dhtex.overlay.putting import Putting, Regions, Tally
+from dhtex.overlay.putting import Putting, Regions
 from dhtex.overlay.reading import Reading
 from dhtex.overlay.replicate import Replicator
 from dhtex.overlay.results import GetResult, PeerInfo, PutResult
 from dhtex.overlay.serving import Serving
-from dhtex.overlay.table import random_id_at
+from dhtex.overlay.stock import StockShelf
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
+from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
 from dhtex.overlay.wire import network_tag
 
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
-PINGS_PER_TICK: Final = 16
-SUSPECT_S: Final = 1.0  # a peer that failed once is asked again this soon
-BUCKETS_AFTER_JOIN: Final = 8
+PUT_ROUNDS: Final = 2  # a second search when half of the holders fell silent meanwhile
 
 
 _Value = TypeVar("_Value")
@@ -49,34 +47,8 @@ def _settle(future: asyncio.Future[_Value], value: _Value) -> None:
         future.set_result(value)
 
 
-class _Shelf(IStorage):
-    """The node's records in the shape that stock code expects of a storage."""
-
-    def __init__(self, holdings: Holdings, clock: Clock) -> None:
-        self._holdings = holdings
-        self._clock = clock
-
-    def __bool__(self) -> bool:
-        return True  # else the stock server replaces an empty storage by its own
-
-    def __setitem__(self, key: DhtKey, value: object) -> None:
-        self._holdings.stock_put(key, value, self._clock.now(), "self")
-
-    def __getitem__(self, key: DhtKey) -> bytes:
-        value = self._holdings.stock_value(key, self._clock.now())
-        if value is None:
-            raise KeyError(key)
-        return value
-
-    def get(self, key: DhtKey, default: Any = None) -> Any:
-        value = self._holdings.stock_value(key, self._clock.now())
-        return default if value is None else value
-
-    def iter_older_than(self, seconds_old: float) -> list[tuple[bytes, bytes]]:
-        return []
-
-    def __iter__(self) -> Any:
-        return iter(())
+def _drop(_unused: object) -> None:
+    return
 
 
 class Overlay(Server):
@@ -97,7 +69,7 @@ class Overlay(Server):
         open_endpoint: OpenEndpoint = open_endpoint,
     ) -> None:
         assert len(node_id) == 20
-        shelf = _Shelf(holdings, clock)
+        shelf = StockShelf(holdings, clock)
         super().__init__(limits.BUCKET_SIZE, limits.LOOKUP_PARALLEL, node_id, shelf)  # type: ignore[no-untyped-call]
         self.on_peers: Callable[[], None] = lambda: None
         self._net = network_tag(network)
@@ -107,14 +79,13 @@ class Overlay(Server):
         self._open_endpoint = open_endpoint
         self._tasks: set[asyncio.Task[None]] = set()
         self._gets: dict[tuple[DhtKey, int, int | None], asyncio.Future[GetResult]] = {}
-        self._refreshed: set[int] = set()
         self.protocol = self._create_protocol()
         self._regions = Regions(self.protocol)
         self._watching = Watching(self.protocol, self._locate, entropy)
-        self._replicator = Replicator(self.protocol, holdings, self._locate, clock, entropy)
-        self.protocol.serving = Serving(
-            self.protocol.own_id, self.protocol.table, holdings, clock, self._watching.stored
-        )
+        serving = Serving(self.protocol.own_id, self.protocol.table, holdings, clock, self._watching.stored)
+        self._replicator = Replicator(self.protocol, holdings, serving.store, self._locate, clock, entropy)
+        self._upkeep = Upkeep(self.protocol, lambda key: _drop(self._search(key, NO_KIND, (), _drop)), entropy)
+        self.protocol.serving = serving
         self.protocol.on_watch = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push
         self.protocol.on_peer = self._peer_found
@@ -153,7 +124,12 @@ class Overlay(Server):
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("overlay task ended", exc_info=error)
 
     # --- Peers -----------------------------------------------------------------------------------------------------
 
@@ -170,8 +146,7 @@ class Overlay(Server):
         if peer.contact is None or peer.contact.id == self.protocol.own_id:
             return False
         await self._crawl(DhtKey(self.protocol.own_id), NO_KIND, (peer,))
-        if not self._refreshed:
-            self._start(self._fill_table())
+        self._upkeep.joined()
         return True
 
     async def bootstrap(self, addrs: Iterable[Address]) -> list[Address]:
@@ -219,6 +194,7 @@ class Overlay(Server):
 
     def _peer_lost(self, peer: Peer) -> None:
         self._watching.peer_lost(peer)
+        self._upkeep.lost(peer)
         self.on_peers()
 
     @property
@@ -274,27 +250,38 @@ class Overlay(Server):
     async def put(self, key: DhtKey, wire: bytes, prefix: str | None) -> PutResult:
         """Hand a record to the holders of a key. `prefix` None means its order's key, else the index node."""
         assert len(wire) <= limits.RECORD_BYTES_MAX
-        done: asyncio.Future[Putting] = asyncio.get_running_loop().create_future()
-        tally = Tally()
-        putting = Putting(self.protocol, wire, prefix, tally, lambda put: _settle(done, put))
+        putting = Putting(self.protocol, wire, prefix)
         known = self._regions.holders(key)
         if known is not None:
-            self._put_at(key, list(known), [], putting, tally)
-        else:
+            self._put_here(key, list(known), putting)
+            if await self._put_at(putting, list(known), []) and not putting.silent:
+                return putting.tally.result()
+            self._regions.forget(key)  # one of them has gone
+        for _ in range(PUT_ROUNDS):
             crawl = await self._crawl(key, NO_KIND)
             crawl.late = putting.start_late
-            self._put_at(key, crawl.closest(), crawl.slow(), putting, tally)
-        if (await done).silent:
-            self._regions.forget(key)
-        return tally.result()
+            found = crawl.closest()
+            self._put_here(key, found, putting)
+            if await self._put_at(putting, found, crawl.slow()):
+                break
+        return putting.tally.result()
 
-    def _put_at(self, key: DhtKey, found: list[Contact], slow: list[Contact], putting: Putting, tally: Tally) -> None:
-        wanted = limits.HOLDERS
-        if self._is_holder(key, found):
-            wanted -= 1
-            verdict: PutVerdict = self.protocol.serving.store(putting.record, putting.prefix, None)
-            tally.local = tally.add(verdict.taken, verdict.code, verdict.bits, verdict.newer)
-        putting.start(found, wanted, slow[:wanted])
+    def _put_here(self, key: DhtKey, others: list[Contact], putting: Putting) -> None:
+        """Keep the record ourselves if we are a holder, given the closest others."""
+        if not putting.tally.judged and self._is_holder(key, others):
+            verdict = self.protocol.serving.store(putting.record, putting.prefix, None)
+            putting.tally.local = putting.tally.add(verdict.taken, verdict.code, verdict.bits, verdict.newer)
+            putting.tally.judged = True
+
+    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact]) -> bool:
+        """Hand the record to the closest of `found`; whether enough of them answered."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        wanted = limits.HOLDERS - putting.tally.judged
+        putting.start(found, wanted, slow[:wanted], lambda: _settle(done, None))
+        await done
+        for newer in putting.tally.newer if putting.tally.judged else ():
+            self.protocol.serving.store(newer, putting.prefix, None)
+        return putting.enough
 
     async def get(self, key: DhtKey, kind: int = 0, limit: int | None = None) -> GetResult:
         """Read the records of a key from all its holders; `kind` 0 is all kinds, `limit` the first so many.
@@ -364,32 +351,6 @@ class Overlay(Server):
             await asyncio.sleep(TICK_S * self._entropy.uniform(0.9, 1.1))
             now = self._clock.monotonic()
             self.protocol.tokens.rotate(now)
-            self._ping_idle(now)
+            self._upkeep.tick(now)
             self._watching.tick(now)
             self._replicator.tick(now)
-            stale = self.protocol.table.stale_prefixes(now)
-            if stale:
-                self._search_bucket(self._entropy.choice(stale))
-
-    def _ping_idle(self, now: float) -> None:
-        pings = 0
-        for peer in self.protocol.table:
-            idle_s = SUSPECT_S if peer.failures else limits.PING_IDLE_S
-            if not peer.pinging and now - max(peer.last_seen, peer.last_asked) >= idle_s:
-                self.protocol.ping(peer)
-                pings += 1
-                if pings == PINGS_PER_TICK:
-                    return
-
-    def _search_bucket(self, prefix_bits: int) -> None:
-        target = random_id_at(self.protocol.own_id, prefix_bits, self._entropy.randbytes(20))
-        self._search(DhtKey(target), NO_KIND, (), lambda crawl: None)
-
-    async def _fill_table(self) -> None:
-        """After joining: search in the ranges that are not near us, so that the table knows somebody everywhere."""
-        depth = self.protocol.table.depth()
-        for prefix_bits in range(min(depth, BUCKETS_AFTER_JOIN)):
-            if prefix_bits not in self._refreshed:
-                self._refreshed.add(prefix_bits)
-                target = random_id_at(self.protocol.own_id, prefix_bits, self._entropy.randbytes(20))
-                await self._crawl(DhtKey(target), NO_KIND)

@@ -6,11 +6,14 @@ A stock node can so find nodes through us and read an order by its id; it can st
 from typing import Any, Final
 
 from kademlia.protocol import KademliaProtocol
+from kademlia.storage import IStorage
 
 from dhtex import limits
+from dhtex.clock import Clock
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
+from dhtex.overlay.ports import Holdings
 from dhtex.overlay.serving import Serving
 from dhtex.overlay.table import Table
 
@@ -63,3 +66,33 @@ class StockVerbs(KademliaProtocol):
         """An order's bytes by its key, else contacts."""
         value = self.serving.stock_value(key)
         return self.rpc_find_node(sender, nodeid, key) if value is None else {"value": value}
+
+
+class StockShelf(IStorage):
+    """The node's records in the shape that stock code expects of a storage."""
+
+    def __init__(self, holdings: Holdings, clock: Clock) -> None:
+        self._holdings = holdings
+        self._clock = clock
+
+    def __bool__(self) -> bool:
+        return True  # else the stock server replaces an empty storage by its own
+
+    def __setitem__(self, key: DhtKey, value: object) -> None:
+        self._holdings.stock_put(key, value, self._clock.now(), "self")
+
+    def __getitem__(self, key: DhtKey) -> bytes:
+        value = self._holdings.stock_value(key, self._clock.now())
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def get(self, key: DhtKey, default: Any = None) -> Any:
+        value = self._holdings.stock_value(key, self._clock.now())
+        return default if value is None else value
+
+    def iter_older_than(self, seconds_old: float) -> list[tuple[bytes, bytes]]:
+        return []
+
+    def __iter__(self) -> Any:
+        return iter(())

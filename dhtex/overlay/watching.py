@@ -78,6 +78,7 @@ class Watching:
         self._keys: dict[DhtKey, _Watched] = {}
         self._queue: OrderedDict[DhtKey, None] = OrderedDict()
         self._locating = 0
+        self._dealing = False
         self._holders: dict[Address, _Holder] = {}
         self._shunned: dict[Address, float] = {}
         self._newcomers: list[Contact] = []
@@ -119,11 +120,15 @@ class Watching:
             self._locate_next()
 
     def _locate_next(self) -> None:
+        if self._dealing:  # an answer that is known at once comes back while we deal
+            return
+        self._dealing = True
         while self._queue and self._locating < limits.WATCH_LOOKUPS_PARALLEL:
             key, _ = self._queue.popitem(last=False)
             self._keys[key].locating = True
             self._locating += 1
             self._locate(key, self._located)
+        self._dealing = False
 
     def _located(self, key: DhtKey, contacts: list[Contact]) -> None:
         self._locating -= 1

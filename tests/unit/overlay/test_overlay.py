@@ -8,6 +8,7 @@ import pytest
 from dhtex import limits
 from dhtex.errors import PortInUseError, UsageError
 from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay import server, upkeep
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.transport import Endpoint, Receiver, open_endpoint
@@ -218,7 +219,7 @@ class _Lossy:
 
 async def test_a_lossy_network_loses_nothing() -> None:
     nodes: list[Overlay] = []
-    for number in range(12):
+    for number in range(9):
 
         async def lossy(receiver: Receiver, host: str | None, port: int, seed: int = number) -> Endpoint:
             return _Lossy(await open_endpoint(receiver, host, port), 0.15, seed)
@@ -229,7 +230,7 @@ async def test_a_lossy_network_loses_nothing() -> None:
             await node.listen(0, "127.0.0.1")
             if number:
                 assert await node.connect(address_of(nodes[0]))
-        for number in range(10):
+        for number in range(6):
             key = key_of(number)
             result = await nodes[number].put(key, record(key), None)
             assert result.holders + result.local >= limits.HOLDERS - 2
@@ -237,6 +238,51 @@ async def test_a_lossy_network_loses_nothing() -> None:
             assert any(version.wires == (record(key),) for version in read.versions)
     finally:
         await asyncio.gather(*(node.close() for node in nodes))
+
+
+async def test_a_holder_that_died_since_the_last_put_is_replaced() -> None:
+    async with cluster(16) as nodes:
+        key = key_of(2)
+        await nodes[0].put(key, record(key, b"first"), None)
+        gone = next(node for node in nodes[1:] if key in held(node).rows)
+        await gone.close()
+        result = await nodes[0].put(key, record(key, b"second"), None)
+        assert result.holders + result.local == limits.HOLDERS
+
+
+class _Cut:
+    """An endpoint that reaches some ports only while `cut` is set."""
+
+    def __init__(self, inner: Endpoint) -> None:
+        self.port = inner.port
+        self.beyond: set[int] = set()
+        self._inner = inner
+
+    def sendto(self, data: bytes, addr: Address) -> None:
+        if addr[1] not in self.beyond:
+            self._inner.sendto(data, addr)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+async def test_a_network_cut_in_two_finds_itself_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "TICK_S", 0.05)
+    monkeypatch.setattr(upkeep, "SUSPECT_S", 0.05)
+    monkeypatch.setattr(limits, "PING_IDLE_S", 0.2)
+    async with cluster(6) as nodes:
+        await until(lambda: all(len(node.peers()) == 5 for node in nodes))
+        cuts = []
+        for node in nodes:
+            cut = _Cut(node.protocol.transport)
+            node.protocol.transport = cut
+            cuts.append(cut)
+        for number, cut in enumerate(cuts):
+            cut.beyond = {other.port for place, other in enumerate(cuts) if place % 2 != number % 2}
+        await until(lambda: all(len(node.peers()) == 2 for node in nodes), 10.0)
+        for cut in cuts:
+            cut.beyond = set()
+        await until(lambda: all(len(node.peers()) == 5 for node in nodes), 10.0)
 
 
 async def test_a_restarted_node_is_found_at_its_new_port() -> None:

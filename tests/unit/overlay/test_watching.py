@@ -7,7 +7,7 @@ import pytest
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey
-from dhtex.overlay import leases, watching, wire
+from dhtex.overlay import leases, replicate, server, watching, wire
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import address_of, cluster, held, make_overlay, record, until
 from tests.unit.overlay.test_overlay import key_of
@@ -197,7 +197,10 @@ async def test_closing_says_goodbye() -> None:
         await until(lambda: not leased(nodes, key_of(1)))
 
 
-async def test_a_newcomer_gets_what_it_should_hold() -> None:
+async def test_a_newcomer_gets_what_it_should_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "TICK_S", 0.05)
+    monkeypatch.setattr(replicate, "SETTLE_S", (0.1, 0.2))
+    monkeypatch.setattr(replicate, "TURN_S", 0.1)
     async with cluster(3) as nodes:
         keys = [DhtKey(b"\x94\x01" + key_of(number)[2:]) for number in range(12)]  # begin as an order's record does
         for number, key in enumerate(keys):
@@ -211,3 +214,18 @@ async def test_a_newcomer_gets_what_it_should_hold() -> None:
             assert held(newcomer).rows[keys[1]] == [("01", record(keys[1]))]
         finally:
             await newcomer.close()
+
+
+async def test_holders_hand_on_what_another_lacks_and_learn_what_is_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "TICK_S", 0.05)
+    monkeypatch.setattr(limits, "REPLICATE_INTERVAL_S", 0.2)
+    async with cluster(3) as nodes:
+        key, old = DhtKey(b"\x94\x01" + key_of(1)[2:]), DhtKey(b"\x94\x02" + key_of(2)[2:])
+        held(nodes[0]).rows[key] = [(None, record(key))]
+        held(nodes[0]).rows[old] = [("0", record(old, b"@"))]
+        await until(lambda: all(key in held(node).rows for node in nodes))
+        await until(lambda: ("0", record(old, b"newer")) in held(nodes[0]).rows[old])
+        ear = Ear(nodes[1])
+        nodes[1].watch(key)
+        held(nodes[2]).rows[key].append((None, record(key, b"unheard")))
+        await until(lambda: ear.records == [(key, record(key, b"unheard"))])

@@ -1,0 +1,82 @@
+"""Keeping the routing table alive: pings, searches where nobody searched, and second chances for lost peers.
+
+A network that was cut in two must find itself again although each half has evicted the other. So peers that were lost
+are remembered for a while and asked now and then.
+"""
+
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from dhtex import limits
+from dhtex.market.ids import DhtKey
+from dhtex.overlay.contact import Peer
+from dhtex.overlay.protocol import Protocol
+from dhtex.overlay.table import random_id_at
+
+PINGS_PER_TICK: Final = 16
+SUSPECT_S: Final = 1.0  # a peer that failed once is asked again this soon
+BUCKETS_AFTER_JOIN: Final = 8
+
+
+class Upkeep:
+    """The chores of one node's routing table. `search` looks for a key, for the sake of the contacts it meets."""
+
+    def __init__(self, protocol: Protocol, search: Callable[[DhtKey], None], entropy: random.Random) -> None:
+        self._protocol = protocol
+        self._search = search
+        self._entropy = entropy
+        self._lost: OrderedDict[bytes, tuple[float, Peer]] = OrderedDict()
+        self._searched_self = -limits.REFRESH_INTERVAL_S
+        self._to_search: list[int] = []
+
+    def lost(self, peer: Peer) -> None:
+        """A peer was evicted; it gets second chances for LOST_PEER_S."""
+        if peer.contact is not None:
+            self._lost[peer.contact.wire] = (self._protocol.monotonic() + limits.LOST_PEER_S, peer)
+            if len(self._lost) > limits.LOST_PEERS_MAX:
+                self._lost.popitem(last=False)
+
+    def joined(self) -> None:
+        """We have just searched for ourselves: now search in the ranges that are not near us, one a tick."""
+        self._searched_self = self._protocol.monotonic()
+        self._to_search = list(range(min(self._protocol.table.depth(), BUCKETS_AFTER_JOIN)))
+
+    def tick(self, now: float) -> None:
+        """Do a little. Call about once a second."""
+        self._ping_idle(now)
+        self._ping_lost(now)
+        table = self._protocol.table
+        if not len(table):
+            return
+        if now - self._searched_self >= limits.REFRESH_INTERVAL_S:
+            self._search(DhtKey(self._protocol.own_id))
+            self.joined()
+        elif self._to_search:
+            self._search_bucket(self._to_search.pop())
+        elif stale := table.stale_prefixes(now):
+            self._search_bucket(self._entropy.choice(stale))
+
+    def _search_bucket(self, prefix_bits: int) -> None:
+        own_id = self._protocol.own_id
+        self._search(DhtKey(random_id_at(own_id, prefix_bits, self._entropy.randbytes(len(own_id)))))
+
+    def _ping_idle(self, now: float) -> None:
+        pings = 0
+        for peer in self._protocol.table:
+            idle_s = SUSPECT_S if peer.failures else limits.PING_IDLE_S
+            if not peer.pinging and now - max(peer.last_seen, peer.last_asked) >= idle_s:
+                self._protocol.ping(peer)
+                pings += 1
+                if pings == PINGS_PER_TICK:
+                    return
+
+    def _ping_lost(self, now: float) -> None:
+        """Ask the lost peer that has waited longest; one a tick."""
+        if self._lost:
+            wire, (until, peer) = self._lost.popitem(last=False)
+            if until > now and not peer.in_table:
+                self._lost[wire] = (until, peer)
+                if not peer.pinging:
+                    self._protocol.ping(peer)
