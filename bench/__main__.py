@@ -20,9 +20,9 @@ SECTIONS: dict[str, Callable[[bool], str]] = {
 }
 HEAD = """# Benchmarks
 
-Made by `scripts/bench --write`, on {machine}. Everything runs on one machine over loopback, so round trips cost almost
-nothing and the CPU decides: take the ratios, which come from contestants that take turns within one run, and not the
-times. Nothing here is asserted by the tests.
+Made by `scripts/bench --write` on {machine}. Everything runs on one machine over loopback, so round
+trips cost almost nothing and the CPU decides: take the ratios, which come from contestants that take turns within one
+run, and not the times. Nothing here is asserted by the tests.
 """
 
 

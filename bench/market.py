@@ -16,6 +16,8 @@ HOST = "127.0.0.1"
 PAIR = "BTC/USD"
 NODES = 8
 ORDERS = 1000
+SETTLE_S_MAX = 90
+QUIET_PER_S = 5  # datagrams of a node
 INTRO = """## Market
 
 Medians. {nodes} whole nodes and the reader run in one process and share its one core. The cold node has just
@@ -54,6 +56,20 @@ async def until(condition: Callable[[], bool], what: str, patience_s: float = 30
         await asyncio.sleep(0.01)
 
 
+def sent(nodes: list[Node]) -> int:
+    """How many datagrams the nodes have sent."""
+    return sum(node.status().counters["datagrams_out"] for node in nodes)
+
+
+async def settle(nodes: list[Node]) -> None:
+    """Wait, not for ever, until newcomers have found their place and records are where they belong."""
+    for _ in range(SETTLE_S_MAX):
+        before = sent(nodes)
+        await asyncio.sleep(1.0)
+        if sent(nodes) - before < QUIET_PER_S * len(nodes):
+            return
+
+
 async def timed(action: Callable[[], Awaitable[ListingView]]) -> tuple[float, ListingView]:
     started = time.perf_counter()
     found = await action()
@@ -64,13 +80,14 @@ async def run(quick: bool) -> str:
     """Measure; the report's section."""
     async with AsyncExitStack() as stack:
         nodes = await start_nodes(stack, NODES)
+        await settle(nodes)
         latencies = await _latencies(nodes, 20 if quick else 100)
         count = ORDERS // 10 if quick else ORDERS
         already = len(latencies)
         for start in range(already, count, 50):
             drafts = [(nodes[index % NODES], draft(50_000 + index)) for index in range(start, min(start + 50, count))]
             await asyncio.gather(*(node.add_order(one) for node, one in drafts))
-        colds = [await _cold_listing(nodes, count) for _ in range(3 if quick else 5)]
+        colds = [await _cold_listing(nodes, count) for _ in range(3)]
     times = [cold[0] for cold in colds]
     complete = all(cold[2] for cold in colds)
     rows = [
@@ -112,6 +129,7 @@ async def _latencies(nodes: list[Node], count: int) -> list[float]:
 
 async def _cold_listing(nodes: list[Node], count: int) -> tuple[float, int, bool]:
     """Milliseconds, orders and completeness of the first listing of a node that has just joined."""
+    await settle(nodes)
     ports = [node.status().port for node in nodes[:2]]
     async with Node(config(*ports)) as cold:
         await until(lambda: cold.status().peers >= 2, "the cold node joins")

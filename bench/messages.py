@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from bench.market import PAIR, draft, start_nodes, until
+from bench.market import PAIR, draft, sent, settle, start_nodes, until
 from bench.measure import table
 from dhtex.node import Node
 from dhtex.views import AcceptRequest
@@ -29,26 +29,23 @@ class Counter:
         self._nodes = nodes
         self.idle_per_s = 0.0
 
-    def sent(self) -> int:
-        return sum(node.status().counters["datagrams_out"] for node in self._nodes)
-
     async def calibrate(self, seconds: float) -> None:
         """Measure what the network sends while nothing happens."""
-        before = self.sent()
+        before = sent(self._nodes)
         await asyncio.sleep(seconds)
-        self.idle_per_s = (self.sent() - before) / seconds
+        self.idle_per_s = (sent(self._nodes) - before) / seconds
 
     async def cost(self, action: Callable[[], Awaitable[object]]) -> float:
         """Datagrams caused by an action, everything that follows from it included."""
         loop = asyncio.get_running_loop()
-        started, before = loop.time(), self.sent()
+        started, before = loop.time(), sent(self._nodes)
         await action()
         while True:
-            seen = self.sent()
+            seen = sent(self._nodes)
             await asyncio.sleep(QUIET_S)
-            if self.sent() - seen <= max(1.0, 2 * QUIET_S * self.idle_per_s) or loop.time() - started > 5:
+            if sent(self._nodes) - seen <= max(1.0, 2 * QUIET_S * self.idle_per_s) or loop.time() - started > 5:
                 break
-        return max(0.0, self.sent() - before - self.idle_per_s * (loop.time() - started))
+        return max(0.0, sent(self._nodes) - before - self.idle_per_s * (loop.time() - started))
 
 
 async def run(quick: bool) -> str:
@@ -63,7 +60,7 @@ async def _one_size(size: int, rounds: int) -> list[object]:
         nodes = await start_nodes(stack, size)
         maker, taker, watcher = nodes[0], nodes[size // 2], nodes[-1]
         follower = asyncio.create_task(_follow(watcher))
-        await asyncio.sleep(1.0)
+        await settle(nodes)
         counter = Counter(nodes)
         await counter.calibrate(5.0)
         costs: dict[str, list[float]] = {event: [] for event in EVENTS}
