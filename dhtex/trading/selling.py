@@ -140,6 +140,7 @@ class Selling:
 
     def resume(self, now: float) -> list[Effect]:
         """After a start: publish again what may not have been heard, and go on with what waited."""
+        self._journal.prune(now)
         effects: list[Effect] = [
             self._publish(found[1], answer.accept_id, answer.wire)
             for answer in self._journal.unpublished()

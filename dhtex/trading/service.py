@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from dhtex import limits
@@ -32,11 +33,13 @@ log = logging.getLogger(__name__)
 
 PULL_PAUSE_S_MIN: Final = 1.0  # between two reads of own orders that nobody asked for
 PULL_ROUND_S: Final = 60.0  # in which few orders are all read once
+REFRESH_PAUSE_S: Final = 5.0  # while a node joins, a new peer comes with every datagram
 PUBLISH_PAUSE_S_MIN: Final = 1.0
 PUBLISH_PAUSE_S_MAX: Final = 60.0
 ENDED_WATCH_S: Final = limits.ACCEPT_DEADLINE_S_DEFAULT + limits.ACCEPT_GRACE_S  # to refuse those who come too late
 JITTER: Final = (0.75, 1.25)
 
+_ALL: Final = RecordId(b"")  # the name of a timer that concerns no single order
 _RUNNING: Final = (TakerState.SENT, TakerState.PENDING)
 
 
@@ -82,6 +85,7 @@ class Desk:
         self._pull_soon: dict[RecordId, None] = {}
         self._pull_wake = asyncio.Event()
         self._waiting: dict[RecordId, list[asyncio.Future[None]]] = {}
+        self._refresh_due = False
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -112,10 +116,9 @@ class Desk:
         """Take in an Accept, Status or Refusal that was heard at an order's key. Anything else is ignored."""
         if is_a(record, Accept):
             self._safely(lambda: self._selling.consider(record, self._clock.now()))
-        elif is_a(record, Status):
+        if is_a(record, Status):
             self._safely(lambda: self._selling.reconcile(record, self._clock.now()))
-            self._hear(RecordId(record.body.order_id), [record])
-        elif is_a(record, Refusal):
+        if is_a(record, Status) or is_a(record, Refusal):
             self._hear(RecordId(record.body.order_id), [record])
 
     def on_gap(self, order_id: RecordId) -> None:
@@ -128,9 +131,17 @@ class Desk:
             followed.wake.set()
 
     def refresh(self) -> None:
-        """The network is back, or another one: read everything that is open soon."""
-        for order_id in {*self._open, *(followed.order.id for followed in self._followed.values())}:
-            self.on_gap(order_id)
+        """Peers came or went: read everything that is open soon. Many calls in a short time count as two."""
+        self._refresh_due = ("refresh", _ALL) in self._timers
+        if not self._refresh_due:
+            self._at("refresh", _ALL, self._clock.now() + REFRESH_PAUSE_S, self._refresh_again)
+            for order_id in dict.fromkeys([*self._open, *(f.order.id for f in self._followed.values())]):
+                self.on_gap(order_id)
+
+    def _refresh_again(self, now: float) -> list[Effect]:
+        if self._refresh_due:
+            self.refresh()
+        return []
 
     # --- own orders -------------------------------------------------------------------------------------------------
 
@@ -140,7 +151,7 @@ class Desk:
         assert own is not None, "an order is in the journal before it is opened"
         self._publisher.watch(order_id)
         self._open[order_id] = None
-        self._at("expire", order_id, own.expires, lambda now: self._selling.expire(order_id, now))
+        self._at("expire", order_id, own.expires, partial(self._selling.expire, order_id))
         self.on_gap(order_id)
 
     def order_closed(self, order_id: RecordId) -> None:
@@ -252,14 +263,16 @@ class Desk:
             for record in records:
                 if is_a(record, Refusal) and record.body.accept_id != followed.accept_id:
                     continue
-                said_by_maker = is_a(record, Status) or is_a(record, Refusal)
-                if said_by_maker and record.body.author == followed.order.body.maker and self._terms.good(record):
+                by_maker = record.body.author == followed.order.body.maker
+                if (is_a(record, Status) or is_a(record, Refusal)) and by_maker and self._terms.good(record):
                     followed.heard[record.id] = record
             while len(followed.heard) > limits.RECORDS_PER_ORDER_KEY_MAX:
                 del followed.heard[next(iter(followed.heard))]
-            heard = list(followed.heard.values())
-            self._safely(lambda f=followed, h=heard: self._buying.judge(f.accept_id, h, self._clock.now()))  # type: ignore[misc]
+            self._safely(partial(self._judge, followed))
             followed.wake.set()
+
+    def _judge(self, followed: Followed) -> list[Effect]:
+        return self._buying.judge(followed.accept_id, followed.heard.values(), self._clock.now())
 
     # --- reading own orders -----------------------------------------------------------------------------------------
 
@@ -304,11 +317,9 @@ class Desk:
     def _safely(self, step: Callable[[], list[Effect]]) -> None:
         """Run a step that nobody waits for. What the disk refuses did not happen; it comes again by pull."""
         try:
-            effects = step()
+            self._carry_out(step())
         except StateError as error:
             log.error("the journal cannot be written: %s", error)
-            return
-        self._carry_out(effects)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -327,11 +338,7 @@ class Desk:
                     self.on_ended(order_id, state)
                 case Wait(accept_id, deadline):
                     # A whole second later, because the deadline itself is still in time.
-                    lapse = self._lapse_of(accept_id)
-                    self._at("lapse", accept_id, deadline + 1, lapse)
-
-    def _lapse_of(self, accept_id: RecordId) -> Callable[[float], list[Effect]]:
-        return lambda now: self._selling.lapse(accept_id, now)
+                    self._at("lapse", accept_id, deadline + 1, partial(self._selling.lapse, accept_id))
 
     async def _publish(self, effect: Publish) -> None:
         order, pause_s = effect.order, PUBLISH_PAUSE_S_MIN
@@ -349,9 +356,8 @@ class Desk:
             self._publishing.discard(effect.accept_id)
 
     def _release(self, accept_id: RecordId) -> None:
-        for done in self._waiting.pop(accept_id, []):
-            if not done.done():
-                done.set_result(None)
+        for done in (done for done in self._waiting.pop(accept_id, []) if not done.done()):
+            done.set_result(None)
 
     def _at(self, what: str, name: RecordId, when: float, step: Callable[[float], list[Effect]]) -> None:
         """Run a step at a Unix time, once; another of the same name takes its place."""
@@ -364,8 +370,8 @@ class Desk:
             self._timers.pop((what, name), None)
             self._safely(lambda: step(self._clock.now()))
 
-        delay_s = max(0.001, when - self._clock.now())
-        self._timers[what, name] = asyncio.get_running_loop().call_later(delay_s, due)
+        loop = asyncio.get_running_loop()
+        self._timers[what, name] = loop.call_later(max(0.001, when - self._clock.now()), due)
 
     def _cancel(self, what: str, name: RecordId) -> None:
         timer = self._timers.pop((what, name), None)

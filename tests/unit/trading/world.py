@@ -11,7 +11,7 @@ from dhtex.errors import NoPeerError
 from dhtex.market.admission import signature_holds
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
-from dhtex.market.records import AnyRecord, Kind, Order, Record, parse_record
+from dhtex.market.records import AnyRecord, Confirm, Kind, Order, Record, parse_record
 from dhtex.market.stamp import hour_of, mint
 from dhtex.store.database import Database
 from dhtex.store.journal import Journal
@@ -81,6 +81,7 @@ class Network:
     silent: bool = False  # nothing is pushed
     at_order: dict[RecordId, dict[RecordId, AnyRecord]] = field(default_factory=dict)
     at_index: list[bytes] = field(default_factory=list)
+    reads: int = 0
     puts: list[bytes] = field(default_factory=list)
     watchers: dict[RecordId, set["Access"]] = field(default_factory=dict)
 
@@ -128,6 +129,7 @@ class Access:
         return 8
 
     async def read(self, order_id: RecordId) -> list[AnyRecord]:
+        self.network.reads += 1
         await asyncio.sleep(0.01)
         if self.network.down or self.network.lost():
             raise NoPeerError("nobody answers")
@@ -218,3 +220,26 @@ async def until(condition: Callable[[], bool], limit_s: float = 600.0) -> None:
 
 def new_network(seed: int = 1, **fields: Any) -> Network:
     return Network(random.Random(seed), **fields)
+
+
+async def parties(network: Network, count: int = 3) -> list[Party]:
+    return [await Party(network, number).start() for number in range(1, count + 1)]
+
+
+async def stop(*everyone: Party) -> None:
+    for party in everyone:
+        await party.desk.stop()
+
+
+def states(party: Party) -> list[tuple[str, str]]:
+    return [(trade.state, trade.code) for trade in party.journal.trades()]
+
+
+async def asked(network: Network, takers: int = 2) -> tuple[list[Party], Record[Order], list[RecordId]]:
+    """A maker whose ask order has accepts waiting: everyone (the maker first), the order, the accepts."""
+    everyone = await parties(network, 1 + takers)
+    order = everyone[0].publish(confirm=Confirm.ASK)
+    trades = [await taker.accept(order) for taker in everyone[1:]]
+    await until(lambda: len(everyone[0].journal.pending()) == takers)
+    await until(lambda: all(states(taker) == [("pending", "")] for taker in everyone[1:]))
+    return everyone, order, [trade.accept_id for trade in trades]

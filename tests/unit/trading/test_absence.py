@@ -1,0 +1,137 @@
+"""Makers and takers that are away, crash, and come back."""
+
+import pytest
+
+from dhtex import limits
+from dhtex.market.records import Closing, Confirm, Liveness
+from tests.builders import make_accept, make_status
+from tests.unit.trading.world import VirtualClock, asked, new_network, parties, play, states, stop, until
+
+
+def test_a_mailbox_order_is_decided_when_the_maker_returns() -> None:
+    async def story() -> None:
+        network = new_network()
+        maker, one, other = await parties(network)
+        order = maker.publish(liveness=Liveness.MAILBOX)
+        await maker.kill()
+        first, second = await one.accept(order), await other.accept(order)
+        trade = await one.desk.wait(first.accept_id, 3600)
+        assert trade.state == "sent"
+        await maker.restart()
+        ends = [await one.desk.wait(first.accept_id, 60), await other.desk.wait(second.accept_id, 60)]
+        assert sorted((end.state, end.code) for end in ends) == [("confirmed", ""), ("refused", "taken")]
+        await stop(maker, one, other)
+
+    play(story())
+
+
+def test_a_maker_that_returns_too_late_fills_nothing() -> None:
+    async def story() -> None:
+        network = new_network()
+        maker, taker = await parties(network, 2)
+        order = maker.publish()
+        await maker.kill()
+        trade = await taker.accept(order, wait_s=600)
+        assert (trade.state, trade.code) == ("void", "")
+        assert VirtualClock().now() == pytest.approx(trade.deadline + limits.ACCEPT_GRACE_S, abs=1)
+        await maker.restart()
+        await until(lambda: VirtualClock().now() > trade.deadline + 3600, 10_000)
+        assert maker.state(order) == "open"
+        assert maker.journal.trades() == []
+        await stop(maker, taker)
+
+    play(story())
+
+
+def test_a_decision_that_could_not_be_published_is_published_after_a_restart_to_the_byte() -> None:
+    async def story() -> None:
+        network = new_network()
+        maker, one, other = await parties(network)
+        order = maker.publish(liveness=Liveness.MAILBOX)
+        trade = await one.accept(order)
+        await until(lambda: bool(network.at_order[order.id].get(trade.accept_id)))
+        network.down = True
+        await until(lambda: maker.state(order) == "filled")
+        await maker.kill()
+        own = maker.journal.order(order.id)
+        assert own is not None
+        assert [answer.wire for answer in maker.journal.unpublished()] == [own.status_wire]
+        network.down = False
+        second = await other.accept(order)
+        await maker.restart()
+        end = await one.desk.wait(trade.accept_id, 60)
+        assert (end.state, end.answer_wire) == ("confirmed", own.status_wire)
+        end = await other.desk.wait(second.accept_id, 60)
+        assert (end.state, end.code) == ("refused", "taken")
+        await until(lambda: not maker.journal.unpublished())
+        assert {wire for wire in network.puts if wire.startswith(own.status_wire[:2])} >= {own.status_wire}
+        await stop(maker, one, other)
+
+    play(story())
+
+
+def test_an_answer_given_in_time_but_found_late_still_binds() -> None:
+    async def story() -> None:
+        network = new_network()
+        maker, taker = await parties(network, 2)
+        order = maker.publish()
+        trade = await taker.accept(order)
+        network.down = True
+        maker.desk.on_record(taker.desk._buying.records(trade)[1])
+        assert maker.state(order) == "filled"
+        await maker.kill()
+        network.down = False
+        assert (await taker.desk.wait(trade.accept_id, 600)).state == "void"
+        await maker.restart()
+        await until(lambda: states(taker) == [("confirmed", "")], 7200)
+        await stop(maker, taker)
+
+    play(story())
+
+
+def test_pending_accepts_survive_the_makers_restart() -> None:
+    async def story() -> None:
+        (maker, one, other), order, accepts = await asked(new_network())
+        await maker.restart()
+        assert [row.accept_id for row in maker.journal.pending()] != []
+        await maker.desk.decline(order.id, accepts[0])
+        await maker.kill()
+        status = make_status(order, Closing.CANCELED)
+        maker.journal.close_order(order.id, "canceled", status.wire)  # and killed before the desk was told
+        await maker.restart()
+        assert (await other.desk.wait(accepts[1], 30)).code == "canceled"
+        assert (await one.desk.wait(accepts[0], 30)).code == "declined"
+        await stop(maker, one, other)
+
+    play(story())
+
+
+def test_the_time_to_decide_runs_on_through_the_makers_restart() -> None:
+    async def story() -> None:
+        network = new_network()
+        (maker,) = await parties(network, 1)
+        order = maker.publish(confirm=Confirm.ASK)
+        maker.desk.on_record(make_accept(order))
+        await maker.restart()
+        await until(lambda: states(maker) == [("void", "")], 90)
+        assert maker.journal.pending() == []
+        await stop(maker)
+
+    play(story())
+
+
+def test_a_takers_accept_survives_its_own_restart() -> None:
+    async def story() -> None:
+        network = new_network()
+        maker, taker = await parties(network, 2)
+        order = maker.publish(liveness=Liveness.MAILBOX)
+        network.silent = True
+        await maker.kill()
+        trade = await taker.accept(order)
+        await taker.restart()
+        await maker.restart()
+        end = await taker.desk.wait(trade.accept_id, 300)
+        assert end.state == "confirmed"
+        await stop(maker, taker)
+
+    play(story())
