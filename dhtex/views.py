@@ -7,6 +7,8 @@ timestamp datetime clientOrderId`); our own stand beside them. Money is a canoni
 
 import msgspec
 
+from dhtex import limits
+
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     """One order as this node sees it.
@@ -186,7 +188,7 @@ class OrderDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     minimum: str = ""
     payment: list[str] = []
     note: str = ""
-    expires_s: int = 86_400
+    expires_s: int = limits.ORDER_LIFE_S_DEFAULT
     liveness: str = "beat"
     confirm: str = "auto"
     reference: str = ""

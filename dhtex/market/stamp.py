@@ -57,11 +57,6 @@ def required_bits(kind: Kind, network_bits: int) -> int:
     return 0
 
 
-def expected_hashes(bits: int) -> float:
-    """How many hashes a stamp takes on average; one of 16 bits about a second's worth."""
-    return float(limits.STAMP_PUZZLES * 2**bits) if bits else 0.0
-
-
 def hour_of(time_s: float) -> int:
     """The hour that a stamp for a record of this time should carry."""
     return int(time_s) // _HOUR_S

@@ -48,13 +48,3 @@ def subnet(ip: str) -> bytes | None:
     return packed[:3] if len(packed) == 4 else packed[:8]
 
 
-def split_host_port(text: str) -> tuple[str, int]:
-    """Take "host:port" or "[v6]:port" apart; the host may be a name. Raises UsageError."""
-    host, colon, port = text.strip().rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise UsageError(f"'{text[:60]}' is ambiguous", hint="write an IPv6 address as [2001:db8::1]:3001")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port[:6]) < 65536:
-        raise UsageError(f"'{text[:60]}' is not HOST:PORT", hint="for example 127.0.0.1:3001")
-    return host, int(port)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dhtex.config import NodeConfig
@@ -182,7 +183,7 @@ async def test_a_watcher_sees_what_is_there_then_each_change() -> None:
         assert (seen.order.id, seen.order.status) == (first, "open")
         second = (await maker.add_order(DRAFT)).order.id
         await maker.cancel_order(first)
-        told = {}
+        told: dict[str, str] = {}
         async with asyncio.timeout(10):
             while len(told) < 2:
                 event = await anext(events)
@@ -199,10 +200,9 @@ async def test_bad_ids_and_bad_drafts_are_said_in_one_line() -> None:
                 await node.show_order(bad)
         with pytest.raises(NotFoundError):
             await node.show_order("abcdef")
+        good = {"side": "sell", "amount": "1", "pair": "BTC/USD", "price": "5"}
         for change in ({"amount": "0"}, {"amount": "-1"}, {"price": "1e5"}, {"pair": "BTCUSD"}, {"side": "hold"}):
             with pytest.raises(UsageError) as error:
-                await node.add_order(
-                    OrderDraft(**{**{"side": "sell", "amount": "1", "pair": "BTC/USD", "price": "5"}, **change})
-                )
+                await node.add_order(msgspec.convert(good | change, OrderDraft))
             assert "\n" not in str(error.value)
         assert node.status().orders_open == 0

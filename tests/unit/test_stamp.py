@@ -101,11 +101,6 @@ def test_what_each_kind_needs() -> None:
     assert {Kind.ORDER, Kind.ACCEPT} == stamp.STAMPED
 
 
-def test_expected_hashes() -> None:
-    assert stamp.expected_hashes(16) == 4 * 65536
-    assert stamp.expected_hashes(0) == 0
-
-
 def test_bits_of_what_is_no_stamp() -> None:
     assert stamp.bits_of(b"") == stamp.bits_of(b"\2" + MINTED[1:]) == stamp.bits_of(MINTED + b"x") == 0
 
