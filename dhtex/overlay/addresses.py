@@ -4,8 +4,6 @@ import ipaddress
 from functools import lru_cache
 from typing import Final
 
-from dhtex.errors import UsageError
-
 Address = tuple[str, int]  # a literal IPv4 or IPv6 address in its canonical spelling, and a UDP port
 
 _CACHED: Final = 8192
@@ -46,5 +44,3 @@ def subnet(ip: str) -> bytes | None:
         return None
     packed = ipaddress.ip_address(ip).packed
     return packed[:3] if len(packed) == 4 else packed[:8]
-
-

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhtex import limits
-from dhtex.errors import UsageError
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
-from dhtex.overlay.addresses import Address, canonical_ip, is_local, split_host_port, subnet
+from dhtex.overlay.addresses import Address, canonical_ip, is_local, subnet
 from dhtex.overlay.contact import Peer, contact_at, parse_compact, parse_triple
 from dhtex.overlay.guard import Bucket, Parking, Tokens
 from dhtex.overlay.leases import Leases, key_digest
 from dhtex.overlay.pages import PagePlan, digest_of
 from dhtex.overlay.requests import GRACES_MAX, LAG_S, Request, Requests
 from dhtex.overlay.rtt import Rtt
+from dhtex.overlay.serving import trim
 
 ID = bytes(range(20))
 
@@ -51,17 +51,6 @@ def test_local_addresses_belong_to_no_subnet() -> None:
         assert subnet(ip) is None
     assert subnet("8.8.8.8") == subnet("8.8.8.9") != subnet("8.8.9.8")
     assert subnet("2a00::1") == subnet("2a00::ffff:1") != subnet("2a00:0:0:1::1")
-
-
-@pytest.mark.parametrize(("text", "expected"), [("a.b:1", ("a.b", 1)), ("[::1]:65535", ("::1", 65535))])
-def test_host_and_port_come_apart(text: str, expected: tuple[str, int]) -> None:
-    assert split_host_port(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:0", "host:65536", "host:x", "::1:5", "h:1²", "h:-1"])
-def test_what_is_no_host_and_port_is_refused(text: str) -> None:
-    with pytest.raises(UsageError):
-        split_host_port(text)
 
 
 @given(st.binary(max_size=60))
@@ -297,6 +286,16 @@ def test_an_impossible_total_costs_no_memory() -> None:
 def test_the_digest_does_not_depend_on_order_or_repetition() -> None:
     assert digest_of([b"a", b"b", b"a"]) == digest_of([b"b", b"a"]) != digest_of([b"a"])
     assert digest_of([]) == bytes(8)
+
+
+def test_what_does_not_fit_is_left_for_the_next_page() -> None:
+    wires = [b"." * 97, b"." * 97, b"." * 97]
+    trim(wires, 299)
+    assert len(wires) == 2
+    trim(wires, 200)
+    assert len(wires) == 2
+    trim(wires, 99)
+    assert wires == []
 
 
 # --- Leases -----------------------------------------------------------------------------------------------------------
