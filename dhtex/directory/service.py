@@ -7,10 +7,10 @@ again by whoever waits for them.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from dhtex.clock import Clock
 from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_index, merge_order
@@ -25,6 +25,7 @@ ROOT: Final = ""
 PUTS_PARALLEL: Final = 8  # a maker of a thousand orders must not flood its holders
 CONTESTED_MAX: Final = 64  # orders whose own key is asked in one reading
 IDLE_S: Final = 30.0
+FIRST_PUT_S: Final = 3.0  # a first put that was not waited for to its end is made again after this
 
 
 @dataclass(slots=True)
@@ -50,9 +51,14 @@ class Directory:
         self._puts = asyncio.Semaphore(PUTS_PARALLEL)
         self.on_newer: Callable[[DhtKey, bytes], None] = lambda key, wire: None
 
-    async def publish(self, record: Record[Order] | Record[Status]) -> Published:
-        """Put an order or a Status at both of its keys now, and keep it there until it ends."""
-        placements = self._keep(record, self._clock.monotonic() + IDLE_S)  # the puts below set the real time
+    def publish(self, record: Record[Order] | Record[Status]) -> Coroutine[Any, Any, Published]:
+        """Put an order or a Status at both of its keys, and keep it there until it ends.
+
+        It is in care as soon as this returns; what is awaited is only the first put.
+        """
+        return self._put_all(self._keep(record, self._clock.monotonic() + FIRST_PUT_S))
+
+    async def _put_all(self, placements: list[Placement]) -> Published:
         results = await asyncio.gather(*map(self._place, placements))
         refusals: dict[str, int] = {}
         for result in results:
@@ -63,12 +69,12 @@ class Directory:
     def keep(self, record: Record[Order] | Record[Status], delay_s: float) -> None:
         """Take a record into care without waiting: its first put is due within `delay_s`, at random."""
         self._keep(record, self._clock.monotonic() + self._entropy.uniform(0, delay_s))
-        self._wake.set()
 
     def _keep(self, record: Record[Order] | Record[Status], due: float) -> list[Placement]:
         body = record.body
         order_id = record.id if isinstance(body, Order) else RecordId(body.order_id)
         until = float(keep_until(record))
+        self._wake.set()
         places: list[tuple[DhtKey, str | None]] = [
             (order_key(order_id), None),
             (index_key(self._network, body.pair, body.side, ROOT), ROOT),

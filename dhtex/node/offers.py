@@ -4,9 +4,10 @@ Whatever is decided is first in the journal and then in the network, so a crash 
 puts every live record back.
 """
 
+import asyncio
 import random
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from dhtex import limits
 from dhtex.clock import Clock
@@ -88,9 +89,8 @@ class Offers:
         status = self._status(order, own.seq + 1, Closing.REPLACED, successor.id)
         if not self._journal.replace_order(order_id, self._row(successor, own.reply_text), status.wire):
             raise self._closed_meanwhile(order_id)
-        published = await self._publish(successor)
-        await self._close(order_id, status)
-        return successor, published
+        published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
+        return successor, published[0]
 
     def resume(self) -> None:
         """Bring all own records that still matter back into the network."""
@@ -140,14 +140,17 @@ class Offers:
         stamp = await self._mint(id_of(body), Kind.ORDER, progress)
         return seal_record(body, self._identity.sign, stamp)
 
-    async def _publish(self, order: Record[Order]) -> Published:
-        self._on_opened(order.id)
-        return await self._directory.publish(order)
+    # Whoever asked may go away while a put is under way. So these two are no coroutines: what must happen has happened
+    # when they return, and only the first put is left to wait for.
 
-    async def _close(self, order_id: RecordId, status: Record[Status]) -> None:
+    def _publish(self, order: Record[Order]) -> Coroutine[Any, Any, Published]:
+        self._on_opened(order.id)
+        return self._directory.publish(order)
+
+    def _close(self, order_id: RecordId, status: Record[Status]) -> Coroutine[Any, Any, Published]:
         self._directory.forget(order_id)
         self._on_closed(order_id)
-        await self._directory.publish(status)
+        return self._directory.publish(status)
 
     def _open(self, order_id: RecordId) -> tuple[OwnOrder, Record[Order]]:
         own = self._journal.order(order_id)

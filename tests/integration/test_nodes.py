@@ -127,6 +127,29 @@ async def test_an_amended_order_is_replaced_by_its_successor() -> None:
         assert (await taker.accept_order(new.id, AcceptRequest())).state == "confirmed"
 
 
+async def test_an_amendment_whose_caller_goes_away_is_carried_out_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with network(2) as (maker, reader):
+        old = (await maker.add_order(DRAFT)).order.id
+        stuck = asyncio.Event()
+
+        async def put(*_: object) -> None:
+            stuck.set()
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patched:
+            patched.setattr("dhtex.overlay.server.Overlay.put", put)
+            call = asyncio.create_task(maker.amend_order(old, Amendment(price="49000")))
+            await stuck.wait()
+            call.cancel()
+            await asyncio.wait([call])
+        assert call.cancelled()
+
+        async def replaced() -> bool:
+            return [order.price for order in (await reader.list_orders(OrderQuery(pair="BTC/USD"))).orders] == ["49000"]
+
+        await until(replaced)
+
+
 async def test_a_person_confirms_one_of_two_waiting_accepts() -> None:
     async with network(3) as (maker, first, second):
         draft = OrderDraft(side="sell", amount="1", pair="BTC/USD", price="50000", confirm="ask")
