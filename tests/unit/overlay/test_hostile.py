@@ -19,7 +19,7 @@ from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import PeerKind
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.transport import Endpoint, Receiver
-from tests.unit.overlay.fakes import FakeHoldings, address_of, cluster, make_overlay, record, until
+from tests.unit.overlay.fakes import FakeHoldings, address_of, cluster, held, make_overlay, record, until
 from tests.unit.overlay.test_overlay import key_of
 
 HERE: Address = ("127.0.0.1", 4001)
@@ -316,3 +316,41 @@ async def test_no_reply_is_larger_than_a_datagram_may_be() -> None:
         for node in nodes:
             if node.transport is not None:
                 node.protocol.transport = node.transport
+
+
+async def test_without_a_token_nothing_is_told_kept_or_leased() -> None:
+    async with wired() as (node, line):
+        key, net = key_of(1), node.protocol.net
+        await node.put(key, record(key, b"." * 900), None)
+        for token in (b"", b"12345678"):
+            for datagram, verb in (
+                (request("dx_get", net, ID, token, key, 0, 0, True), wire.GET),
+                (request("dx_put", net, ID, token, None, record(key_of(2))), wire.PUT),
+                (request("dx_watch", net, ID, token, 120, [key], [], bytes(8)), wire.WATCH),
+            ):
+                line.sent.clear()
+                node.protocol.datagram_received(datagram, HERE)
+                ((answer, _),) = line.sent
+                assert len(answer) <= len(datagram)
+                assert verb.reply.decode(answer[21:]).ok == wire.TOKEN_NEEDED
+        assert list(held(node).rows) == [key]
+        assert node.counters["leases"] == 0
+        fresh = verb.reply.decode(answer[21:]).token
+        line.sent.clear()
+        node.protocol.datagram_received(request("dx_get", net, ID, fresh, key, 0, 0, True), HERE)
+        answers = [data for data, _ in line.sent if data[0] == wire.REPLY]
+        assert wire.GET.reply.decode(answers[0][21:]).wires == [record(key, b"." * 900)]
+
+
+async def test_a_stranger_is_pinged_once_and_not_again() -> None:
+    async with wired() as (node, line):
+        asked = request("find_node", ID, key_of(1))
+        node.protocol.datagram_received(asked, HERE)
+        await until(lambda: not node.protocol.peers[HERE].pinging)
+        assert 0 < sum(len(data) for data, _ in line.sent) <= len(asked)
+        pong_less = request("find_node", ID, key_of(2))
+        line.sent.clear()
+        node.protocol.datagram_received(pong_less, HERE)
+        pong(node, line, marked=False)
+        answers = [data for data, _ in line.sent if data[0] == wire.REPLY]
+        assert len(answers) == 1  # the parked request, once its sender is proven; the older one has been forgotten

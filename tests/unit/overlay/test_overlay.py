@@ -147,6 +147,17 @@ async def test_different_answers_are_told_apart() -> None:
         ]
 
 
+async def test_a_holder_whose_records_do_not_match_its_digest_is_not_complete() -> None:
+    async with cluster(3) as nodes:
+        key = key_of(1)
+        held(nodes[1]).rows[key] = [(None, record(key, b"%d" % number)) for number in range(5)]
+        held(nodes[1])._digests[(key, 5)] = b"forged!!"
+        read = await nodes[0].get(key)
+        (version,) = [version for version in read.versions if version.total]
+        assert len(version.wires) == 5
+        assert not version.complete
+
+
 async def test_equal_gets_under_way_share_one_answer() -> None:
     async with cluster(3) as nodes:
         key = key_of(1)
