@@ -3,7 +3,11 @@
 Theory of operation. The crawl that finds the holders brings the first page of each along. Holders whose digests are
 equal hold equal sets, so their *version* is pulled from all of them together, pages in parallel. Each holder lists
 orders by price and so in the same order; small sets may be listed by arrival, and come from one holder. The digest over
-the ids that came tells whether the version is complete; if not, it is pulled once more, from one holder.
+the ids that came tells whether the version is complete; if not, it is pulled once more from each holder alone, until
+one of them gives what it vouches for: whoever repeats the digest of others but not their records hides nothing.
+
+A liar may also promise thousands of records and give them one by one, each just in time. So a reading ends after
+READ_S_MAX with what it has; what was not pulled by then counts as incomplete.
 """
 
 from collections.abc import Callable
@@ -33,9 +37,10 @@ class _Pull:
         self.voters = len(holders)
         self.reading = reading
         self.plan = PagePlan(total, reading.limit)
-        self.again = False
         self._first = first
         self._sources = holders
+        self._alone = holders[::-1]
+        self._came: dict[bytes, None] = {}
         self._turn = 0
         self.settled = False
         self.complete = False
@@ -45,7 +50,8 @@ class _Pull:
         if self._first:
             self.plan.on_page(0, self._first)
         if self.total <= SMALL:
-            del self._sources[1:]
+            self._sources = self._sources[:1]
+            self._alone.insert(0, self._alone.pop())  # the others first
         self.pump()
 
     def pump(self) -> None:
@@ -74,18 +80,29 @@ class _Pull:
         plan = self.plan
         all_of_it = plan.wanted == self.total
         self.complete = plan.full and not plan.cut_short and (not all_of_it or digest_of(plan.wires()) == self.digest)
-        if not self.complete and not self.again and plan.wanted and not plan.cut_short and self._sources:
-            self.again = True
+        if not self.complete and plan.wanted and not plan.cut_short and self._alone:
+            self._keep()
             self.plan = PagePlan(self.total, self.reading.limit)
-            del self._sources[1:]
+            self._sources = [self._alone.pop()]
             self.pump()
             return
         self.settled = True
         self.reading.settled()
 
+    def _keep(self) -> None:
+        """Remember what came: each record is checked by its own signature, so nothing is lost to a bad neighbour."""
+        self._came.update(dict.fromkeys(self.plan.wires()))
+
+    def expire(self) -> None:
+        """Take what there is."""
+        self.settled = True
+
     def version(self) -> Version:
         """What came of it."""
-        return Version(self.digest, self.total, self.voters, self.plan.wires(), self.complete)
+        if not self.complete:
+            self._keep()
+        wires = self.plan.wires() if self.complete else tuple(self._came)
+        return Version(self.digest, self.total, self.voters, wires, self.complete)
 
 
 class Reading:
@@ -138,6 +155,13 @@ class Reading:
         network.ask(
             network.peer_at(contact.address, contact), wire.GET, args, pull.on_page, context=(pull, pull.plan, rank)
         )
+
+    def expire(self) -> None:
+        """End now with what there is."""
+        for pull in self._pulls:
+            if not pull.settled:
+                pull.expire()
+        self.settled()
 
     def settled(self) -> None:
         """A version came to its end; when all have, so has the reading."""

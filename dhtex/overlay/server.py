@@ -297,6 +297,7 @@ class Overlay(Server):
 
     def _read(self, crawl: Crawl, kind: int, limit: int | None, wanted: tuple[DhtKey, int, int | None]) -> None:
         def finish(result: GetResult) -> None:
+            timer.cancel()
             _settle(self._gets.pop(wanted), result)
 
         found = crawl.closest()[: limits.HOLDERS]
@@ -305,7 +306,9 @@ class Overlay(Server):
             found = found[: limits.HOLDERS - 1]
             room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
             own = self._holdings.page(wanted[0], kind, 0, room, self._clock.now())
-        Reading(self.protocol, kind, limit, own, finish).start(crawl, found)
+        reading = Reading(self.protocol, kind, limit, own, finish)
+        timer = asyncio.get_running_loop().call_later(limits.READ_S_MAX, reading.expire)
+        reading.start(crawl, found)
 
     async def set_digest(self, dkey: DhtKey, value: bytes) -> bool:
         """Put an order at its key, as a stock server would; whether another node holds it."""
