@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from dhtex.market.records import Accept, AnyRecord, Beat, Closing, Order, Record, Refusal, Status
+from dhtex.market.records import Accept, AnyRecord, Beat, Closing, Kind, Order, Record, Refusal, Status
 from dhtex.market.trade import MakerState
 
 
@@ -51,10 +51,15 @@ def slot(record: AnyRecord) -> bytes:
     elif isinstance(body, Accept):
         name = body.order_id + body.taker
     elif isinstance(body, Refusal):
-        name = body.accept_id + body.maker
+        return refusal_slot(body.accept_id, body.maker)
     else:
         name = body.maker + f"{body.pair} {body.side} {body.prefix}".encode()
     return bytes([record.kind]) + name
+
+
+def refusal_slot(accept_id: bytes, maker: bytes) -> bytes:
+    """The slot of a maker's refusal of one accept."""
+    return bytes([Kind.REFUSAL]) + accept_id + maker
 
 
 def meet(new: AnyRecord, old: AnyRecord, now: float) -> Meeting:

@@ -178,9 +178,9 @@ class Holdings:
         beaten: list[Held] = []
         for rival in shelf.rivals(record):
             meeting = meet(record, rival.record, now)
-            if meeting is Meeting.OLD_STAYS:
+            if meeting is Meeting.OLD_STAYS and not _may_ask_again(shelf, record, rival.record):
                 return PutVerdict(Taken.SUPERSEDED, shelf.key, newer=rival.record.wire)
-            if meeting is Meeting.NEW_WINS:
+            if meeting in (Meeting.NEW_WINS, Meeting.OLD_STAYS):
                 beaten.append(rival)
         anchored = self._is_anchored(shelf, record, maker is not None)
         if is_a(record, Status) and shelf.prefix is not None and anchored and order_id is not None:
@@ -286,6 +286,11 @@ class Holdings:
             del self._orphans[source][at]
             if not self._orphans[source]:
                 del self._orphans[source]
+
+
+def _may_ask_again(shelf: Shelf, new: AnyRecord, old: AnyRecord) -> bool:
+    """Whether a taker's accept takes the place of an earlier one because the maker has refused that."""
+    return is_a(new, Accept) and is_a(old, Accept) and shelf.is_refused(old) and not shelf.is_refused(new)
 
 
 def _insert(connection: sqlite3.Connection, rows: list[Held]) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 from dhtex import limits
 from dhtex.market.holding import ANY_KIND, Page
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
-from dhtex.market.merge import slot
+from dhtex.market.merge import refusal_slot, slot
 from dhtex.market.records import Accept, AnyRecord, Beat, Kind, Order, Record, Refusal, Side, Status, is_a
 from dhtex.market.stamp import STAMPED, bits_of
 
@@ -100,6 +100,16 @@ class Shelf:
         anchored = (held.record.body.author for held in self._statuses.get(order_id, ()) if held.anchored)
         return next(anchored, None)
 
+    def is_refused(self, accept: Record[Accept]) -> bool:
+        """Whether the order's maker has said no to an accept: it waits for nothing any more."""
+        maker = self.maker_of(RecordId(accept.body.order_id))
+        return maker is not None and refusal_slot(accept.id, maker) in self._slots
+
+    def maker_has_closed(self) -> bool:
+        """Whether the order of an order key has been ended by its maker."""
+        order = self.order()
+        return order is not None and self.closed(order) is not None
+
     def closed(self, record: Record[Order]) -> Held | None:
         """The Status with the highest sequence by which its own maker ended an order."""
         own = [held for held in self._statuses.get(record.id, ()) if held.record.body.author == record.body.author]
@@ -166,7 +176,28 @@ class Shelf:
         if len(self._held) < limits.RECORDS_PER_ORDER_KEY_MAX:
             return None
         # Among equals the one that came last: a crowd must not push out those who were first.
-        return min([candidate, *reversed(list(self))], key=lambda held: _worth_at_order(held, now))
+        return min([candidate, *reversed(list(self))], key=lambda held: self._worth_at_order(held, new, now))
+
+    def _worth_at_order(self, held: Held, new: AnyRecord, now: float) -> tuple[int, int]:
+        """What is worth keeping at an order's key: the order and its end first, then what may still be answered.
+
+        A refusal takes the place of its accept, and gives way to accepts of an open order: else a crowd of accepts
+        that have to be refused would shut out all others. What a Status closed needs no answer beside it.
+        """
+        record, body = held.record, held.record.body
+        if isinstance(body, Order):
+            return (5, 0)
+        if is_a(record, Accept):
+            refused = self.is_refused(record) or (is_a(new, Refusal) and new.body.accept_id == record.id)
+            if refused or now > record.body.deadline:
+                return (0, 0)
+            closed = is_a(new, Status) or self.maker_has_closed()
+            return (1 if closed else 3, bits_of(record.stamp))
+        if not held.anchored:
+            return (1, 0)
+        if isinstance(body, Refusal):
+            return (2, body.at) if now <= body.expires else (1, 0)
+        return (4, 0)
 
     def _loser_at_index(self, candidate: Held) -> Held | None:
         new, maker = candidate.record, candidate.record.body.author
@@ -228,20 +259,6 @@ def _discard(lists: dict[bytes, list[Held]], name: bytes, held: Held) -> None:
     lists[name].remove(held)
     if not lists[name]:
         del lists[name]
-
-
-def _worth_at_order(held: Held, now: float) -> tuple[int, int]:
-    """What is worth keeping at an order's key: the order and its end first, then what may still be answered."""
-    body = held.record.body
-    if isinstance(body, Order):
-        return (5, 0)
-    if isinstance(body, Accept):
-        return (2, bits_of(held.record.stamp)) if now <= body.deadline else (0, 0)
-    if not held.anchored:
-        return (1, 0)
-    if isinstance(body, Refusal):
-        return (3, 0) if now <= body.expires else (1, 0)
-    return (4, 0)
 
 
 def _worth_at_index(held: Held) -> tuple[int, int, int]:

@@ -234,12 +234,20 @@ def test_accepts_are_taken_for_closed_orders_so_that_they_can_be_refused(holding
     stored(holdings, order, make_status(order, Closing.CANCELED))
     accept = make_accept(order)
     stored(holdings, accept)
-    stored(holdings, make_refusal(order, accept, Code.CANCELED))
     again = make_accept(order, number=1)
     assert put(holdings, again).newer == accept.wire  # one live accept for each taker
     assert put(holdings, again, now=accept.body.deadline).taken is Taken.SUPERSEDED
     later = make_accept(order, number=2, created=accept.body.deadline)
     assert put(holdings, later, now=accept.body.deadline + 1).taken is Taken.STORED
+
+
+def test_a_taker_who_was_refused_may_ask_again(holdings: Holdings) -> None:
+    order = make_order()
+    accept, again = make_accept(order), make_accept(order, number=1)
+    stored(holdings, order, accept)
+    assert put(holdings, again).newer == accept.wire
+    stored(holdings, make_refusal(order, accept, Code.DECLINED), again)
+    assert put(holdings, accept).newer == again.wire  # a late copy does not push the new one out
 
 
 def test_the_newest_beat_wins(holdings: Holdings) -> None:

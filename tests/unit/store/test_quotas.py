@@ -116,7 +116,20 @@ def test_a_crowd_of_accepts_leaves_order_end_and_first_takers(holdings: Holdings
     assert put(holdings, status, None) is Taken.STORED
     wires = listed(holdings, ANY_KIND, key)
     assert len(wires) == limits.RECORDS_PER_ORDER_KEY_MAX
-    assert {record.wire for record in (order, first, paid_more, refusal, status)} <= set(wires)
+    assert {record.wire for record in (order, paid_more, refusal, status)} <= set(wires)
+    assert first.wire not in wires  # the refusal took its place
+
+
+def test_a_crowd_of_refused_accepts_does_not_shut_others_out(holdings: Holdings) -> None:
+    order = make_order()
+    put(holdings, order, None)
+    for number in range(1000, 1100):
+        unwanted = make_accept(order, by=identity(number), amount="7", deadline=NOW + limits.ACCEPT_DEADLINE_S_MAX)
+        assert put(holdings, unwanted, None) is Taken.STORED
+        assert put(holdings, make_refusal(order, unwanted, Code.AMOUNT_OUT_OF_RANGE), None) is Taken.STORED
+    honest = make_accept(order)
+    assert put(holdings, honest, None) is Taken.STORED
+    assert honest.wire in listed(holdings, Kind.ACCEPT, order_key(order.id))
 
 
 def test_accepts_whose_time_is_over_make_room(holdings: Holdings) -> None:
