@@ -2,8 +2,9 @@
 
 Theory of operation. Holders answer with *versions*: sets of records, recognised by digest, each vouched for by one or
 more holders. Every record is self-certifying, so the merged set is the union of all that passes the checks; nobody is
-outvoted on what exists. What a holder may do is hide. So an order that some complete version lacks is *contested*: its
-own key is asked, where one honest holder with a Status is enough to close it.
+outvoted on what exists. What a holder may do is hide, or show again what is closed. So an order that some version lacks
+is *contested*: its own key is asked, where one honest holder with a Status is enough to close it. There is a bound to
+that; beyond it an order is shown if most holders have it, and else left out as `unconfirmed`.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from dhtex.market.ids import PublicKey, RecordId
 from dhtex.market.records import Accept, AnyRecord, Beat, Code, Order, Record, Refusal, Status, is_a, parse_record
-from dhtex.overlay.results import GetResult
+from dhtex.overlay.results import GetResult, Version
 from dhtex.views import Coverage
 
 Check = Callable[[AnyRecord], Code | None]
@@ -25,12 +26,23 @@ class IndexReading:
     statuses: dict[RecordId, list[Record[Status]]] = field(default_factory=dict)
     beats: dict[PublicKey, int] = field(default_factory=dict)
     contested: list[RecordId] = field(default_factory=list)
+    outvoted: set[RecordId] = field(default_factory=set)
     rejected: dict[str, int] = field(default_factory=dict)
     coverage: Coverage = field(default_factory=lambda: add_coverage([]))
 
     def reject(self, reason: str) -> None:
         """Count a record that was left out."""
         self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+    def doubtful(self, most: int) -> list[RecordId]:
+        """The `most` contested orders that are worth asking about: first those that most holders do not have, of which
+        the rest is left out."""
+        doubtful = sorted(self.contested, key=lambda order_id: order_id not in self.outvoted)
+        for order_id in doubtful[most:]:
+            if order_id in self.outvoted:
+                del self.orders[order_id]
+                self.reject("unconfirmed")
+        return doubtful[:most]
 
 
 @dataclass(slots=True)
@@ -83,8 +95,10 @@ def merge_index(network: str, pair: str, side: str, orders: GetResult, beats: Ge
             reading.reject(fault)
         else:
             reading.orders[record.id] = record
-            if versions < len(orders.versions):
+            if len(versions) < len(orders.versions):
                 reading.contested.append(record.id)
+                if 2 * sum(version.holders for version in versions) <= orders.answered:
+                    reading.outvoted.add(record.id)
     for wire in _distinct(beats):
         record = parse_record(wire, network)
         if is_a(record, Beat) and (record.body.pair, record.body.side) == (pair, side) and check(record) is None:
@@ -113,10 +127,10 @@ def merge_order(network: str, order_id: RecordId, result: GetResult, check: Chec
     return reading
 
 
-def _distinct(result: GetResult) -> dict[bytes, int]:
-    """Each record's bytes, with the number of versions that have it."""
-    counts: dict[bytes, int] = {}
+def _distinct(result: GetResult) -> dict[bytes, list[Version]]:
+    """Each record's bytes, with the versions that have it."""
+    found: dict[bytes, list[Version]] = {}
     for version in result.versions:
-        for wire in set(version.wires):
-            counts[wire] = counts.get(wire, 0) + 1
-    return counts
+        for wire in dict.fromkeys(version.wires):
+            found.setdefault(wire, []).append(version)
+    return found

@@ -117,7 +117,7 @@ class Directory:
             self._overlay.get(key, Kind.ORDER, limit), self._overlay.get(key, Kind.BEAT)
         )
         reading = merge_index(self._network, pair, side, orders, beats, self._check)
-        doubtful = reading.contested[:CONTESTED_MAX]
+        doubtful = reading.doubtful(CONTESTED_MAX)
         for order_id, known in zip(doubtful, await asyncio.gather(*map(self.read_order, doubtful)), strict=True):
             if known.statuses:
                 reading.statuses[order_id] = known.statuses

@@ -30,6 +30,16 @@ def test_versions_are_united_and_differences_are_contested() -> None:
     assert (reading.coverage.asked, reading.coverage.answered, reading.coverage.agreed) == (8, 8, 6)
 
 
+def test_what_few_holders_have_is_asked_about_first_and_left_out_when_it_is_too_much() -> None:
+    many = [make_order(number=number) for number in range(10, 20)]
+    answers = result(version(ONE.wire, holders=5), version(holders=2), version(*(order.wire for order in many)))
+    reading = merge_index(NETWORK, "BTC/USD", "sell", answers, NOTHING, check)
+    asked = reading.doubtful(4)
+    assert set(asked) <= {order.id for order in many}
+    assert set(reading.orders) == {ONE.id, *asked}
+    assert reading.rejected == {"unconfirmed": 6}
+
+
 def test_forged_misplaced_and_garbled_records_are_counted_and_left_out() -> None:
     elsewhere = make_order(pair="BTC/EUR")
     answers = result(version(ONE.wire, FORGED, elsewhere.wire, b"garbage", make_beat().wire))
