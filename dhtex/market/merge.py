@@ -5,7 +5,8 @@ record comes in unless one of them stays against it, and replaces those that it 
 
 Two statuses that contradict each other with equal right are *both* kept: together they prove that their maker signed
 twice, and the order is disputed. Equal right is an equal `seq`; fills of different accepts contradict whatever their
-`seq`, for a higher number must not wipe out the certificate of an earlier trade.
+`seq`. A higher number must not wipe out the certificate of an earlier trade: a fill stays beside a later end of another
+kind, and it is the fill that counts.
 """
 
 from collections.abc import Iterable
@@ -83,8 +84,7 @@ def meet(new: AnyRecord, old: AnyRecord, now: float) -> Meeting:
 
 
 def _meet_statuses(new: Status, old: Status) -> Meeting:
-    two_fills = bool(new.accept_id) and bool(old.accept_id) and new.accept_id != old.accept_id
-    if two_fills or new.seq == old.seq:
+    if new.accept_id != old.accept_id or new.seq == old.seq:  # both are empty when neither is a fill
         return Meeting.BOTH_STAY
     return Meeting.NEW_WINS if new.seq > old.seq else Meeting.OLD_STAYS
 
@@ -93,15 +93,15 @@ def order_state(order: Record[Order], statuses: Iterable[Record[Status]], now: f
     """Where an order stands, given all statuses known of it (admitted ones, in any order, repeated or not).
 
     Statuses of other orders or by other keys are ignored. Disputed when those that stay contradict each other; a fill
-    or another end outlives expiry.
+    outlives any later end, and each end expiry.
     """
     own = {s.id: s for s in statuses if s.body.order_id == order.id and s.body.maker == order.body.maker}
     if not own:
         return OrderState(MakerState.EXPIRED if now >= order.body.expires else MakerState.OPEN)
-    highest = max(s.body.seq for s in own.values())
+    fills = [s for s in own.values() if s.body.accept_id]
+    highest = max(s.body.seq for s in fills or own.values())
     top = [s for s in own.values() if s.body.seq == highest]
     winner = min(top, key=lambda s: s.id)
-    fills = {s.body.accept_id for s in own.values() if s.body.accept_id}
-    if len(top) > 1 or len(fills) > 1:
+    if len(top) > 1 or len({s.body.accept_id for s in fills}) > 1:
         return OrderState(MakerState.DISPUTED, winner)
     return OrderState(_CLOSED[winner.body.closing], winner)

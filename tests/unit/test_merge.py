@@ -63,6 +63,12 @@ def test_a_higher_seq_does_not_wipe_out_the_certificate_of_another_trade() -> No
     assert order_state(ORDER, [first, second], NOW).state is MakerState.DISPUTED
 
 
+def test_a_later_cancel_does_not_wipe_out_the_certificate_of_a_trade() -> None:
+    fill, cancel = make_status(ORDER, Closing.FILLED), make_status(ORDER, Closing.CANCELED, seq=2)
+    assert meet(cancel, fill, NOW) is meet(fill, cancel, NOW) is Meeting.BOTH_STAY
+    assert order_state(ORDER, [fill, cancel], NOW) == OrderState(MakerState.FILLED, fill)
+
+
 def test_the_same_trade_may_be_certified_anew() -> None:
     first, again = make_status(ORDER, Closing.FILLED), make_status(ORDER, Closing.FILLED, seq=2, sealed=bytes(60))
     assert meet(again, first, NOW) is Meeting.NEW_WINS
