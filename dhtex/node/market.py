@@ -40,7 +40,7 @@ class Watched:
     book: LiveBook
     keys: dict[DhtKey, Side]
     told: dict[RecordId, tuple[str, bool]] = field(default_factory=dict)
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    ready: bool = False
 
 
 class Market:
@@ -147,9 +147,9 @@ class Market:
         if watched is None:
             keys = {self._directory.watch_pair(pair, side): side for side in SIDES}
             watched = self._watched[pair] = Watched(LiveBook(pair), keys)
+        if not watched.ready:  # each reader reads for itself: whoever came first may leave before it is done
             await self.pull(watched)
-            watched.ready.set()
-        await watched.ready.wait()
+            watched.ready = True
 
     def snapshot(self, pair: str) -> list[OrderView]:
         """The visible orders of a followed pair, for a reader that has just come."""
@@ -201,7 +201,7 @@ class Market:
             if looks == before or (before is None and view.status != "open"):
                 continue
             watched.told[order_id] = looks
-            if watched.ready.is_set():
+            if watched.ready:
                 self._hub.tell((watched.book.pair,), type="order", order=view)
 
     async def _read(self, pair: str, sides: list[Side]) -> tuple[LiveBook, Coverage, dict[str, int]]:

@@ -216,6 +216,23 @@ async def test_a_watcher_sees_what_is_there_then_each_change() -> None:
         await events.aclose()  # type: ignore[attr-defined]
 
 
+async def test_a_watcher_does_not_wait_for_one_who_has_left() -> None:
+    async with network(2) as (maker, watcher):
+        order = (await maker.add_order(DRAFT)).order.id
+        first = asyncio.ensure_future(anext(watcher.watch("BTC/USD")))
+        await asyncio.sleep(0)
+        second = watcher.watch("BTC/USD")
+        event = asyncio.ensure_future(anext(second))
+        await asyncio.sleep(0)
+        assert not first.done()
+        first.cancel()
+        async with asyncio.timeout(10):
+            seen = (await event).order
+        assert seen is not None
+        assert seen.id == order
+        await second.aclose()  # type: ignore[attr-defined]
+
+
 async def test_bad_ids_and_bad_drafts_are_said_in_one_line() -> None:
     async with Node(config()) as node:
         for bad in ("xyz", "abc12", "zz" * 32, "a" * 65):
