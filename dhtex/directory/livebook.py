@@ -6,6 +6,7 @@ addition what looks different now). Pure: time is an argument.
 
 from dataclasses import dataclass, field
 
+from dhtex import limits
 from dhtex.directory.reading import IndexReading
 from dhtex.market.ids import PublicKey, RecordId
 from dhtex.market.merge import Meeting, meet
@@ -37,14 +38,25 @@ class LiveBook:
         return []
 
     def _add_status(self, order_id: RecordId, status: Record[Status], now: float) -> bool:
+        order = self.orders.get(order_id)
+        if order is None:
+            self._make_room(order_id)
+        elif status.body.maker != order.body.maker:
+            return False
         kept = self.statuses.setdefault(order_id, [])
         rivals = [old for old in kept if old.body.maker == status.body.maker]
         meetings = [meet(status, old, now) for old in rivals]
         if any(meeting in (Meeting.OLD_STAYS, Meeting.SAME) for meeting in meetings):
             return False
         losers = [old for old, meeting in zip(rivals, meetings, strict=True) if meeting is Meeting.NEW_WINS]
-        self.statuses[order_id] = [old for old in kept if old not in losers] + [status]
+        stay = [old for old in kept if old not in losers] + [status]
+        self.statuses[order_id] = stay[-limits.STATUSES_PER_ORDER_MAX :]  # strangers' words, or contradictions
         return True
+
+    def _make_room(self, order_id: RecordId) -> None:
+        """Statuses of orders that never come cost their sender nothing: forget the oldest."""
+        if order_id not in self.statuses and len(self.statuses) - len(self.orders) >= limits.ORPHANS_HELD_MAX:
+            del self.statuses[next(known for known in self.statuses if known not in self.orders)]
 
     def merge(self, side: str, reading: IndexReading, now: float) -> list[RecordId]:
         """Merge what the holders of one side answered; the orders that may look different now."""
@@ -64,7 +76,8 @@ class LiveBook:
         return max(body.created, self.beats.get((body.author, str(body.side)), 0))
 
     def forget_before(self, now: float) -> None:
-        """Drop orders that have been expired for a while, with all that is known of them."""
+        """Drop orders that have been expired for a while, with all that is known of them, and beats that are stale."""
+        self.beats = {heard: at for heard, at in self.beats.items() if at + limits.BEAT_AGE_S_MAX >= now}
         for order_id in [order_id for order_id, order in self.orders.items() if order.body.expires + 60 < now]:
             del self.orders[order_id]
             self.statuses.pop(order_id, None)

@@ -1,8 +1,10 @@
 """A live book merges records in any order and says which orders look different afterwards."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dhtex import limits
 from dhtex.directory.livebook import LiveBook
 from dhtex.market.merge import order_state
 from dhtex.market.records import AnyRecord, Closing
@@ -72,3 +74,21 @@ def test_expired_orders_are_forgotten_with_all_that_is_known_of_them() -> None:
     book.forget_before(ORDER.body.expires + 61)
     assert not book.orders
     assert not book.statuses
+
+
+def test_what_costs_its_sender_nothing_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ORPHANS_HELD_MAX", 5)
+    book, order = LiveBook("BTC/USD"), make_order()
+    book.add(order, NOW)
+    book.add(make_status(order, Closing.CANCELED), NOW)
+    for number in range(10, 30):
+        book.add(make_status(make_order(number=number), Closing.CANCELED), NOW)
+        book.add(make_status(order, Closing.CANCELED, by=identity(number), maker=identity(number).public), NOW)
+        stranger = identity(number)
+        book.add(make_status(make_order(number=99), Closing.CANCELED, by=stranger, maker=stranger.public), NOW)
+        book.add(make_beat(by=stranger), NOW)
+    assert len(book.statuses) <= 1 + 5
+    assert max(map(len, book.statuses.values())) <= limits.STATUSES_PER_ORDER_MAX
+    assert [status.body.maker for status in book.statuses[order.id]] == [order.body.maker]
+    book.forget_before(NOW + limits.BEAT_AGE_S_MAX + 1)
+    assert not book.beats
