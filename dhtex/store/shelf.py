@@ -1,8 +1,8 @@
 """The records of one key, in listing order, with what competes for the same place. Pure: no clock, no disk.
 
 Theory of operation. Each kind has a list kept sorted by bisection, so a page is a slice: orders of an index by price,
-best first, then age; everything else by arrival. The digest of a kind is the exclusive or of its ids, kept up to date
-with each record that comes or goes.
+best first, then age; everything else by arrival, but beats of makers without orders last. The digest of a kind is the
+exclusive or of its ids, kept up to date with each record that comes or goes.
 
 Who may speak about an order is known from the order itself, or from a Status that came while the order was known. A
 record is *anchored* when it paid with a stamp of its own, or was signed by the maker of an order that did. What is not
@@ -227,7 +227,9 @@ class Shelf:
             price = Decimal(record.body.price)
             return (price if record.body.side is Side.SELL else -price, record.body.created, record.id)
         self._arrivals += 1
-        return (Decimal(), self._arrivals, record.id)
+        # Beats cost nothing: those of makers who have no order here must not stand before the others.
+        idle = is_a(record, Beat) and not self.has_orders_of(record.body.author)
+        return (Decimal(idle), self._arrivals, record.id)
 
 
 def is_stamped(record: AnyRecord) -> bool:
