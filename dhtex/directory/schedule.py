@@ -20,7 +20,7 @@ SETTLE_S: Final = 1.0  # peers arrive in crowds; one put for all of them
 
 @dataclass(slots=True)
 class Placement:
-    """One record at one key; `holders` counts the other nodes that took it at the last put."""
+    """One record at one key; `holders` counts the other nodes that took it at the last put, None before the first."""
 
     record_id: RecordId
     key: DhtKey
@@ -28,7 +28,7 @@ class Placement:
     wire: bytes
     until: float
     due: float
-    holders: int = 0
+    holders: int | None = None
     tries: int = 0
     nearest: frozenset[bytes] = field(default_factory=frozenset)
 
@@ -80,5 +80,7 @@ class Schedule:
         return list(self._placements.values())
 
     def holders(self, record_id: RecordId) -> int | None:
-        """How many other nodes hold a record at each of its keys, at least; None for a record not in care."""
-        return min((p.holders for (known, _), p in self._placements.items() if known == record_id), default=None)
+        """How many other nodes hold a record at each of its keys, at least; None while that is not known."""
+        counts = [p.holders for (known, _), p in self._placements.items() if known == record_id]
+        known_counts = [count for count in counts if count is not None]
+        return min(known_counts) if counts and len(known_counts) == len(counts) else None

@@ -60,6 +60,7 @@ def test_holders_are_those_of_the_worse_key_and_dropping_ends_both() -> None:
     kept = schedule()
     places = [kept.add(placement(key)) for key in (b"a", b"b")]
     kept.done(places[0], 8, frozenset(), 0)
+    assert kept.holders(ID) is None, "nothing is known of the other key before its first put"
     kept.done(places[1], 2, frozenset(), 0)
     assert kept.holders(ID) == 2
     kept.drop(ID)
