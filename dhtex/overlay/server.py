@@ -296,8 +296,11 @@ class Overlay(Server):
         return await asyncio.shield(running)
 
     def _read(self, crawl: Crawl, kind: int, limit: int | None, wanted: tuple[DhtKey, int, int | None]) -> None:
+        loop = asyncio.get_running_loop()
+
         def finish(result: GetResult) -> None:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
             _settle(self._gets.pop(wanted), result)
 
         found = crawl.closest()[: limits.HOLDERS]
@@ -306,8 +309,12 @@ class Overlay(Server):
             found = found[: limits.HOLDERS - 1]
             room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
             own = self._holdings.page(wanted[0], kind, 0, room, self._clock.now())
-        reading = Reading(self.protocol, kind, limit, own, finish)
-        timer = asyncio.get_running_loop().call_later(limits.READ_S_MAX, reading.expire)
+
+        def hurry() -> None:
+            timers.append(loop.call_later(limits.READ_GRACE_S, reading.expire))
+
+        reading = Reading(self.protocol, kind, limit, own, finish, hurry)
+        timers = [loop.call_later(limits.READ_S_MAX, reading.expire)]
         reading.start(crawl, found)
 
     async def fetch(self, key: DhtKey, kind: int, is_it: Callable[[bytes], bool]) -> bytes | None:
