@@ -207,7 +207,7 @@ async def _amend(call: Call) -> PublishView:
 
 async def _accept(call: Call) -> AcceptView:
     if not 0 <= call.body.wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
-        raise UsageError("wait_s is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
+        raise UsageError("the time to wait is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
     return await call.node.accept_order(call.id, call.body, call.progress)
 
 

@@ -101,6 +101,27 @@ async def test_every_node_lists_every_order_with_full_coverage() -> None:
             assert listing.coverage.answered == listing.coverage.asked == listing.coverage.agreed == 4
 
 
+async def test_a_name_that_cannot_be_is_told_with_what_can() -> None:
+    async with network(1) as (node,):
+        for wrong, says in (
+            (msgspec.structs.replace(DRAFT, payment=["SEPA", "<b>"]), "'<b>' cannot name a payment method"),
+            (msgspec.structs.replace(DRAFT, reference="a b"), "'a b' cannot be a reference"),
+        ):
+            with pytest.raises(UsageError, match=says) as misuse:
+                await node.add_order(wrong)
+            assert "letters, digits" in misuse.value.hint
+        assert node.status().orders_open == 0
+
+
+async def test_a_listing_that_was_cut_short_says_so() -> None:
+    async with network(2) as (maker, other):
+        for price in ("50000", "50001", "50002"):
+            await maker.add_order(OrderDraft(side="sell", amount="1", pair="BTC/USD", price=price))
+        listing = await other.list_orders(OrderQuery(pair="BTC/USD", limit=2))
+        assert ([order.price for order in listing.orders], listing.hidden) == (["50000", "50001"], {"limit": 1})
+        assert (await other.list_orders(OrderQuery(pair="BTC/USD", limit=3))).hidden == {}
+
+
 async def test_a_cancelled_order_is_gone_everywhere_and_cannot_be_accepted() -> None:
     async with network(3) as (maker, taker, other):
         order = (await maker.add_order(DRAFT)).order.id
