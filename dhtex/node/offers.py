@@ -38,7 +38,10 @@ RESUME_S: Final = 5.0  # own records return within this after a start, jittered
 
 
 class Offers:
-    """What a maker does with orders. `mint` makes a stamp; `on_opened` and `on_closed` hear what is in the journal."""
+    """What a maker does with orders. `mint` makes a stamp; `on_opened` and `on_closed` hear what is in the journal.
+
+    `on_changed`, which may be set, hears of either after them.
+    """
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Offers:
         self._entropy = entropy
         self._on_opened = on_opened
         self._on_closed = on_closed
+        self.on_changed: Callable[[RecordId], None] = lambda _: None
 
     async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
         """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft."""
@@ -145,12 +149,16 @@ class Offers:
 
     def _publish(self, order: Record[Order]) -> Coroutine[Any, Any, Published]:
         self._on_opened(order.id)
-        return self._directory.publish(order)
+        published = self._directory.publish(order)
+        self.on_changed(order.id)
+        return published
 
     def _close(self, order_id: RecordId, status: Record[Status]) -> Coroutine[Any, Any, Published]:
         self._directory.forget(order_id)
         self._on_closed(order_id)
-        return self._directory.publish(status)
+        published = self._directory.publish(status)
+        self.on_changed(order_id)
+        return published
 
     def _open(self, order_id: RecordId) -> tuple[OwnOrder, Record[Order]]:
         own = self._journal.order(order_id)

@@ -237,6 +237,26 @@ async def test_a_watcher_sees_what_is_there_then_each_change() -> None:
         await events.aclose()  # type: ignore[attr-defined]
 
 
+async def test_events_tell_of_own_orders_from_their_publication_to_their_end() -> None:
+    async with network(1) as (node,):
+        events = node.events()
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        old = (await node.add_order(DRAFT)).order.id
+        new = (await node.amend_order(old, Amendment(price="49000"))).order.id
+        await node.cancel_order(new)
+        async with asyncio.timeout(10):
+            told = [await waiting] + [await anext(events) for _ in range(3)]
+        orders = [event.order for event in told if event.order is not None]
+        assert [(order.id, order.status) for order in orders] == [
+            (old, "open"),
+            (new, "open"),
+            (old, "replaced"),
+            (new, "canceled"),
+        ]
+        await events.aclose()  # type: ignore[attr-defined]
+
+
 async def test_a_watcher_does_not_wait_for_one_who_has_left() -> None:
     async with network(2) as (maker, watcher):
         order = (await maker.add_order(DRAFT)).order.id
