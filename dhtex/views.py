@@ -75,6 +75,21 @@ class PublishView(msgspec.Struct, frozen=True, kw_only=True):
     refusals: dict[str, int] = {}
 
 
+class NotCanceledView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that could not be withdrawn: why in words, and the refusal code or the code of the error."""
+
+    id: str
+    message: str
+    code: str
+
+
+class CancelView(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of each open order that was to be withdrawn; in both lists oldest first."""
+
+    canceled: list[OrderView]
+    failed: list[NotCanceledView]
+
+
 class TradeView(msgspec.Struct, frozen=True, kw_only=True):
     """One accept, from the side of this node.
 

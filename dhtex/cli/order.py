@@ -6,7 +6,8 @@ import typer
 
 from dhtex.cli import render, words
 from dhtex.cli.session import path_of, session_of
-from dhtex.errors import OutcomeUnknownError, RefusedError
+from dhtex.cli.text import plural
+from dhtex.errors import OutcomeUnknownError, RefusedError, UsageError
 
 app = typer.Typer()
 
@@ -59,11 +60,30 @@ def show(context: typer.Context, order_id: OrderId) -> None:
 
 
 @app.command("cancel")
-def cancel(context: typer.Context, order_id: OrderId) -> None:
-    """Withdraw one of your orders for good."""
+def cancel(
+    context: typer.Context,
+    order_id: Annotated[str, typer.Argument(metavar="ID", help="The order's id, or its first 6 or more digits.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All of your open orders.")] = False,
+    pair: Annotated[str, typer.Option("--pair", metavar="PAIR", help="All of your open orders of this pair.")] = "",
+) -> None:
+    """Withdraw one of your orders for good, or all that are open.
+
+    Of many, one that cannot be withdrawn is named, the others still are, and the exit code is 4.
+    """
     session = session_of(context)
-    path = path_of("orders", words.record_id(order_id), "cancel")
-    session.show(session.call("POST", path, {}), render.canceled)
+    if sum((bool(order_id), everything, bool(pair))) != 1:
+        raise UsageError("say which order", hint="give its ID, or --pair PAIR, or --all")
+    if order_id:
+        path = path_of("orders", words.record_id(order_id), "cancel")
+        session.show(session.call("POST", path, {}), render.canceled)
+        return
+    view = session.call("POST", path_of("orders", "cancel"), {"pair": pair})
+    session.show(view, render.canceled_all)
+    failed = view["failed"]
+    if failed:
+        raise RefusedError(
+            f"{plural(len(failed), 'order')} could not be canceled", reason=failed[0]["code"], hint="see above"
+        )
 
 
 @app.command("accept")

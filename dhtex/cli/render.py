@@ -184,6 +184,13 @@ def canceled(view: View, page: Page) -> list[str]:
     return [clean(f"canceled {view['id'][:10]}: {offer(view)}")]
 
 
+def canceled_all(view: View, page: Page) -> list[str]:
+    """What became of each of many orders."""
+    lines = [line for order in view["canceled"] for line in canceled(order, page)]
+    lines += [clean(f"not canceled {failure['id'][:10]}: {failure['message']}") for failure in view["failed"]]
+    return lines or ["no open orders"]
+
+
 def trades(views: Sequence[View], page: Page) -> list[str]:
     """A table of trades."""
     if not views:

@@ -18,6 +18,7 @@ from dhtex.views import (
     AcceptView,
     Amendment,
     BookView,
+    CancelView,
     EventView,
     ListingView,
     OrderDraft,
@@ -51,6 +52,7 @@ class NodeFace(Protocol):
     async def book(self, pair: str, limit: int) -> BookView: ...
     async def show_order(self, id_prefix: str) -> OrderView: ...
     async def cancel_order(self, id_prefix: str) -> OrderView: ...
+    async def cancel_orders(self, pair: str) -> CancelView: ...
     async def amend_order(
         self, id_prefix: str, amendment: Amendment, progress: Progress | None = None
     ) -> PublishView: ...
@@ -93,6 +95,12 @@ class DeclineRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Which pending accept is turned down (empty: the only one)."""
 
     accept: str = ""
+
+
+class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which own open orders are withdrawn: those of a pair, or all (empty)."""
+
+    pair: str = ""
 
 
 class BookQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,6 +209,10 @@ async def _cancel(call: Call) -> OrderView:
     return await call.node.cancel_order(call.id)
 
 
+async def _cancel_many(call: Call) -> CancelView:
+    return await call.node.cancel_orders(call.body.pair)
+
+
 async def _amend(call: Call) -> PublishView:
     return await call.node.amend_order(call.id, call.body, call.progress)
 
@@ -251,6 +263,7 @@ ROUTES: Final = (
     Route("POST", "/v1/connect", "Meet a peer", ConnectView, _connect, body=ConnectRequest),
     Route("POST", "/v1/orders", "Publish an order", PublishView, _add, body=OrderDraft, steps=True),
     Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery),
+    Route("POST", "/v1/orders/cancel", "Withdraw own open orders", CancelView, _cancel_many, body=CancelRequest),
     Route("GET", "/v1/book", "The ladder of a pair", BookView, _book, query=BookQuery),
     Route("GET", "/v1/orders/{id}", "Show an order", OrderView, _show),
     Route("POST", "/v1/orders/{id}/cancel", "Withdraw an own order", OrderView, _cancel),

@@ -20,6 +20,7 @@ from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.money import Pair
 from dhtex.market.present import trade_view
 from dhtex.market.records import VERSION, Beat, Record, Side, parse_record, seal_record
+from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.naming import digits_of, only
 from dhtex.node.parts import Parts, build
@@ -30,6 +31,7 @@ from dhtex.views import (
     AcceptView,
     Amendment,
     BookView,
+    CancelView,
     EventView,
     ListingView,
     OrderDraft,
@@ -303,6 +305,10 @@ class Node:
         found = await self._running.market.find(id_prefix)
         await self._running.offers.cancel(found.id)
         return self._running.market.view(found)
+
+    async def cancel_orders(self, pair: str = "") -> CancelView:
+        """Cancel all own open orders, or those of a pair. What cannot be cancelled is named, the others still are."""
+        return await cancel_all(self._running.offers, self._running.market, pair)
 
     async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
         """Replace an own order by a changed one."""

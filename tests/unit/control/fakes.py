@@ -12,6 +12,7 @@ from dhtex.views import (
     AcceptView,
     Amendment,
     BookView,
+    CancelView,
     Coverage,
     EventView,
     ListingView,
@@ -162,6 +163,10 @@ class FakeNode:
     async def cancel_order(self, id_prefix: str) -> OrderView:
         await self._work("cancel_order", id_prefix)
         return order_view(status="canceled")
+
+    async def cancel_orders(self, pair: str) -> CancelView:
+        await self._work("cancel_orders", pair)
+        return CancelView(canceled=[order_view(status="canceled")], failed=[])
 
     async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
         self._report(progress)

@@ -57,6 +57,7 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
     assert (await ask(served, "GET", "/v1/book?pair=BTC/USD&limit=5"))["bids"] == []
     assert (await ask(served, "GET", "/v1/orders/abcdef"))["status"] == "open"
     assert (await ask(served, "POST", "/v1/orders/abcdef/cancel"))["status"] == "canceled"
+    assert len((await ask(served, "POST", "/v1/orders/cancel", {"pair": "BTC/USD"}))["canceled"]) == 1
     await ask(served, "POST", "/v1/orders/abcdef/amend", {"price": "2"})
     assert (await ask(served, "POST", "/v1/orders/abcdef/accept"))["state"] == "confirmed"
     await ask(served, "POST", "/v1/orders/abcdef/confirm", {"accept": "123456", "reply": "yes"})
@@ -70,6 +71,7 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
         ("book", "BTC/USD", 5),
         ("show_order", "abcdef"),
         ("cancel_order", "abcdef"),
+        ("cancel_orders", "BTC/USD"),
         ("amend_order", "abcdef", Amendment(price="2")),
         ("accept_order", "abcdef", AcceptRequest()),
         ("confirm_order", "abcdef", "123456", "yes"),
