@@ -38,11 +38,11 @@ def main() -> None:
     for name, section in SECTIONS.items():
         if not options.only or name in options.only:
             started = time.monotonic()
-            parts.append(section(options.quick) + "\n")
+            parts.append(section(options.quick))
             gc.collect()
             print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     report = "\n".join(parts)
-    print(report)
+    print(report, end="")
     if options.write:
         REPORT.write_text(report, encoding="utf-8")
 

@@ -20,7 +20,8 @@ INTRO = """## Overlay against the stock package
 All nodes of all networks run in one process, on loopback. dhtex keeps {copies} copies, and its get asks the
 holders and compares their answers. Stock keeps 20 as shipped; with `ksize={copies}` it keeps as many copies as
 dhtex. Values are signed orders of about 500 bytes; a get starts at a node that does not hold the value, where
-there is one. Medians.
+there is one. Medians. The aims: put 5 times quicker than stock as
+shipped, get no slower, a third of the CPU for a round trip.
 
 {operations}
 

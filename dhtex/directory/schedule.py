@@ -2,8 +2,10 @@
 
 Theory of operation. A *placement* is one record at one key. It is due at once when it is new, again after a short,
 growing delay while no other node holds it, and otherwise after the republish interval, jittered so that nodes which
-started together do not stay in step. When the nearest known peers of its key change, it is due soon: a newcomer may be
-closer than a present holder, and the first peer of a lonely node ends its waiting. A placement ends with its record.
+started together do not stay in step. When a peer comes among the nearest of its key while it has few holders, it is due
+soon: the first peer of a lonely node ends its waiting. With enough holders it is not: they hand on to newcomers what they
+hold, and a maker who put a thousand orders again for each newcomer would be a storm. A placement ends with its
+record.
 """
 
 import random
@@ -15,6 +17,7 @@ from dhtex.market.ids import DhtKey, RecordId
 
 RETRY_S_MIN: Final = 2.0
 RETRY_S_MAX: Final = 120.0
+FEW_HOLDERS: Final = limits.HOLDERS // 2
 SETTLE_S: Final = 1.0  # peers arrive in crowds; one put for all of them
 
 
@@ -71,8 +74,8 @@ class Schedule:
         placement.due = now + delay * self._entropy.uniform(0.75, 1.25)
 
     def peers_changed(self, placement: Placement, nearest: frozenset[bytes], now: float) -> None:
-        """Hasten a put when a peer that is not yet a holder came among the nearest of its key."""
-        if nearest - placement.nearest:
+        """Hasten a put that has few holders when a peer came among the nearest of its key."""
+        if (placement.holders or 0) < FEW_HOLDERS and nearest - placement.nearest:
             placement.due = min(placement.due, now + SETTLE_S * self._entropy.uniform(0.2, 1.0))
 
     def placements(self) -> list[Placement]:

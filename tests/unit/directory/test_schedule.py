@@ -3,7 +3,7 @@
 import random
 
 from dhtex import limits
-from dhtex.directory.schedule import RETRY_S_MAX, RETRY_S_MIN, SETTLE_S, Placement, Schedule
+from dhtex.directory.schedule import FEW_HOLDERS, RETRY_S_MAX, RETRY_S_MIN, SETTLE_S, Placement, Schedule
 from dhtex.market.ids import DhtKey, RecordId
 
 ID = RecordId(b"i" * 32)
@@ -46,6 +46,14 @@ def test_a_closer_peer_hastens_and_a_lost_one_does_not() -> None:
     assert one.due > 100
     kept.peers_changed(one, frozenset({b"a", b"c"}), 10)
     assert 10 < one.due <= 10 + SETTLE_S
+
+
+def test_with_enough_holders_a_newcomer_is_left_to_them() -> None:
+    kept, one = schedule(), placement()
+    kept.add(one)
+    kept.done(one, FEW_HOLDERS, frozenset({b"a"}), 0)
+    kept.peers_changed(one, frozenset({b"b"}), 10)
+    assert one.due > 100
 
 
 def test_a_record_that_has_ended_is_dropped() -> None:
