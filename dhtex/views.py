@@ -208,6 +208,7 @@ class OrderDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     confirm: str = "auto"
     reference: str = ""
     reply: str = ""
+    group: str = ""
 
 
 class Amendment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,12 +13,12 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.service import Directory, Published
 from dhtex.errors import NotFoundError, RefusedError
-from dhtex.market.drafts import Author, draft_of, order_from_draft
+from dhtex.market.drafts import Author, Lineage, draft_of, group_name, order_from_draft
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
 from dhtex.market.records import (
-    VERSION,
     Closing,
+    Code,
     Kind,
     Order,
     Record,
@@ -32,6 +32,7 @@ from dhtex.market.records import (
 from dhtex.node.counter import Mint, Progress
 from dhtex.store.journal import Journal
 from dhtex.store.rows import OwnOrder
+from dhtex.trading.maker import closing_status
 from dhtex.views import Amendment, OrderDraft
 
 RESUME_S: Final = 5.0  # own records return within this after a start, jittered
@@ -65,9 +66,15 @@ class Offers:
         self._on_closed = on_closed
 
     async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
-        """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft."""
-        order = await self._sign(draft, None, progress)
-        self._journal.add_order(self._row(order, draft.reply))
+        """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft, RefusedError
+        when an order of its group was filled already."""
+        name = group_name(draft.group)
+        lineage = Lineage(group=self._identity.group(name) if name else b"")
+        order = await self._sign(draft, lineage, progress)
+        if not self._journal.add_order(self._row(order, draft.reply)):
+            raise RefusedError(
+                f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
+            )
         return order, await self._publish(order)
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
@@ -85,7 +92,7 @@ class Offers:
         """Replace an open order by a changed one. The old one closes in the transaction that opens the new one."""
         own, order = self._open(order_id)
         draft = draft_of(order.body, change, own.reply_text, self._clock.now())
-        successor = await self._sign(draft, order_id, progress)
+        successor = await self._sign(draft, Lineage(replaces=order_id, group=order.body.group), progress)
         status = self._status(order, own.seq + 1, Closing.REPLACED, successor.id)
         if not self._journal.replace_order(order_id, self._row(successor, own.reply_text), status.wire):
             raise self._closed_meanwhile(order_id)
@@ -110,7 +117,8 @@ class Offers:
         self._directory.forget(order_id)
         own = self._journal.order(order_id)
         if own is not None and own.status_wire:
-            self._keep_status(own.status_wire, limits.REPUBLISH_INTERVAL_S)
+            # The desk puts a certificate itself; what ended with its group, or elsewhere, is put here.
+            self._keep_status(own.status_wire, limits.REPUBLISH_INTERVAL_S if own.state == "filled" else 0.0)
 
     def _keep_status(self, wire: bytes, within_s: float) -> None:
         status = parse_record(wire, self._network)
@@ -127,7 +135,7 @@ class Offers:
         """The pairs and sides where this maker must be heard of."""
         return {(order.body.pair, order.body.side) for order in self.open_orders() if order.body.liveness == "beat"}
 
-    async def _sign(self, draft: OrderDraft, replaces: RecordId | None, progress: Progress | None) -> Record[Order]:
+    async def _sign(self, draft: OrderDraft, lineage: Lineage, progress: Progress | None) -> Record[Order]:
         author = Author(
             network=self._network,
             maker=self._identity.public,
@@ -136,7 +144,7 @@ class Offers:
             now=self._clock.now(),
             salt=self._entropy.randbytes(8),
         )
-        body = order_from_draft(draft, author, replaces)
+        body = order_from_draft(draft, author, lineage)
         stamp = await self._mint(id_of(body), Kind.ORDER, progress)
         return seal_record(body, self._identity.sign, stamp)
 
@@ -177,35 +185,10 @@ class Offers:
             reply_text=reply,
             created=order.body.created,
             expires=order.body.expires,
-            replaced_by=b"",
+            group_id=order.body.group,
+            parent=order.body.parent,
         )
 
     def _status(self, order: Record[Order], seq: int, closing: Closing, successor: bytes) -> Record[Status]:
-        return closing_status(order, seq, closing, successor, int(self._clock.now()), self._identity)
-
-
-def closing_status(
-    order: Record[Order], seq: int, closing: Closing, successor: bytes, at: int, identity: Identity
-) -> Record[Status]:
-    """The signed end of an order that was not filled."""
-    body = order.body
-    status = Status(
-        version=VERSION,
-        network=body.network,
-        order_id=order.id,
-        maker=body.maker,
-        pair=body.pair,
-        side=body.side,
-        price=body.price,
-        expires=body.expires,
-        epoch=body.epoch,
-        seq=seq,
-        closing=closing,
-        at=at,
-        accept_id=b"",
-        taker=b"",
-        amount="",
-        replaced_by=successor,
-        sealed=b"",
-    )
-    return seal_record(status, identity.sign)
+        body = closing_status(order, seq, closing, successor, self._clock.now())
+        return seal_record(body, self._identity.sign)

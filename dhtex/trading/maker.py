@@ -174,6 +174,30 @@ def fill_status(order: Record[Order], seq: int, accept: Record[Accept], sealed: 
     )
 
 
+def closing_status(order: Record[Order], seq: int, closing: Closing, successor: bytes, now: float) -> Status:
+    """The end of an order that was not filled, to be signed. `successor` is what replaces it, or empty."""
+    body = order.body
+    return Status(
+        version=VERSION,
+        network=body.network,
+        order_id=order.id,
+        maker=body.maker,
+        pair=body.pair,
+        side=body.side,
+        price=body.price,
+        expires=body.expires,
+        epoch=body.epoch,
+        seq=seq,
+        closing=closing,
+        at=int(now),
+        accept_id=b"",
+        taker=b"",
+        amount="",
+        replaced_by=successor,
+        sealed=b"",
+    )
+
+
 def refusal(order: Record[Order], accept: Record[Accept], code: Code, now: float) -> Refusal:
     """A no, to be signed."""
     return Refusal(

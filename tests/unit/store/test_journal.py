@@ -1,6 +1,7 @@
 """The journal: decided once, on disk before anyone is told, and nothing half done."""
 
 import random
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from dhtex import limits
 from dhtex.errors import StateError
+from dhtex.store import schema
 from dhtex.store.database import Database
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Answer
@@ -207,3 +209,17 @@ def test_peers_are_those_that_were_saved_last(journal: Journal) -> None:
     journal.save_peers([(first, "10.0.0.1", 1), (second, "::1", 65_535)])  # type: ignore[list-item]
     journal.save_peers([(second, "::1", 65_535)])  # type: ignore[list-item]
     assert journal.peers() == [(second, "::1", 65_535)]
+
+
+def test_a_file_of_the_first_format_keeps_its_orders(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    old = sqlite3.connect(path)
+    old.executescript(f"{schema.MIGRATIONS[1]} PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version=1;")
+    row = own_order()
+    values = (row.order_id, row.wire, row.state, row.seq, row.status_wire, row.reply_text, row.created, row.expires)
+    old.execute("INSERT INTO orders VALUES(?, ?, ?, ?, ?, ?, ?, ?, x'')", values)
+    old.commit()
+    old.close()
+    database = Database.open(path)
+    assert Journal(database).orders() == [row]
+    database.close()
