@@ -15,6 +15,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
     `status`: publishing, open, filled, canceled, replaced, expired or disputed. `live`: the maker was heard of lately,
     or the order may be accepted while the maker is away. `holders`: how many other nodes hold it (own orders only).
+    `parent`: the order whose remainder this is; `child`: that of what a part fill has left of this one, when a single
+    order is shown and the child is open or our own.
     """
 
     id: str
@@ -42,6 +44,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     replaces: str | None = None
     replacedBy: str | None = None
     parent: str | None = None
+    child: str | None = None
     group: str | None = None
 
 

@@ -159,6 +159,7 @@ def order(view: View, page: Page) -> list[str]:
             ("replaces", view.get("replaces") or ""),
             ("replaced by", view.get("replacedBy") or ""),
             ("remainder of", view.get("parent") or ""),
+            ("what is left", view.get("child") or ""),
             ("group", view.get("group") or ""),
         ),
         page,

@@ -109,7 +109,7 @@ class Node:
         parts.overlay.load_peers([(node_id, (ip, port)) for node_id, ip, port in parts.journal.peers()])
         parts.offers.resume()
         await parts.desk.start()
-        for routine in (parts.directory.run(), self._flush(), self._tick(), self._beat()):
+        for routine in (parts.directory.run(), self._flush(), self._tick(), self._beat(), parts.offers.relist()):
             self._spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._spawn(self._join(first))
@@ -169,6 +169,7 @@ class Node:
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
                 saved = self._clock.monotonic()
                 parts.save_peers()
+                self._spawn(parts.offers.relist())  # in case the disk had refused
 
     async def _beat(self) -> None:
         parts = self._running
@@ -213,6 +214,7 @@ class Node:
     def _order_ended(self, order_id: RecordId, state: str) -> None:
         parts = self._running
         parts.offers.ended(order_id)
+        self._spawn(parts.offers.relist())
         log.info("order=%s state=%s", order_id.hex()[:12], state)
         if (view := parts.market.own_view(order_id)) is not None:
             parts.hub.tell((ALL,), type="order", order=view)

@@ -29,12 +29,14 @@ from dhtex.market.records import (
     parse_record,
     seal_record,
 )
-from dhtex.node.counter import Mint, Progress
+from dhtex.market.trade import MakerState
+from dhtex.node.counter import MintAt, Progress
 from dhtex.store.journal import Journal
 from dhtex.store.rows import OwnOrder
 from dhtex.trading.maker import closing_status
 from dhtex.views import Amendment, OrderDraft
 
+LIVE: Final = (MakerState.OPEN, MakerState.PUBLISHING)
 RESUME_S: Final = 5.0  # own records return within this after a start, jittered
 
 
@@ -48,7 +50,7 @@ class Offers:
         epoch: int,
         journal: Journal,
         directory: Directory,
-        mint: Mint,
+        mint: MintAt,
         clock: Clock,
         entropy: random.Random,
         on_opened: Callable[[RecordId], None],
@@ -64,6 +66,7 @@ class Offers:
         self._entropy = entropy
         self._on_opened = on_opened
         self._on_closed = on_closed
+        self._stamping: set[RecordId] = set()
 
     async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
         """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft, RefusedError
@@ -99,6 +102,26 @@ class Offers:
         published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
         return successor, published[0]
 
+    async def relist(self) -> None:
+        """Stamp and publish what part fills have left over.
+
+        A remainder is in the journal since its fill, signed but without a stamp, so whatever stops this, the next call
+        goes on with it; and when it was cancelled or has expired meanwhile, it stays closed.
+        """
+        for own in self._journal.orders(MakerState.PUBLISHING):
+            if own.order_id in self._stamping or own.expires <= self._clock.now():
+                continue
+            self._stamping.add(own.order_id)
+            try:
+                bare = parse_record(own.wire, self._network)
+                assert is_a(bare, Order), "the journal holds what was once valid"
+                stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None)
+                order = seal_record(bare.body, self._identity.sign, stamp)
+                if self._journal.stamp_order(order.id, order.wire):
+                    await self._publish(order)
+            finally:
+                self._stamping.discard(own.order_id)
+
     def resume(self) -> None:
         """Bring all own records that still matter back into the network."""
         now = self._clock.now()
@@ -126,9 +149,9 @@ class Offers:
         self._directory.keep(status, within_s)
 
     def open_orders(self) -> list[Record[Order]]:
-        """Own orders that are open and not expired."""
+        """Own orders that are open, or about to be, and not expired."""
         now = self._clock.now()
-        rows = [own for own in self._journal.orders("open") if own.expires > now]
+        rows = [own for state in LIVE for own in self._journal.orders(state) if own.expires > now]
         return [order for row in rows if is_a(order := parse_record(row.wire, self._network), Order)]
 
     def beats_needed(self) -> set[tuple[str, Side]]:
@@ -145,7 +168,7 @@ class Offers:
             salt=self._entropy.randbytes(8),
         )
         body = order_from_draft(draft, author, lineage)
-        stamp = await self._mint(id_of(body), Kind.ORDER, progress)
+        stamp = await self._mint(id_of(body), Kind.ORDER, body.created, progress)
         return seal_record(body, self._identity.sign, stamp)
 
     # Whoever asked may go away while a put is under way. So these two are no coroutines: what must happen has happened
@@ -164,7 +187,7 @@ class Offers:
         own = self._journal.order(order_id)
         if own is None:
             raise NotFoundError("this is not an order of yours", hint="see your own with: dhtex order list --mine")
-        if own.state != "open" or own.expires <= self._clock.now():
+        if own.state not in LIVE or own.expires <= self._clock.now():
             raise self._closed_meanwhile(order_id)
         order = parse_record(own.wire, self._network)
         assert is_a(order, Order), "the journal holds what was once valid"
@@ -172,7 +195,7 @@ class Offers:
 
     def _closed_meanwhile(self, order_id: RecordId) -> RefusedError:
         own = self._journal.order(order_id)
-        state = "expired" if own is None or own.state == "open" else own.state
+        state = "expired" if own is None or own.state in LIVE else own.state
         return RefusedError(f"the order is {state} already", reason=state, hint="only an open order can change")
 
     def _row(self, order: Record[Order], reply: str) -> OwnOrder:

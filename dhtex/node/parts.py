@@ -67,8 +67,11 @@ def build(config: NodeConfig, clock: Clock, entropy: random.Random, fresh: bool)
     def check(record: AnyRecord) -> Code | None:
         return admit(record, clock.now(), config.pow_bits, verifier.check)
 
+    async def stamp_at(record_id: RecordId, kind: Kind, made: float, progress: Progress | None) -> bytes:
+        return await mint.mint(record_id, required_bits(kind, config.pow_bits), hour_of(made), progress)
+
     async def stamp(record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
-        return await mint.mint(record_id, required_bits(kind, config.pow_bits), hour_of(clock.now()), progress)
+        return await stamp_at(record_id, kind, clock.now(), progress)
 
     directory = Directory(overlay, config.network, check, clock, entropy)
     counter = Counter(directory, overlay, stamp)
@@ -80,7 +83,7 @@ def build(config: NodeConfig, clock: Clock, entropy: random.Random, fresh: bool)
         epoch,
         journal,
         directory,
-        stamp,
+        stamp_at,
         clock,
         entropy,
         on_opened=desk.order_opened,

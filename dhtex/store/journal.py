@@ -16,7 +16,7 @@ from dhtex import limits
 from dhtex.market.ids import NodeId, RecordId
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, TakerState
 from dhtex.store.database import Database
-from dhtex.store.rows import Answer, Closed, NodeIdentity, OwnOrder, Pending, Trade
+from dhtex.store.rows import Answer, Closed, NodeIdentity, OwnOrder, Pending, Sequel, Trade
 
 
 def _columns(row_type: type) -> str:
@@ -39,6 +39,7 @@ _ANSWER: Final = _columns(Answer)
 _PUT_ORDER: Final = f"INSERT INTO orders({_ORDER}) VALUES({_marks(OwnOrder)})"
 _PUT_TRADE: Final = f"INSERT OR REPLACE INTO trades({_TRADE}) VALUES({_marks(Trade)})"
 _PUT_ANSWER: Final = f"INSERT INTO answers({_ANSWER}) VALUES({_marks(Answer)})"
+_NO_SEQUEL: Final = Sequel()
 _OTHERS_OPEN: Final = f"group_id = ? AND order_id != ? AND state IN ({_leading_to(MakerEvent.CANCEL)})"
 _EVENTS: Final = {
     MakerState.FILLED: MakerEvent.FILL,
@@ -93,13 +94,17 @@ class Journal:
             return []
         return self._orders(f"WHERE {_OTHERS_OPEN}", order.group_id, order.order_id)
 
-    def open_order(self, order_id: RecordId) -> bool:
-        """Note that another node holds an order that was being published."""
+    def child(self, order_id: RecordId) -> OwnOrder | None:
+        """The order of what a part fill has left of another."""
+        return next(iter(self._orders("WHERE parent = ? AND parent != x''", order_id)), None)
+
+    def stamp_order(self, order_id: RecordId, wire: bytes) -> bool:
+        """Keep an order that has got its stamp: now it can be published. False when it has ended meanwhile."""
         with self._database.decision() as connection:
             return _changed(
                 connection,
-                "UPDATE orders SET state = ? WHERE order_id = ? AND state = ?",
-                (MakerState.OPEN, order_id, MakerState.PUBLISHING),
+                "UPDATE orders SET wire = ?, state = ? WHERE order_id = ? AND state = ?",
+                (wire, MakerState.OPEN, order_id, MakerState.PUBLISHING),
             )
 
     def close_order(self, order_id: RecordId, state: str, status_wire: bytes) -> bool:
@@ -186,18 +191,21 @@ class Journal:
         accept_id: RecordId,
         status_wire: bytes,
         trade: Trade,
-        others: Sequence[Closed] = (),
+        sequel: Sequel = _NO_SEQUEL,
     ) -> bool:
-        """Give an open order to one accept, for ever, and end the `others` of its group in the same step.
+        """Give an open order to one accept, for ever, and in the same step do what follows from it.
 
-        False, and nothing changed, when it has ended or was answered, or when `others` lacks one that is open by now.
+        False, and nothing changed, when it has ended or was answered, or when another order of its group is open of
+        which the sequel does not know.
         """
         with self._database.decision() as connection:
-            if _is_answered(connection, accept_id) or not _are_all_open(connection, order_id, others):
+            if _is_answered(connection, accept_id) or not _are_all_open(connection, order_id, sequel.others):
                 return False
             if not _close(connection, order_id, MakerState.FILLED, status_wire):
                 return False
-            _close_others(connection, others)
+            _close_others(connection, sequel.others)
+            if sequel.child is not None:
+                connection.execute(_PUT_ORDER, astuple(sequel.child))
             _answer(connection, Answer(accept_id, order_id, status_wire), trade)
             return True
 

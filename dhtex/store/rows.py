@@ -50,6 +50,15 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Sequel:
+    """What is written together with a fill: the ends of the other orders of its group, and the order of its remainder,
+    which still lacks its stamp."""
+
+    others: tuple[Closed, ...] = ()
+    child: OwnOrder | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """An accept that waits for a person to confirm or decline it."""
 

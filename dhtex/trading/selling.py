@@ -18,7 +18,7 @@ from dhtex.market.merge import order_state
 from dhtex.market.records import Accept, Closing, Code, Order, Record, Status, is_a, parse_record, seal_record
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, TakerState, advance
 from dhtex.store.journal import Journal
-from dhtex.store.rows import Closed, OwnOrder, Pending, Role, Trade
+from dhtex.store.rows import Closed, OwnOrder, Pending, Role, Sequel, Trade
 from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
 from dhtex.trading.letters import open_text, seal_text
 from dhtex.trading.maker import (
@@ -35,6 +35,7 @@ from dhtex.trading.maker import (
     fill_status,
     objection,
     refusal,
+    remainder,
 )
 
 
@@ -225,7 +226,8 @@ class Selling:
         status = seal_record(fill_status(order, own.seq + 1, accept, sealed, now), self._identity.sign)
         trade = self._trade(order, accept, TakerState.CONFIRMED, "", status.wire, text if sealed else "")
         others = self._close_group(own, now)
-        if not self._journal.decide_fill(order.id, accept.id, status.wire, trade, others):
+        sequel = Sequel(tuple(others), self._child(own, order, accept.body, now))
+        if not self._journal.decide_fill(order.id, accept.id, status.wire, trade, sequel):
             return None
         return [
             self._publish(order, accept.id, status.wire),
@@ -234,6 +236,25 @@ class Selling:
             *self.order_closed(order.id, now),
             *self._group_closed(others, now),
         ]
+
+    def _child(self, own: OwnOrder, order: Record[Order], accept: Accept, now: float) -> OwnOrder | None:
+        """The order of what is left: signed now, so that it has its id; the stamp stands outside and comes later."""
+        body = remainder(order, accept, self._terms.epoch, now, self._entropy.randbytes(8))
+        if body is None:
+            return None
+        child = seal_record(body, self._identity.sign)
+        return OwnOrder(
+            order_id=child.id,
+            wire=child.wire,
+            state=MakerState.PUBLISHING,
+            seq=0,
+            status_wire=b"",
+            reply_text=own.reply_text,
+            created=body.created,
+            expires=body.expires,
+            group_id=body.group,
+            parent=order.id,
+        )
 
     def _close_group(self, own: OwnOrder, now: float) -> list[Closed]:
         """Sign the ends of the other open orders of a group; the journal closes them with the fill, or none at all."""

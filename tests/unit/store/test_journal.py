@@ -12,7 +12,7 @@ from dhtex.errors import StateError
 from dhtex.store import schema
 from dhtex.store.database import Database
 from dhtex.store.journal import Journal
-from dhtex.store.rows import Answer
+from dhtex.store.rows import Answer, Sequel
 from tests.builders import NOW
 from tests.unit.store.samples import REFUSAL, STATUS, name, own_order, pending, trade
 
@@ -62,9 +62,21 @@ def test_ids_are_found_by_their_first_digits(journal: Journal) -> None:
 
 def test_publishing_becomes_open_once(journal: Journal) -> None:
     journal.add_order(own_order(state="publishing"))
-    assert journal.open_order(name(1))
-    assert not journal.open_order(name(1))
-    assert journal.order(name(1)) == own_order()
+    assert journal.stamp_order(name(1), b"stamped")
+    assert not journal.stamp_order(name(1), b"again")
+    assert journal.order(name(1)) == own_order(wire=b"stamped")
+
+
+def test_the_remainder_is_written_with_the_fill_or_not_at_all(journal: Journal) -> None:
+    journal.add_order(own_order())
+    child = own_order(2, state="publishing", parent=name(1))
+    assert not journal.decide_fill(name(9), name(100), STATUS, trade(), Sequel(child=child))
+    assert journal.child(name(1)) is None
+    assert journal.decide_fill(name(1), name(100), STATUS, trade(), Sequel(child=child))
+    assert not journal.decide_fill(name(1), name(101), STATUS, trade(101), Sequel(child=own_order(3, parent=name(1))))
+    assert journal.child(name(1)) == child
+    assert journal.orders() == [own_order(state="filled", seq=1, status_wire=STATUS), child]
+    assert journal.child(name(2)) is None
 
 
 @pytest.mark.parametrize("before", ["open", "publishing"])

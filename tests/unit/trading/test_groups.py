@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dhtex.errors import NoPeerError, RefusedError
 from dhtex.market.records import Closing, Confirm, Liveness, Order, Record, Status, is_a, parse_record
-from dhtex.store.rows import Closed
+from dhtex.store.rows import Closed, Sequel
 from tests.builders import NETWORK, NOW, identity, make_accept, make_status
 from tests.unit.store.samples import STATUS, name, own_order, trade
 from tests.unit.trading.world import Party, VirtualClock, new_network, parties, play, states, stop, until
@@ -140,12 +140,12 @@ def test_a_group_is_closed_in_the_transaction_of_the_fill_or_not_at_all() -> Non
         journal = maker.journal
         for number in range(1, 4):
             assert journal.add_order(own_order(number, group_id=GROUP))
-        closed = [Closed(name(number), b"end %d" % number) for number in (2, 3)]
+        closed = tuple(Closed(name(number), b"end %d" % number) for number in (2, 3))
         # One of the group was added after the others were signed off: nothing may change.
-        assert not journal.decide_fill(name(1), name(100), STATUS, trade(), closed[:1])
+        assert not journal.decide_fill(name(1), name(100), STATUS, trade(), Sequel(closed[:1]))
         assert [row.state for row in journal.orders()] == ["open"] * 3
         assert journal.answer(name(100)) is None
-        assert journal.decide_fill(name(1), name(100), STATUS, trade(), closed)
+        assert journal.decide_fill(name(1), name(100), STATUS, trade(), Sequel(closed))
         assert [row.state for row in journal.orders()] == ["filled", "canceled", "canceled"]
         assert [row.status_wire for row in journal.orders()] == [STATUS, b"end 2", b"end 3"]
         assert not journal.decide_fill(name(2), name(101), STATUS, trade(101))
