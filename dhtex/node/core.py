@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 from dhtex import limits
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
+from dhtex.errors import NotRunningError
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.money import Pair
 from dhtex.market.present import trade_view
@@ -120,6 +121,11 @@ class Node:
         if self._parts is None:
             return
         parts, self._parts = self._parts, None
+        parts.overlay.on_record = parts.directory.on_newer = lambda key, wire: None
+        parts.overlay.on_gap = lambda key: None
+        parts.overlay.on_peers = lambda: None
+        parts.desk.on_change = lambda trade: None
+        parts.desk.on_ended = lambda order_id, state: None
         parts.hub.end()
         for task in self._tasks:
             task.cancel()
@@ -138,7 +144,8 @@ class Node:
 
     @property
     def _running(self) -> Parts:
-        assert self._parts is not None, "the node is not running"
+        if self._parts is None:
+            raise NotRunningError("the node has been stopped")
         return self._parts
 
     def _spawn(self, routine: Coroutine[Any, Any, None]) -> None:
@@ -284,8 +291,10 @@ class Node:
         )
 
     def _beat_soon(self, pair: str, side: Side) -> None:
+        directory = self._running.directory
+
         async def beat() -> None:
-            await self._running.directory.put_at_index(pair, side, self._make_beat(pair, side).wire)
+            await directory.put_at_index(pair, side, self._make_beat(pair, side).wire)
 
         self._spawn(beat())
 

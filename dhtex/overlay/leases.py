@@ -4,14 +4,18 @@ A lease belongs to one watcher and covers any number of keys. Its pushes are num
 renewal up to which number none is under way any more; so the watcher sees what it missed. The watcher sends along a
 digest of all keys that it believes to be covered: after a restart of either side the digests differ, the lease is
 ended, and the watcher starts it anew.
+
+A lease costs its watcher next to nothing. So when there is no room, the *crowd* (one address, or its /24 or /64) that
+has most gives way to others: whoever takes all places from one machine shuts out nobody.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey
-from dhtex.overlay.addresses import Address
+from dhtex.overlay.addresses import Address, subnet
 from dhtex.overlay.contact import Peer
 
 FAILED_PUSHES_MAX: Final = 2
@@ -27,11 +31,12 @@ def key_digest(keys: Iterable[DhtKey], start: int = 0) -> int:
 class Lease:
     """One watcher's lease."""
 
-    __slots__ = ("digest", "failures", "keys", "peer", "sender", "sequence", "under_way", "until")
+    __slots__ = ("crowd", "digest", "failures", "keys", "peer", "sender", "sequence", "under_way", "until")
 
     def __init__(self, peer: Peer, sender: bytes) -> None:
         self.peer = peer
         self.sender = sender
+        self.crowd = subnet(peer.address[0]) or peer.address[0].encode()
         self.keys: set[DhtKey] = set()
         self.digest = 0
         self.until = 0.0
@@ -52,6 +57,8 @@ class Leases:
         self._by_address: dict[Address, Lease] = {}
         self._by_key: dict[DhtKey, dict[Address, Lease]] = {}
         self._covered = 0
+        self._leases_of: Counter[bytes] = Counter()
+        self._keys_of: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
         return len(self._by_address)
@@ -72,9 +79,11 @@ class Leases:
         if lease_s == 0:
             return None, 0.0
         if lease is None:
-            if len(self._by_address) >= limits.LEASES_MAX:
+            lease = Lease(peer, sender)
+            if len(self._by_address) >= limits.LEASES_MAX and not self._end_of_crowd(lease, self._leases_of):
                 return None, 0.0
-            lease = self._by_address[peer.address] = Lease(peer, sender)
+            self._by_address[peer.address] = lease
+            self._leases_of[lease.crowd] += 1
         for key in drop:
             self._drop(lease, key)
         added = sum(self._add(lease, key) for key in add)
@@ -85,19 +94,38 @@ class Leases:
     def _add(self, lease: Lease, key: DhtKey) -> bool:
         if key in lease.keys:
             return True
-        watchers = self._by_key.setdefault(key, {})
         if (
-            len(watchers) >= limits.WATCHERS_PER_KEY_MAX
-            or len(lease.keys) >= limits.WATCH_KEYS_PER_LEASE_MAX
-            or self._covered >= limits.WATCHED_KEYS_OF_OTHERS_MAX
+            len(lease.keys) >= limits.WATCH_KEYS_PER_LEASE_MAX
+            or (self._covered >= limits.WATCHED_KEYS_OF_OTHERS_MAX and not self._end_of_crowd(lease, self._keys_of))
+            or not self._room_at(key, lease)
         ):
-            if not watchers:
-                del self._by_key[key]
             return False
-        watchers[lease.peer.address] = lease
+        self._by_key.setdefault(key, {})[lease.peer.address] = lease
         lease.keys.add(key)
         lease.digest = key_digest((key,), lease.digest)
         self._covered += 1
+        self._keys_of[lease.crowd] += 1
+        return True
+
+    def _room_at(self, key: DhtKey, lease: Lease) -> bool:
+        """Whether a key can have one more watcher; if need be one of the largest crowd there goes."""
+        watchers = self._by_key.get(key, {})
+        if len(watchers) < limits.WATCHERS_PER_KEY_MAX:
+            return True
+        crowds = Counter(watcher.crowd for watcher in watchers.values())
+        crowd, most = crowds.most_common(1)[0]
+        if most <= crowds[lease.crowd] + 1:
+            return False
+        self._drop(next(watcher for watcher in watchers.values() if watcher.crowd == crowd), key)
+        return True
+
+    def _end_of_crowd(self, lease: Lease, counts: "Counter[bytes]") -> bool:
+        """End a lease of the crowd that has most, if that is more than the crowd of `lease` will have."""
+        crowd = max(counts, key=counts.__getitem__)
+        if counts[crowd] <= counts[lease.crowd] + 1:
+            return False
+        theirs = (other for other in self._by_address.values() if other.crowd == crowd)
+        self.end(max(theirs, key=lambda other: len(other.keys)))
         return True
 
     def _drop(self, lease: Lease, key: DhtKey) -> None:
@@ -106,6 +134,7 @@ class Leases:
         lease.keys.remove(key)
         lease.digest = key_digest((key,), lease.digest)
         self._covered -= 1
+        _uncount(self._keys_of, lease.crowd)
         watchers = self._by_key[key]
         del watchers[lease.peer.address]
         if not watchers:
@@ -117,6 +146,7 @@ class Leases:
             for key in list(lease.keys):
                 self._drop(lease, key)
             del self._by_address[lease.peer.address]
+            _uncount(self._leases_of, lease.crowd)
 
     def watching(self, key: DhtKey, now: float) -> list[Lease]:
         """The leases that cover a key."""
@@ -142,3 +172,9 @@ class Leases:
         """Forget what was not renewed."""
         for lease in [lease for lease in self._by_address.values() if lease.until < now]:
             self.end(lease)
+
+
+def _uncount(counts: "Counter[bytes]", crowd: bytes) -> None:
+    counts[crowd] -= 1
+    if not counts[crowd]:
+        del counts[crowd]

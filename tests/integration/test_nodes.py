@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dhtex.config import NodeConfig
-from dhtex.errors import NotFoundError, RefusedError, UsageError
+from dhtex.errors import DhtexError, NotFoundError, RefusedError, UsageError
 from dhtex.node import Node
 from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery
 
@@ -231,6 +231,23 @@ async def test_a_watcher_does_not_wait_for_one_who_has_left() -> None:
         assert seen is not None
         assert seen.id == order
         await second.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("turns", [0, 3, 6])
+async def test_a_node_that_stops_in_the_middle_of_things_raises_nothing_strange(
+    turns: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with network(3) as (maker, stopped, other):
+        protocol = stopped._running.overlay.protocol
+        work = [asyncio.ensure_future(node.add_order(DRAFT)) for node in (stopped, maker, stopped, other, maker)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await stopped.stop()
+        async with asyncio.timeout(15):
+            ends = await asyncio.gather(*work, return_exceptions=True)
+        assert all(not isinstance(end, BaseException) or isinstance(end, DhtexError) for end in ends)
+        assert protocol.counts.get("unexpected", 0) == 0
+        assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_bad_ids_and_bad_drafts_are_said_in_one_line() -> None:

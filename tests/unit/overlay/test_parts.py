@@ -377,3 +377,20 @@ def test_leases_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     _, granted_s = leases.change(_peer(1), ID, 120, [_key(n) for n in range(10)], [], 0.0)
     assert granted_s == 0
     assert leases.keys == 4 + 1
+
+
+def test_a_crowd_from_one_address_gives_way_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LEASES_MAX", 4)
+    monkeypatch.setattr(limits, "WATCHERS_PER_KEY_MAX", 3)
+    monkeypatch.setattr(limits, "WATCHED_KEYS_OF_OTHERS_MAX", 12)
+    leases = Leases()
+    for port in range(1, 5):
+        leases.change(_peer(port), ID, 120, [_key(n) for n in range(1, 5)], [], 0.0)
+    others = [Peer((f"10.0.1.{number}", 1), None, 0.0) for number in range(1, 4)]
+    for other in others:
+        _, granted_s = leases.change(other, ID, 120, [_key(1)], [], 0.0)
+        assert granted_s == 120
+    assert len(leases) == 4
+    assert leases.keys <= 12
+    assert {lease.peer for lease in leases.watching(_key(1), 0.0)} >= set(others)
+    assert leases.change(_peer(9), ID, 120, [_key(1)], [], 0.0)[1] == 0

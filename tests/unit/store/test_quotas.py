@@ -5,6 +5,7 @@ import pytest
 from dhtex import limits
 from dhtex.market.holding import ANY_KIND, Taken
 from dhtex.market.ids import index_key, order_key
+from dhtex.market.pricebits import price_bits
 from dhtex.market.records import AnyRecord, Closing, Code, Kind
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
@@ -170,6 +171,13 @@ def test_beats_of_listed_makers_are_not_crowded_out(holdings: Holdings, monkeypa
         put(holdings, make_beat(by=identity(number)))
     assert listed(holdings, Kind.BEAT)[0] == beat.wire  # a reader that stops early has read it
     assert len(listed(holdings, Kind.BEAT)) == 6
+
+
+def test_one_stamp_pays_for_two_places_and_no_more(holdings: Holdings) -> None:
+    order = make_order()
+    bits = price_bits(order.body.price)
+    taken = [put(holdings, order, prefix) for prefix in (None, *(bits[:end] for end in range(len(bits) + 1)))]
+    assert taken.count(Taken.STORED) == holdings.count == 2
 
 
 def test_the_total_is_bounded_and_closings_still_come_through(
