@@ -33,6 +33,7 @@ MONEY_INTEGER_DIGITS_MAX: Final = 15  # a price of 10^15 is a mistake in every c
 ACCEPT_DEADLINE_S_MAX: Final = 86_400  # for orders that a person or an absent maker decides
 ACCEPT_DEADLINE_S_DEFAULT: Final = 60  # for orders that a running node decides
 ACCEPT_GRACE_S: Final = 15  # after the deadline a decision may still be on its way
+ACCEPT_TRIES_MAX: Final = 5  # orders that one wish for the best goes through; each costs a stamp and a refusal
 ANSWERS_PER_ORDER_MAX: Final = 1024  # each is a row on the maker's disk; further accepts go unanswered
 PENDING_PER_ORDER_MAX: Final = 64  # accepts that wait for a person: as many as an order's key holds
 BEAT_INTERVAL_S: Final = 30  # three in the time after which a maker counts as silent

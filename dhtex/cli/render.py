@@ -261,6 +261,16 @@ def accepted(view: View, page: Page) -> list[str]:
     return [page.paint(clean(text), "green"), *says]
 
 
+def tried(view: View, page: Page) -> list[str]:
+    """The orders that a wish for the best went through, then the trade if there is one."""
+    lines = [
+        clean(f"refused {attempt['order']['id'][:10]}: {offer(attempt['order'])} ({attempt['code'] or 'declined'})")
+        for attempt in view["tries"]
+        if attempt["state"] == "refused"
+    ]
+    return lines + (accepted(view["outcome"], page) if view["outcome"] else [])
+
+
 # Why an accept is refused, and what to do then; `{id}` and `{pair}` are filled in.
 REFUSALS: Final = {
     "taken": ("somebody else was quicker: the order is taken", "see what is left: dhtex order list {pair}"),

@@ -13,14 +13,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from dhtex import limits
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
 from dhtex.errors import NotRunningError
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.money import Pair
 from dhtex.market.present import trade_view
-from dhtex.market.records import VERSION, Beat, Record, Side, parse_record, seal_record
+from dhtex.market.records import Record, parse_record
+from dhtex.node.best import accept_best, accept_view
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.naming import digits_of, only
@@ -31,6 +31,8 @@ from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
+    BestRequest,
+    BestView,
     BookView,
     CancelView,
     EventView,
@@ -110,7 +112,7 @@ class Node:
         parts.overlay.load_peers([(node_id, (ip, port)) for node_id, ip, port in parts.journal.peers()])
         parts.offers.resume()
         await parts.desk.start()
-        for routine in (parts.directory.run(), self._flush(), self._tick(), self._beat(), parts.offers.relist()):
+        for routine in (parts.directory.run(), self._flush(), self._tick(), parts.beats.run(), parts.offers.relist()):
             self._spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._spawn(self._join(first))
@@ -177,26 +179,6 @@ class Node:
                 saved = self._clock.monotonic()
                 parts.save_peers()
                 self._spawn(parts.offers.relist())  # in case the disk had refused
-
-    async def _beat(self) -> None:
-        parts = self._running
-        while True:
-            for pair, side in sorted(parts.offers.beats_needed()):
-                await parts.directory.put_at_index(pair, side, self._make_beat(pair, side).wire)
-            await asyncio.sleep(limits.BEAT_INTERVAL_S * self._entropy.uniform(0.8, 1.0))
-
-    def _make_beat(self, pair: str, side: Side) -> Record[Beat]:
-        identity, at = self._running.identity, int(self._clock.now())
-        body = Beat(
-            version=VERSION,
-            network=self.config.network,
-            maker=identity.public,
-            pair=pair,
-            side=side,
-            prefix="",
-            at=at,
-        )
-        return seal_record(body, identity.sign)
 
     # --- what arrives -----------------------------------------------------------------------------------------------
 
@@ -285,18 +267,10 @@ class Node:
     async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
         """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
         order, published = await self._running.offers.add(draft, progress)
-        self._beat_soon(order.body.pair, order.body.side)
+        self._spawn(self._running.beats.beat(order.body.pair, order.body.side))
         return PublishView(
             order=self._running.market.view(order), holders=published.holders, refusals=published.refusals
         )
-
-    def _beat_soon(self, pair: str, side: Side) -> None:
-        directory = self._running.directory
-
-        async def beat() -> None:
-            await directory.put_at_index(pair, side, self._make_beat(pair, side).wire)
-
-        self._spawn(beat())
 
     async def list_orders(self, query: OrderQuery) -> ListingView:
         """Orders that pass the filters, and how complete that is."""
@@ -338,15 +312,11 @@ class Node:
         found = await self._running.market.find(id_prefix)
         trade = await self._running.desk.accept(found, request, progress)
         trade = await self._running.desk.wait(trade.accept_id, request.wait_s)
-        view = trade_view(trade)
-        return AcceptView(
-            accept=view.accept,
-            order=view.order,
-            state=view.state,
-            code=view.code,
-            retryable=view.retryable,
-            trade=view,
-        )
+        return accept_view(trade)
+
+    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
+        """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits."""
+        return await accept_best(self._running.market, self._running.desk, request, progress)
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str = "", reply: str = "") -> TradeView:
         """Confirm one of the accepts that wait for a person; `accept_prefix` may be empty if there is only one."""

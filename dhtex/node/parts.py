@@ -13,6 +13,7 @@ from dhtex.market.ids import NodeId, RecordId
 from dhtex.market.records import AnyRecord, Code, Kind
 from dhtex.market.stamp import hour_of, required_bits
 from dhtex.minting import Mint
+from dhtex.node.beats import Beats
 from dhtex.node.bootstrap import Bootstrap
 from dhtex.node.counter import Counter, Progress
 from dhtex.node.events import Hub
@@ -41,6 +42,7 @@ class Parts:
     counter: Counter
     desk: Desk
     offers: Offers
+    beats: Beats
     market: Market
     hub: Hub
     mint: Mint
@@ -102,6 +104,7 @@ def build(config: NodeConfig, clock: Clock, entropy: random.Random, fresh: bool)
         counter=counter,
         desk=desk,
         offers=offers,
+        beats=Beats(config.network, identity, offers, directory, clock, entropy),
         market=market,
         hub=hub,
         mint=mint,

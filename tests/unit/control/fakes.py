@@ -11,6 +11,8 @@ from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
+    BestRequest,
+    BestView,
     BookView,
     CancelView,
     Coverage,
@@ -23,6 +25,7 @@ from dhtex.views import (
     PublishView,
     StatusView,
     TradeView,
+    TryView,
 )
 
 MOMENT = {"timestamp": 1_700_000_000_000, "datetime": "2023-11-14T22:13:20.000Z"}
@@ -182,6 +185,11 @@ class FakeNode:
         return AcceptView(
             accept=trade.accept, order=trade.order, state=trade.state, code=None, retryable=False, trade=trade
         )
+
+    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
+        self._report(progress)
+        await self._work("accept_best", request)
+        return BestView(tries=[TryView(order=order_view(), state="refused", code="taken")], outcome=None)
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView:
         await self._work("confirm_order", id_prefix, accept_prefix, reply)
