@@ -7,10 +7,13 @@ from collections.abc import Awaitable
 from bench.records import NETWORK
 from dhtex import limits
 from dhtex.clock import SystemClock
-from dhtex.market.ids import DhtKey, NodeId
+from dhtex.market.holding import NO_KIND
+from dhtex.market.ids import DhtKey, NodeId, RecordId
+from dhtex.market.records import Kind, Order, is_a, parse_record
 from dhtex.overlay.contact import Peer
 from dhtex.overlay.protocol import Protocol
 from dhtex.overlay.server import Overlay
+from dhtex.overlay.wire import GET, GetArgs
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 
@@ -59,14 +62,28 @@ class OverlayNetwork:
         assert holders >= limits.HOLDERS - 1, f"only {holders} other nodes hold the record"
 
     def get(self, key: DhtKey) -> Awaitable[None]:
-        """Read from a node that does not hold the record, if there is one."""
+        """Read all holders from a node that does not hold the record, if there is one."""
+        return self._get(self._stranger(key), key)
+
+    def fetch(self, key: DhtKey, order_id: RecordId) -> Awaitable[None]:
+        """Fetch an order by its id from a node that does not hold it, if there is one, and check its hash."""
+        return self._fetch(self._stranger(key), key, order_id)
+
+    def _stranger(self, key: DhtKey) -> Overlay:
         now = self._clock.now()
         others = [
             node
             for node, holdings in zip(self.nodes, self.holdings, strict=True)
             if not holdings.page(key, 0, 0, 1000, now).total
         ]
-        return self._get(self._chance.choice(others or self.nodes), key)
+        return self._chance.choice(others or self.nodes)
+
+    async def _fetch(self, node: Overlay, key: DhtKey, order_id: RecordId) -> None:
+        def is_it(wire: bytes) -> bool:
+            record = parse_record(wire, NETWORK)
+            return is_a(record, Order) and record.id == order_id
+
+        assert await node.fetch(key, Kind.ORDER, is_it) is not None, "the network lost a record"
 
     async def _get(self, node: Overlay, key: DhtKey) -> None:
         result = await node.get(key)
@@ -74,17 +91,31 @@ class OverlayNetwork:
 
     def ping(self) -> Awaitable[None]:
         """One round trip between two nodes."""
+        protocol, peer = self._two()
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        protocol.ping(peer, lambda _, answer: _settle(answered, answer))
+        return answered
+
+    def find(self, key: DhtKey) -> Awaitable[None]:
+        """One step of a lookup between two nodes: contacts near a key."""
+        protocol, peer = self._two()
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        args = GetArgs(protocol.net, protocol.own_id, b"", key, NO_KIND, 0, True)
+        protocol.ask(peer, GET, args, lambda _, answer: _settle(answered, answer))
+        return answered
+
+    def _two(self) -> tuple[Protocol, Peer]:
         asker, asked = self._chance.sample(range(len(self.nodes)), 2)
         protocol = self.nodes[asker].protocol
-        return self._ping(protocol, protocol.peer_at((HOST, self.ports[asked])))
-
-    async def _ping(self, protocol: Protocol, peer: Peer) -> None:
-        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        protocol.ping(peer, lambda _, answer: answered.set_result(answer is not None))
-        assert await answered
+        return protocol, protocol.peer_at((HOST, self.ports[asked]))
 
     async def stop(self) -> None:
         for node in self.nodes:
             await node.close()
         for database in self._databases:
             database.close()
+
+
+def _settle(answered: "asyncio.Future[None]", answer: object) -> None:
+    assert answer, "no answer"
+    answered.set_result(None)

@@ -53,6 +53,15 @@ class StockNetwork:
         answered, _ = await asker.protocol.ping(address, asker.node.id)
         assert answered
 
+    def find(self, key: str) -> Awaitable[None]:
+        """One step of a lookup between two nodes: contacts near a key."""
+        asker, asked = self._chance.sample(self.servers, 2)
+        return self._find(asker, (HOST, asked.transport.get_extra_info("sockname")[1]), _UTILS.digest(key))
+
+    async def _find(self, asker: Any, address: tuple[str, int], key: bytes) -> None:
+        answered, _ = await asker.protocol.find_node(address, asker.node.id, key)
+        assert answered
+
     def stop(self) -> None:
         for server in self.servers:
             server.stop()

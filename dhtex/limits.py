@@ -58,6 +58,7 @@ LOOKUP_CANDIDATES_MAX: Final = 64  # a liar can invent contacts without end
 LOOKUP_REQUESTS_MAX: Final = 48  # about three times what a put needs
 LOOKUP_S_MAX: Final = 10.0  # a person waits; whatever was found by then is the answer
 READ_S_MAX: Final = 15.0  # for the pages behind a search: 8,192 orders over a slow line, or a liar who stalls
+READ_GRACE_S: Final = 1.0  # for a minority of holders, once what most of them vouch for is there
 REQUEST_TRIES: Final = 3  # with 10 % loss each way, one in 150 requests fails for good
 REQUEST_TIMEOUT_S_FIRST: Final = 0.5  # before a peer's round trip is known
 REQUEST_TIMEOUT_S_MIN: Final = 0.05  # a busy loop at the other end is not a lost datagram

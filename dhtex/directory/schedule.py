@@ -3,9 +3,8 @@
 Theory of operation. A *placement* is one record at one key. It is due at once when it is new, again after a short,
 growing delay while no other node holds it, and otherwise after the republish interval, jittered so that nodes which
 started together do not stay in step. When a peer comes among the nearest of its key while it has few holders, it is due
-soon: the first peer of a lonely node ends its waiting. With enough holders it is not: they hand on to newcomers what they
-hold, and a maker who put a thousand orders again for each newcomer would be a storm. A placement ends with its
-record.
+soon: the first peer of a lonely node ends its waiting. With enough holders it is not: they hand on what they hold, and
+a maker who put a thousand orders again for each newcomer would be a storm. A placement ends with its record.
 """
 
 import random

@@ -17,7 +17,7 @@ from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ind
 from dhtex.directory.schedule import Placement, Schedule
 from dhtex.market.admission import keep_until
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
-from dhtex.market.records import Kind, Order, Record, Status
+from dhtex.market.records import Code, Kind, Order, Record, Status, is_a, parse_record
 from dhtex.overlay.results import PutResult
 from dhtex.overlay.server import Overlay
 
@@ -104,6 +104,17 @@ class Directory:
         result = await self._overlay.put(key, wire, prefix)
         self._learn(key, result)
         return result.holders
+
+    async def fetch_order(self, order_id: RecordId) -> Record[Order] | None:
+        """An order by its id, from whoever is quickest: its bytes prove themselves. Says nothing about its state."""
+
+        def order_in(wire: bytes) -> Record[Order] | None:
+            record = parse_record(wire, self._network)
+            sound = is_a(record, Order) and record.id == order_id and self._check(record) in (None, Code.EXPIRED)
+            return record if sound and is_a(record, Order) else None
+
+        wire = await self._overlay.fetch(order_key(order_id), Kind.ORDER, lambda wire: order_in(wire) is not None)
+        return None if wire is None else order_in(wire)
 
     async def read_order(self, order_id: RecordId) -> OrderReading:
         """Everything that the network knows about one order."""

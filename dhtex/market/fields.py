@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final
 
 from dhtex import limits
@@ -12,6 +13,7 @@ NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 
 PAYMENT: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,{limits.PAYMENT_CHARS_MAX - 1}}}")
 REFERENCE: Final = re.compile(rf"[\x21-\x7e]{{0,{limits.REFERENCE_CHARS_MAX}}}")
 _TIME_MAX: Final = 1 << 40
+_PAIRS_REMEMBERED: Final = 1024  # every record names its pair, and most name one of few
 
 
 def check(condition: bool, what: str) -> None:
@@ -21,17 +23,20 @@ def check(condition: bool, what: str) -> None:
 
 def check_bytes(length: int, **values: bytes) -> None:
     for name, value in values.items():
-        check(len(value) == length, f"{name} must be {length} bytes")
+        if len(value) != length:
+            raise ValueError(f"{name} must be {length} bytes")
 
 
 def check_optional_id(**values: bytes) -> None:
     for name, value in values.items():
-        check(len(value) in (0, 32), f"{name} must be empty or 32 bytes")
+        if value and len(value) != 32:
+            raise ValueError(f"{name} must be empty or 32 bytes")
 
 
 def check_times(**values: int) -> None:
     for name, value in values.items():
-        check(0 < value < _TIME_MAX, f"{name} is not a time")
+        if not 0 < value < _TIME_MAX:
+            raise ValueError(f"{name} is not a time")
 
 
 def check_span(at: int, expires: int, life_s_max: int) -> None:
@@ -43,10 +48,12 @@ def check_text(text: str, what: str, chars_max: int) -> None:
     """Raise UsageError for text that is too long or could disturb a terminal."""
     if len(text) > chars_max:
         raise UsageError(f"the {what} has {len(text)} characters, at most {chars_max} are allowed")
-    if any(unicodedata.category(c)[0] == "C" for c in text):
+    plain = text.isascii() and text.isprintable()  # most are, and this is much quicker to ask
+    if not plain and any(unicodedata.category(c)[0] == "C" for c in text):
         raise UsageError(f"the {what} contains control or invisible characters")
 
 
+@lru_cache(_PAIRS_REMEMBERED)
 def canonical_pair(text: str) -> Pair:
     pair = Pair.parse(text)
     check(str(pair) == text, "pair must be canonical")

@@ -336,7 +336,7 @@ class Node:
 
     def trades(self) -> list[TradeView]:
         """All trades of this node, newest first."""
-        return [trade_view(trade) for trade in self._running.journal.trades()]
+        return [trade_view(trade) for trade in reversed(self._running.journal.trades())]
 
     def trade(self, id_prefix: str) -> TradeView:
         """One trade, by the first digits of its accept's or order's id."""

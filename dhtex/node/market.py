@@ -107,8 +107,8 @@ class Market:
         candidates = self._candidates(digits)
         order_id = whole(digits)
         if not candidates and order_id is not None:
-            reading = await self._directory.read_order(order_id)
-            candidates = [] if reading.order is None else [reading.order]
+            order = await self._directory.fetch_order(order_id)
+            candidates = [] if order is None else [order]
             self._remember(candidates)
         hint = "list its pair first, or give all digits of the id"
         return only(digits, ((order.id, order) for order in candidates), "order", hint)

@@ -40,7 +40,8 @@ class Network(Protocol):
 class Crawl:
     """One lookup. With a `kind`, each holder's first page of the key's records is in `answers`, by contact.
 
-    `done` is called once, in a later turn or in this one; afterwards late answers still call `late`.
+    `done` is called once, in a later turn or in this one; afterwards late answers still call `late`. An answer that is
+    `enough` ends it at once.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class Crawl:
         *,
         kind: int = NO_KIND,
         wanted: int = limits.HOLDERS,
+        enough: Callable[[wire.GetReply], bool] | None = None,
     ) -> None:
         self.target = target
         self.kind = kind
+        self._enough = enough
         self.answers: dict[Contact, wire.GetReply] = {}
         self.late: Callable[[Contact], None] = _ignore
         self.finished = False
@@ -120,6 +123,8 @@ class Crawl:
             self._lookup.on_failure(contact)
         else:
             self.answers[contact] = answer
+            if self._enough is not None and self._enough(answer):
+                self._end()
             contacts = []
             for compact in answer.contacts[: limits.CONTACTS_PER_REPLY_MAX]:
                 if not self._lookup.knows(compact) and (named := parse_compact(compact)) is not None:

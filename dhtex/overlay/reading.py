@@ -7,7 +7,8 @@ the ids that came tells whether the version is complete; if not, it is pulled on
 one of them gives what it vouches for: whoever repeats the digest of others but not their records hides nothing.
 
 A liar may also promise thousands of records and give them one by one, each just in time. So a reading ends after
-READ_S_MAX with what it has; what was not pulled by then counts as incomplete.
+READ_S_MAX with what it has, or READ_GRACE_S after it has all of what most holders vouch for; what was not pulled by
+then counts as incomplete.
 """
 
 from collections.abc import Callable
@@ -106,10 +107,19 @@ class _Pull:
 
 
 class Reading:
-    """One get. `own` is our own page of the key if we hold it: all records, or the first `limit`."""
+    """One get. `own` is our own page of the key if we hold it: all records, or the first `limit`.
+
+    `hurry` is called once, when what most holders vouch for is there but something else is still being pulled.
+    """
 
     def __init__(
-        self, network: Network, kind: int, limit: int | None, own: Page | None, done: Callable[[GetResult], None]
+        self,
+        network: Network,
+        kind: int,
+        limit: int | None,
+        own: Page | None,
+        done: Callable[[GetResult], None],
+        hurry: Callable[[], None],
     ) -> None:
         self.limit = limit
         self.window = limits.PAGES_IN_FLIGHT_MAX
@@ -118,6 +128,7 @@ class Reading:
         self._kind = kind
         self._own = own
         self._done = done
+        self._hurry: Callable[[], None] | None = hurry
         self._pulls: list[_Pull] = []
         self._versions: list[Version] = []
         self._asked = 0
@@ -170,3 +181,10 @@ class Reading:
             versions = self._versions + [pull.version() for pull in self._pulls]
             versions.sort(key=lambda version: (-version.holders, -version.total, version.digest))
             self._done(GetResult(self._asked, self._answered, tuple(versions)))
+        elif not self._finished and self._hurry is not None and 2 * self._vouched() > self._answered:
+            self._hurry()
+            self._hurry = None
+
+    def _vouched(self) -> int:
+        """How many holders vouch for the versions that are complete."""
+        return sum(v.holders for v in self._versions) + sum(pull.voters for pull in self._pulls if pull.complete)

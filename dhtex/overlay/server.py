@@ -31,7 +31,7 @@ from dhtex.overlay.stock import StockShelf
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
-from dhtex.overlay.wire import network_tag
+from dhtex.overlay.wire import GetReply, network_tag
 
 log = logging.getLogger(__name__)
 
@@ -296,8 +296,11 @@ class Overlay(Server):
         return await asyncio.shield(running)
 
     def _read(self, crawl: Crawl, kind: int, limit: int | None, wanted: tuple[DhtKey, int, int | None]) -> None:
+        loop = asyncio.get_running_loop()
+
         def finish(result: GetResult) -> None:
-            timer.cancel()
+            for timer in timers:
+                timer.cancel()
             _settle(self._gets.pop(wanted), result)
 
         found = crawl.closest()[: limits.HOLDERS]
@@ -306,9 +309,34 @@ class Overlay(Server):
             found = found[: limits.HOLDERS - 1]
             room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
             own = self._holdings.page(wanted[0], kind, 0, room, self._clock.now())
-        reading = Reading(self.protocol, kind, limit, own, finish)
-        timer = asyncio.get_running_loop().call_later(limits.READ_S_MAX, reading.expire)
+
+        def hurry() -> None:
+            timers.append(loop.call_later(limits.READ_GRACE_S, reading.expire))
+
+        reading = Reading(self.protocol, kind, limit, own, finish, hurry)
+        timers = [loop.call_later(limits.READ_S_MAX, reading.expire)]
         reading.start(crawl, found)
+
+    async def fetch(self, key: DhtKey, kind: int, is_it: Callable[[bytes], bool]) -> bytes | None:
+        """The first record at a key that passes `is_it`, from whoever is quickest; None if nobody has it.
+
+        For what proves itself, as an order does by its id: one honest holder is enough.
+        """
+        own = self._holdings.page(key, kind, 0, limits.DATAGRAM_BYTES_MAX, self._clock.now()).wires
+        found = list(filter(is_it, own))
+        if not found:
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def enough(answer: GetReply) -> bool:
+                found.extend(filter(is_it, answer.wires))
+                return bool(found)
+
+            crawl = Crawl(self.protocol, key, lambda _: _settle(ended, None), kind=kind, enough=enough)
+            timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
+            crawl.start()
+            await ended
+            timer.cancel()
+        return found[0] if found else None
 
     async def set_digest(self, dkey: DhtKey, value: bytes) -> bool:
         """Put an order at its key, as a stock server would; whether another node holds it."""

@@ -67,3 +67,24 @@ async def test_a_holder_that_stalls_ends_the_reading_late_but_not_never(monkeypa
         lie = next(version for version in read.versions if version.digest == b"invented")
         assert not lie.complete
         assert any(record(key) in version.wires and version.complete for version in read.versions)
+
+
+async def test_a_holder_that_stalls_costs_little_once_most_have_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "READ_GRACE_S", 0.2)
+    async with cluster(4) as (reader, *honest, liar):
+        key = key_of(1)
+        for node in honest:
+            held(node).rows[key] = [(None, record(key))]
+        held(reader).rows[key] = [(None, record(key))]
+        liar.protocol.serving._holdings = Liar(held(honest[0]), limits.RECORDS_PER_INDEX_KEY_MAX)
+        send, loop = liar.protocol.send, asyncio.get_running_loop()
+
+        def send_late(data: bytes, address: Address) -> None:
+            loop.call_later(0.04, send, data, address)
+
+        liar.protocol.send = send_late  # type: ignore[method-assign]
+        async with asyncio.timeout(5):
+            read = await reader.get(key)
+        assert read.versions[0].wires == (record(key),)
+        assert (read.versions[0].holders, read.versions[0].complete) == (3, True)
+        assert not read.versions[-1].complete

@@ -173,6 +173,20 @@ async def test_equal_gets_under_way_share_one_answer() -> None:
         assert (await kept).answered == 3
 
 
+async def test_a_fetch_takes_the_first_that_proves_itself_and_nothing_else() -> None:
+    async with cluster(20) as nodes:
+        key = key_of(1)
+        true, false = record(key, b"true"), record(key, b"false")
+        holders = sorted(nodes, key=lambda node: int.from_bytes(node.protocol.own_id) ^ int.from_bytes(key))[:8]
+        for node in holders[:7]:
+            held(node).rows[key] = [(None, false)]
+        held(holders[7]).rows[key] = [(None, true)]
+        reader = next(node for node in nodes if node not in holders)
+        assert await reader.fetch(key, 0, true.__eq__) == true
+        assert await reader.fetch(key, 0, lambda wire: False) is None
+        assert await holders[7].fetch(key, 0, true.__eq__) == true
+
+
 async def test_connecting_to_nobody_is_false_and_quick() -> None:
     async with cluster(1) as (node,):
         assert await timed(node.connect(("127.0.0.1", 1))) < 2.3
