@@ -15,6 +15,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
     `status`: publishing, open, filled, canceled, replaced, expired or disputed. `live`: the maker was heard of lately,
     or the order may be accepted while the maker is away. `holders`: how many other nodes hold it (own orders only).
+    `parent`: the order whose remainder this is; `child`: that of what a part fill has left of this one, when a single
+    order is shown and the child is open or our own.
     """
 
     id: str
@@ -42,6 +44,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     replaces: str | None = None
     replacedBy: str | None = None
     parent: str | None = None
+    child: str | None = None
     group: str | None = None
 
 
@@ -73,6 +76,21 @@ class PublishView(msgspec.Struct, frozen=True, kw_only=True):
     order: OrderView
     holders: int
     refusals: dict[str, int] = {}
+
+
+class NotCanceledView(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that could not be withdrawn: why in words, and the refusal code or the code of the error."""
+
+    id: str
+    message: str
+    code: str
+
+
+class CancelView(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of each open order that was to be withdrawn; in both lists oldest first."""
+
+    canceled: list[OrderView]
+    failed: list[NotCanceledView]
 
 
 class TradeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +211,7 @@ class OrderDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     confirm: str = "auto"
     reference: str = ""
     reply: str = ""
+    group: str = ""
 
 
 class Amendment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -237,3 +256,30 @@ class AcceptView(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None
     retryable: bool
     trade: TradeView
+
+
+class BestRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A wish to take the best order of a pair. `side`: what the taker does, buy or sell. `wait_s`: for each try."""
+
+    pair: str
+    side: str
+    amount: str
+    min_price: str = ""
+    max_price: str = ""
+    message: str = ""
+    wait_s: float = 30.0
+
+
+class TryView(msgspec.Struct, frozen=True, kw_only=True):
+    """One order that was tried; `state` as in TradeView, `code`: why it was refused."""
+
+    order: OrderView
+    state: str
+    code: str | None
+
+
+class BestView(msgspec.Struct, frozen=True, kw_only=True):
+    """The orders that were tried, one after the other; `outcome` of the last, null when all were refused."""
+
+    tries: list[TryView]
+    outcome: AcceptView | None

@@ -38,6 +38,7 @@ _NAMES: Final = {
     "liveness": ("mailbox",),
     "confirm": ("ask",),
     "reference": ("ref", "reference", "clientOrderId"),
+    "group": ("group",),
     "reply": ("reply",),
 }
 _FIELDS: Final = {name: field for field, names in _NAMES.items() for name in names}

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from dhtex.cli import render, words
-from dhtex.cli.session import path_of, session_of
-from dhtex.errors import OutcomeUnknownError, RefusedError
+from dhtex.cli.session import Session, path_of, session_of
+from dhtex.cli.text import plural
+from dhtex.errors import OutcomeUnknownError, RefusedError, UsageError
 
 app = typer.Typer()
 
@@ -59,17 +60,44 @@ def show(context: typer.Context, order_id: OrderId) -> None:
 
 
 @app.command("cancel")
-def cancel(context: typer.Context, order_id: OrderId) -> None:
-    """Withdraw one of your orders for good."""
+def cancel(
+    context: typer.Context,
+    order_id: Annotated[str, typer.Argument(metavar="ID", help="The order's id, or its first 6 or more digits.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="All of your open orders.")] = False,
+    pair: Annotated[str, typer.Option("--pair", metavar="PAIR", help="All of your open orders of this pair.")] = "",
+) -> None:
+    """Withdraw one of your orders for good, or all that are open.
+
+    Of many, one that cannot be withdrawn is named, the others still are, and the exit code is 4.
+    """
     session = session_of(context)
-    path = path_of("orders", words.record_id(order_id), "cancel")
-    session.show(session.call("POST", path, {}), render.canceled)
+    if sum((bool(order_id), everything, bool(pair))) != 1:
+        raise UsageError("say which order", hint="give its ID, or --pair PAIR, or --all")
+    if order_id:
+        path = path_of("orders", words.record_id(order_id), "cancel")
+        session.show(session.call("POST", path, {}), render.canceled)
+        return
+    view = session.call("POST", path_of("orders", "cancel"), {"pair": pair})
+    session.show(view, render.canceled_all)
+    failed = view["failed"]
+    if failed:
+        raise RefusedError(
+            f"{plural(len(failed), 'order')} could not be canceled", reason=failed[0]["code"], hint="see above"
+        )
 
 
 @app.command("accept")
 def accept(
     context: typer.Context,
-    order_id: OrderId,
+    order_id: Annotated[str, typer.Argument(metavar="ID", help="The order's id, or its first 6 or more digits.")] = "",
+    best: Annotated[str, typer.Option("--best", metavar="PAIR", help="Not one order, but the best of a pair.")] = "",
+    side: Annotated[str, typer.Option("--side", metavar="S", help="With --best: buy or sell, what you do.")] = "",
+    max_price: Annotated[
+        str, typer.Option("--max-price", metavar="P", help="With --best, to buy: at this price or below.")
+    ] = "",
+    min_price: Annotated[
+        str, typer.Option("--min-price", metavar="P", help="With --best, to sell: at this price or above.")
+    ] = "",
     amount: Annotated[str, typer.Option("--amount", metavar="A", help="How much of it; without this, all.")] = "",
     message: Annotated[
         str, typer.Option("--message", metavar="TEXT", help="A text that only the maker can read.")
@@ -83,13 +111,41 @@ def accept(
 
     Exits with 0 when the maker has confirmed, 4 when the accept was refused, 5 when the outcome is not known in time;
     then the node goes on by itself, and `dhtex trade list` tells later.
+
+    \b
+    dhtex order accept --best BTC/USD --side buy --amount 0.1 --max-price 51000
+
+    takes the best live order that fits; when that is refused, the next, up to 5. An accept without an answer ends
+    the search, because it may still win. Orders that their maker confirms by hand are passed over.
     """
     session = session_of(context)
+    if bool(order_id) == bool(best):
+        raise UsageError("say which order", hint="give its ID, or --best PAIR")
+    if best:
+        said = {"side": side, "amount": amount, "min_price": min_price, "max_price": max_price}
+        _accept_best(session, {"pair": best, **said, "message": message, "wait_s": wait})
+        return
+    if side or max_price or min_price:
+        raise UsageError("--side, --max-price and --min-price go with --best", hint="see dhtex order accept --help")
     body = {"amount": amount, "message": message, "wait_s": wait}
     path = path_of("orders", words.record_id(order_id), "accept")
     view = session.work("POST", path, body, "waiting for the maker")
     session.show(view, render.accepted)
     _check_outcome(view)
+
+
+def _accept_best(session: Session, wish: dict[str, Any]) -> None:
+    if not wish["side"] or not wish["amount"]:
+        raise UsageError("--best needs --side and --amount", hint="--side buy --amount 0.1")
+    view = session.work("POST", path_of("orders", "accept"), wish, "looking for the best order")
+    session.show(view, render.tried)
+    if view["outcome"] is not None:
+        _check_outcome(view["outcome"])
+        return
+    last = view["tries"][-1]
+    text, hint = render.refusal_words(last["code"] or "declined", last["order"]["id"], last["order"]["symbol"])
+    count = plural(len(view["tries"]), "order")
+    raise RefusedError(f"{count} tried, all refused; the last: {text}", reason=last["code"] or "declined", hint=hint)
 
 
 def _check_outcome(view: Any) -> None:

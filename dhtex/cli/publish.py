@@ -20,6 +20,7 @@ _PAY = f"A payment method, such as SEPA; may be given {limits.PAYMENTS_MAX} time
 _NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters."
 _EXPIRES = f"How long it stands: 30m, 24h, 7d; at most {limits.ORDER_LIFE_S_MAX // 86_400} days."
 _EXPIRES_DEFAULT = "24h"
+_GROUP = "Once one of your orders of this name is filled, the others are canceled. Nobody else learns the name."
 _JSON = "The order as a JSON object, or - for many, one a line; with nothing behind it: the flag. Prints JSON."
 
 Side = Annotated[str, typer.Argument(metavar="SIDE", help="buy or sell: what you do with the base.")]
@@ -33,6 +34,7 @@ Note = Annotated[str, typer.Option("--note", metavar="TEXT", help=_NOTE)]
 Mailbox = Annotated[bool, typer.Option("--mailbox", help="May be accepted while your node is away.")]
 Ask = Annotated[bool, typer.Option("--ask", help="You decide about each accept: dhtex order confirm.")]
 Reference = Annotated[str, typer.Option("--ref", metavar="R", help="Your own reference, seen by all.")]
+Group = Annotated[str, typer.Option("--group", metavar="NAME", help=_GROUP)]
 Reply = Annotated[str, typer.Option("--reply", metavar="TEXT", help="Sealed to the taker when confirmed.")]
 Source = Annotated[str, typer.Option("--file", metavar="FILE", help="Orders as JSON, one a line; - reads the input.")]
 JsonOrder = Annotated[str | None, typer.Option("--json", metavar="[ORDER]", help=_JSON)]
@@ -72,6 +74,7 @@ def add(
     mailbox: Mailbox = False,
     ask: Ask = False,
     reference: Reference = "",
+    group: Group = "",
     reply: Reply = "",
     source: Source = "",
     json_order: JsonOrder = None,
@@ -85,7 +88,7 @@ def add(
 
     In JSON, "buy" and "sell" name what you get and what you give. A national currency, or a coin pegged to one, is
     the quote; if both are that or neither is, what you buy is the base. Price and amount are of the pair as always. The
-    names of the options work too: side, amount, pair, price, min, pay, expires, note, mailbox, ask, ref, reply.
+    names of the options work too: side, amount, pair, price, min, pay, expires, note, mailbox, ask, ref, group, reply.
 
     Of many orders, a line that cannot be published is named, the others still are, and the exit code is that of the
     first failure. A --json with nothing behind it only asks for JSON as the answer, as with every command.
@@ -96,7 +99,7 @@ def add(
     if sum((any(said.values()), bool(source), bool(json_order))) > 1:
         raise UsageError("the order is given in more than one way", hint="see dhtex order add --help")
     terms = {"min": minimum, "pay": payment, "note": note, "mailbox": mailbox, "ask": ask, "ref": reference}
-    terms |= {"reply": reply, "expires": expires if expires != _EXPIRES_DEFAULT else ""}
+    terms |= {"group": group, "reply": reply, "expires": expires if expires != _EXPIRES_DEFAULT else ""}
     if source or json_order:
         refuse_terms(terms)
     if source or json_order == "-":
@@ -107,7 +110,7 @@ def add(
         draft = draft_from_words(said)
         draft |= {"minimum": minimum, "payment": payment or [], "note": note, "expires_s": words.duration(expires)}
         draft |= {"liveness": words.liveness(mailbox), "confirm": words.confirm(ask)}
-        draft |= {"reference": reference, "reply": reply}
+        draft |= {"reference": reference, "reply": reply, "group": group}
     else:
         draft = drafts.draft_from_json(json_order)
     session.show(session.work("POST", path_of("orders"), draft, "stamping the order"), render.published)

@@ -159,6 +159,7 @@ def order(view: View, page: Page) -> list[str]:
             ("replaces", view.get("replaces") or ""),
             ("replaced by", view.get("replacedBy") or ""),
             ("remainder of", view.get("parent") or ""),
+            ("what is left", view.get("child") or ""),
             ("group", view.get("group") or ""),
         ),
         page,
@@ -182,6 +183,13 @@ def published(view: View, page: Page) -> list[str]:
 def canceled(view: View, page: Page) -> list[str]:
     """An order that was withdrawn."""
     return [clean(f"canceled {view['id'][:10]}: {offer(view)}")]
+
+
+def canceled_all(view: View, page: Page) -> list[str]:
+    """What became of each of many orders."""
+    lines = [line for order in view["canceled"] for line in canceled(order, page)]
+    lines += [clean(f"not canceled {failure['id'][:10]}: {failure['message']}") for failure in view["failed"]]
+    return lines or ["no open orders"]
 
 
 def trades(views: Sequence[View], page: Page) -> list[str]:
@@ -251,6 +259,16 @@ def accepted(view: View, page: Page) -> list[str]:
     text = f"confirmed {view['accept'][:10]}: {deal}"
     says = [clean(f"the maker says: {won['reply']}")] if won["reply"] else []
     return [page.paint(clean(text), "green"), *says]
+
+
+def tried(view: View, page: Page) -> list[str]:
+    """The orders that a wish for the best went through, then the trade if there is one."""
+    lines = [
+        clean(f"refused {attempt['order']['id'][:10]}: {offer(attempt['order'])} ({attempt['code'] or 'declined'})")
+        for attempt in view["tries"]
+        if attempt["state"] == "refused"
+    ]
+    return lines + (accepted(view["outcome"], page) if view["outcome"] else [])
 
 
 # Why an accept is refused, and what to do then; `{id}` and `{pair}` are filled in.

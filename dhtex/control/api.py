@@ -17,7 +17,10 @@ from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
+    BestRequest,
+    BestView,
     BookView,
+    CancelView,
     EventView,
     ListingView,
     OrderDraft,
@@ -51,12 +54,14 @@ class NodeFace(Protocol):
     async def book(self, pair: str, limit: int) -> BookView: ...
     async def show_order(self, id_prefix: str) -> OrderView: ...
     async def cancel_order(self, id_prefix: str) -> OrderView: ...
+    async def cancel_orders(self, pair: str) -> CancelView: ...
     async def amend_order(
         self, id_prefix: str, amendment: Amendment, progress: Progress | None = None
     ) -> PublishView: ...
     async def accept_order(
         self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
     ) -> AcceptView: ...
+    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView: ...
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView: ...
     async def decline_order(self, id_prefix: str, accept_prefix: str) -> TradeView: ...
     def trades(self) -> list[TradeView]: ...
@@ -93,6 +98,12 @@ class DeclineRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Which pending accept is turned down (empty: the only one)."""
 
     accept: str = ""
+
+
+class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which own open orders are withdrawn: those of a pair, or all (empty)."""
+
+    pair: str = ""
 
 
 class BookQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -201,14 +212,22 @@ async def _cancel(call: Call) -> OrderView:
     return await call.node.cancel_order(call.id)
 
 
+async def _cancel_many(call: Call) -> CancelView:
+    return await call.node.cancel_orders(call.body.pair)
+
+
 async def _amend(call: Call) -> PublishView:
     return await call.node.amend_order(call.id, call.body, call.progress)
 
 
 async def _accept(call: Call) -> AcceptView:
-    if not 0 <= call.body.wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
-        raise UsageError("the time to wait is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
+    _check_wait(call.body.wait_s)
     return await call.node.accept_order(call.id, call.body, call.progress)
+
+
+async def _accept_best(call: Call) -> BestView:
+    _check_wait(call.body.wait_s)
+    return await call.node.accept_best(call.body, call.progress)
 
 
 async def _confirm(call: Call) -> TradeView:
@@ -240,6 +259,11 @@ def _watch(call: Call) -> AsyncIterator[EventView]:
     return call.node.watch(call.query.pair)
 
 
+def _check_wait(wait_s: float) -> None:
+    if not 0 <= wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
+        raise UsageError("the time to wait is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
+
+
 def _check_limit(limit: int, limit_max: int) -> None:
     if not 1 <= limit <= limit_max:
         raise UsageError(f"a limit of {limit} is out of range", hint=f"1 to {limit_max}")
@@ -251,6 +275,8 @@ ROUTES: Final = (
     Route("POST", "/v1/connect", "Meet a peer", ConnectView, _connect, body=ConnectRequest),
     Route("POST", "/v1/orders", "Publish an order", PublishView, _add, body=OrderDraft, steps=True),
     Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery),
+    Route("POST", "/v1/orders/cancel", "Withdraw own open orders", CancelView, _cancel_many, body=CancelRequest),
+    Route("POST", "/v1/orders/accept", "Take the best", BestView, _accept_best, body=BestRequest, steps=True),
     Route("GET", "/v1/book", "The ladder of a pair", BookView, _book, query=BookQuery),
     Route("GET", "/v1/orders/{id}", "Show an order", OrderView, _show),
     Route("POST", "/v1/orders/{id}/cancel", "Withdraw an own order", OrderView, _cancel),

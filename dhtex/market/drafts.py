@@ -1,5 +1,6 @@
 """From what a person typed to the body of an order; everything that can be wrong with it is said here, in one line."""
 
+import unicodedata
 from decimal import Decimal
 from typing import Any
 
@@ -8,7 +9,7 @@ import msgspec
 from dhtex import limits
 from dhtex.errors import UsageError
 from dhtex.market.fields import PAYMENT, REFERENCE, check_text
-from dhtex.market.ids import PublicKey, RecordId
+from dhtex.market.ids import PublicKey
 from dhtex.market.money import Pair, canonical, parse_amount, parse_price
 from dhtex.market.records import VERSION, Confirm, Liveness, Order, Side
 from dhtex.views import Amendment, OrderDraft
@@ -23,6 +24,14 @@ class Author(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     now: float
     salt: bytes
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an order comes from: what it replaces, whose remainder it is, and its group; each may be empty."""
+
+    replaces: bytes = b""
+    parent: bytes = b""
+    group: bytes = b""
 
 
 def _one_of(text: str, what: str, *allowed: str) -> str:
@@ -55,7 +64,7 @@ def _body(**fields: Any) -> Order:
         raise UsageError(f"the order is not valid: {error}") from error
 
 
-def order_from_draft(draft: OrderDraft, author: Author, replaces: RecordId | None = None) -> Order:
+def order_from_draft(draft: OrderDraft, author: Author, lineage: Lineage) -> Order:
     """Build an order. Raises UsageError, one line, for whatever is wrong with the draft."""
     pair = Pair.parse(draft.pair)
     amount, price = parse_amount(draft.amount, pair), parse_price(draft.price, pair)
@@ -82,9 +91,9 @@ def order_from_draft(draft: OrderDraft, author: Author, replaces: RecordId | Non
         epoch=author.epoch,
         salt=author.salt,
         reference=_reference(draft.reference),
-        replaces=replaces or b"",
-        parent=b"",
-        group=b"",
+        replaces=lineage.replaces,
+        parent=lineage.parent,
+        group=lineage.group,
     )
 
 
@@ -104,6 +113,13 @@ def _reference(text: str) -> str:
         hint = f"use up to {limits.REFERENCE_CHARS_MAX} letters, digits and signs, without spaces"
         raise UsageError(f"'{text[:40]}' cannot be a reference", hint=hint)
     return text
+
+
+def group_name(text: str) -> str:
+    """The name of a group in its one spelling; empty for none. Raises UsageError."""
+    name = unicodedata.normalize("NFC", text.strip())
+    check_text(name, "group's name", limits.GROUP_CHARS_MAX)
+    return name
 
 
 def check_reply(text: str) -> None:

@@ -13,6 +13,7 @@ PyNaCl rather than another library: it refuses the small-order public keys under
 """
 
 import hashlib
+import hmac
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +23,7 @@ from nacl.exceptions import CryptoError
 from dhtex.market.ids import PublicKey
 
 _SEALING_TAG: Final = b"dhtex/x25519/1\0"
+_GROUP_TAG: Final = b"dhtex/group/1\0"
 SEED_BYTES: Final = 32
 SEAL_BYTES_MORE: Final = 48  # what sealing adds: an ephemeral key and an authenticator
 _NONCE_BYTES: Final = 24
@@ -47,6 +49,13 @@ class Identity:
     def sign(self, message: bytes) -> bytes:
         """The 64-byte Ed25519 signature (RFC 8032) of a message."""
         return bindings.crypto_sign(message, self._signing_secret)[: bindings.crypto_sign_BYTES]
+
+    def group(self, name: str) -> bytes:
+        """The 32 bytes that stand for a group of orders in public: HMAC-SHA-256(seed, "dhtex/group/1\\0" ‖ name).
+
+        Without the seed nobody can tell the name, nor whether two makers use the same.
+        """
+        return hmac.digest(self._signing_secret[:SEED_BYTES], _GROUP_TAG + name.encode(), "sha256")
 
     def open(self, sealed: bytes) -> bytes | None:
         """The clear text of what was sealed to `encryption_public`; None when it was not, or was tampered with."""

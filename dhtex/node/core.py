@@ -13,14 +13,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from dhtex import limits
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
 from dhtex.errors import NotRunningError
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.money import Pair
 from dhtex.market.present import trade_view
-from dhtex.market.records import VERSION, Beat, Record, Side, parse_record, seal_record
+from dhtex.market.records import Record, parse_record
+from dhtex.node.best import accept_best, accept_view
+from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.naming import digits_of, only
 from dhtex.node.parts import Parts, build
@@ -30,7 +31,10 @@ from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
+    BestRequest,
+    BestView,
     BookView,
+    CancelView,
     EventView,
     ListingView,
     OrderDraft,
@@ -109,7 +113,7 @@ class Node:
         parts.overlay.load_peers([(node_id, (ip, port)) for node_id, ip, port in parts.journal.peers()])
         parts.offers.resume()
         await parts.desk.start()
-        for routine in (parts.directory.run(), self._flush(), self._tick(), self._beat()):
+        for routine in (parts.directory.run(), self._flush(), self._tick(), parts.beats.run(), parts.offers.relist()):
             self._spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._spawn(self._join(first))
@@ -175,26 +179,7 @@ class Node:
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
                 saved = self._clock.monotonic()
                 parts.save_peers()
-
-    async def _beat(self) -> None:
-        parts = self._running
-        while True:
-            for pair, side in sorted(parts.offers.beats_needed()):
-                await parts.directory.put_at_index(pair, side, self._make_beat(pair, side).wire)
-            await asyncio.sleep(limits.BEAT_INTERVAL_S * self._entropy.uniform(0.8, 1.0))
-
-    def _make_beat(self, pair: str, side: Side) -> Record[Beat]:
-        identity, at = self._running.identity, int(self._clock.now())
-        body = Beat(
-            version=VERSION,
-            network=self.config.network,
-            maker=identity.public,
-            pair=pair,
-            side=side,
-            prefix="",
-            at=at,
-        )
-        return seal_record(body, identity.sign)
+                self._spawn(parts.offers.relist())  # in case the disk had refused
 
     # --- what arrives -----------------------------------------------------------------------------------------------
 
@@ -219,6 +204,7 @@ class Node:
     def _order_ended(self, order_id: RecordId, state: str) -> None:
         parts = self._running
         parts.offers.ended(order_id)
+        self._spawn(parts.offers.relist())
         log.info("order=%s state=%s", order_id.hex()[:12], state)
         self._order_changed(order_id)
 
@@ -285,18 +271,10 @@ class Node:
     async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
         """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
         order, published = await self._running.offers.add(draft, progress)
-        self._beat_soon(order.body.pair, order.body.side)
+        self._spawn(self._running.beats.beat(order.body.pair, order.body.side))
         return PublishView(
             order=self._running.market.view(order), holders=published.holders, refusals=published.refusals
         )
-
-    def _beat_soon(self, pair: str, side: Side) -> None:
-        directory = self._running.directory
-
-        async def beat() -> None:
-            await directory.put_at_index(pair, side, self._make_beat(pair, side).wire)
-
-        self._spawn(beat())
 
     async def list_orders(self, query: OrderQuery) -> ListingView:
         """Orders that pass the filters, and how complete that is."""
@@ -317,6 +295,10 @@ class Node:
         await self._running.offers.cancel(found.id)
         return self._running.market.view(found)
 
+    async def cancel_orders(self, pair: str = "") -> CancelView:
+        """Cancel all own open orders, or those of a pair. What cannot be cancelled is named, the others still are."""
+        return await cancel_all(self._running.offers, self._running.market, pair)
+
     async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
         """Replace an own order by a changed one."""
         found = await self._running.market.find(id_prefix)
@@ -334,15 +316,11 @@ class Node:
         found = await self._running.market.find(id_prefix)
         trade = await self._running.desk.accept(found, request, progress)
         trade = await self._running.desk.wait(trade.accept_id, request.wait_s)
-        view = trade_view(trade)
-        return AcceptView(
-            accept=view.accept,
-            order=view.order,
-            state=view.state,
-            code=view.code,
-            retryable=view.retryable,
-            trade=view,
-        )
+        return accept_view(trade)
+
+    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
+        """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits."""
+        return await accept_best(self._running.market, self._running.desk, request, progress)
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str = "", reply: str = "") -> TradeView:
         """Confirm one of the accepts that wait for a person; `accept_prefix` may be empty if there is only one."""

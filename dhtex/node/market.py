@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.livebook import LiveBook
@@ -22,6 +24,7 @@ from dhtex.market.merge import order_state
 from dhtex.market.money import Pair
 from dhtex.market.present import order_view
 from dhtex.market.records import AnyRecord, Beat, Order, Record, Side, Status, is_a, parse_record
+from dhtex.market.trade import MakerState
 from dhtex.node.events import Hub
 from dhtex.node.naming import digits_of, only, whole
 from dhtex.node.offers import Offers
@@ -125,17 +128,27 @@ class Market:
         if order_record is None:
             raise NotFoundError(f"order {order_id.hex()[:12]} is not in the network", hint="it may have expired")
         live = LiveBook(order_record.body.pair, {order_id: order_record})
-        index = await self._directory.read_index(order_record.body.pair, order_record.body.side, 1)
-        live.merge(order_record.body.side, index, self._clock.now())
+        in_part = any(s.body.amount not in ("", order_record.body.amount) for s in reading.statuses)
+        body = order_record.body
+        index = await self._directory.read_index(body.pair, body.side, None if in_part else 1)
+        live.merge(body.side, index, self._clock.now())
         live.statuses[order_id] = [*live.statuses.get(order_id, []), *reading.statuses]
-        return self._view(live, live.orders[order_id])
+        view = self._view(live, live.orders[order_id])
+        children = (
+            o.id.hex() for o in index.orders.values() if (o.body.parent, o.body.maker) == (order_id, body.maker)
+        )
+        return msgspec.structs.replace(view, child=self._own_child(order_id) or next(children, None))
 
     def view(self, order: Record[Order]) -> OrderView:
         """An own order, as the journal has it."""
         live = LiveBook(order.body.pair)
         self._add_own(live, [order.body.side])
         live.orders.setdefault(order.id, order)
-        return self._view(live, order)
+        return msgspec.structs.replace(self._view(live, order), child=self._own_child(order.id))
+
+    def _own_child(self, order_id: RecordId) -> str | None:
+        child = self._journal.child(order_id)
+        return None if child is None else child.order_id.hex()
 
     def own_view(self, order_id: RecordId) -> OrderView | None:
         """One of this node's orders, as the journal has it; None if it is none."""
@@ -244,10 +257,10 @@ class Market:
     def _view(self, live: LiveBook, order: Record[Order]) -> OrderView:
         now = self._clock.now()
         state = order_state(order, live.statuses.get(order.id, ()), now)
-        mine = order.body.author in self._own_keys
-        return order_view(
-            order, state, heard_of=live.heard_of(order), now=now, mine=mine, holders=self._directory.holders(order.id)
-        )
+        mine, holders = order.body.author in self._own_keys, self._directory.holders(order.id)
+        if mine and holders is None and (own := self._journal.order(order.id)) is not None:
+            holders = 0 if own.state == MakerState.PUBLISHING else None
+        return order_view(order, state, heard_of=live.heard_of(order), now=now, mine=mine, holders=holders)
 
     def _remember(self, orders: Iterable[Record[Order]]) -> None:
         for order in orders:

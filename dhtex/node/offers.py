@@ -13,12 +13,12 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.service import Directory, Published
 from dhtex.errors import NotFoundError, RefusedError
-from dhtex.market.drafts import Author, draft_of, order_from_draft
+from dhtex.market.drafts import Author, Lineage, draft_of, group_name, order_from_draft
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
 from dhtex.market.records import (
-    VERSION,
     Closing,
+    Code,
     Kind,
     Order,
     Record,
@@ -29,11 +29,14 @@ from dhtex.market.records import (
     parse_record,
     seal_record,
 )
-from dhtex.node.counter import Mint, Progress
+from dhtex.market.trade import MakerState
+from dhtex.node.counter import MintAt, Progress
 from dhtex.store.journal import Journal
 from dhtex.store.rows import OwnOrder
+from dhtex.trading.maker import closing_status
 from dhtex.views import Amendment, OrderDraft
 
+LIVE: Final = (MakerState.OPEN, MakerState.PUBLISHING)
 RESUME_S: Final = 5.0  # own records return within this after a start, jittered
 
 
@@ -50,7 +53,7 @@ class Offers:
         epoch: int,
         journal: Journal,
         directory: Directory,
-        mint: Mint,
+        mint: MintAt,
         clock: Clock,
         entropy: random.Random,
         on_opened: Callable[[RecordId], None],
@@ -66,12 +69,19 @@ class Offers:
         self._entropy = entropy
         self._on_opened = on_opened
         self._on_closed = on_closed
+        self._stamping: set[RecordId] = set()
         self.on_changed: Callable[[RecordId], None] = lambda _: None
 
     async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
-        """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft."""
-        order = await self._sign(draft, None, progress)
-        self._journal.add_order(self._row(order, draft.reply))
+        """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft, RefusedError
+        when an order of its group was filled already."""
+        name = group_name(draft.group)
+        lineage = Lineage(group=self._identity.group(name) if name else b"")
+        order = await self._sign(draft, lineage, progress)
+        if not self._journal.add_order(self._row(order, draft.reply)):
+            raise RefusedError(
+                f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
+            )
         return order, await self._publish(order)
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
@@ -89,12 +99,32 @@ class Offers:
         """Replace an open order by a changed one. The old one closes in the transaction that opens the new one."""
         own, order = self._open(order_id)
         draft = draft_of(order.body, change, own.reply_text, self._clock.now())
-        successor = await self._sign(draft, order_id, progress)
+        successor = await self._sign(draft, Lineage(replaces=order_id, group=order.body.group), progress)
         status = self._status(order, own.seq + 1, Closing.REPLACED, successor.id)
         if not self._journal.replace_order(order_id, self._row(successor, own.reply_text), status.wire):
             raise self._closed_meanwhile(order_id)
         published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
         return successor, published[0]
+
+    async def relist(self) -> None:
+        """Stamp and publish what part fills have left over.
+
+        A remainder is in the journal since its fill, signed but without a stamp, so whatever stops this, the next call
+        goes on with it; and when it was cancelled or has expired meanwhile, it stays closed.
+        """
+        for own in self._journal.orders(MakerState.PUBLISHING):
+            if own.order_id in self._stamping or own.expires <= self._clock.now():
+                continue
+            self._stamping.add(own.order_id)
+            try:
+                bare = parse_record(own.wire, self._network)
+                assert is_a(bare, Order), "the journal holds what was once valid"
+                stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None)
+                order = seal_record(bare.body, self._identity.sign, stamp)
+                if self._journal.stamp_order(order.id, order.wire):
+                    await self._publish(order)
+            finally:
+                self._stamping.discard(own.order_id)
 
     def resume(self) -> None:
         """Bring all own records that still matter back into the network."""
@@ -114,7 +144,8 @@ class Offers:
         self._directory.forget(order_id)
         own = self._journal.order(order_id)
         if own is not None and own.status_wire:
-            self._keep_status(own.status_wire, limits.REPUBLISH_INTERVAL_S)
+            # The desk puts a certificate itself; what ended with its group, or elsewhere, is put here.
+            self._keep_status(own.status_wire, limits.REPUBLISH_INTERVAL_S if own.state == "filled" else 0.0)
 
     def _keep_status(self, wire: bytes, within_s: float) -> None:
         status = parse_record(wire, self._network)
@@ -122,16 +153,16 @@ class Offers:
         self._directory.keep(status, within_s)
 
     def open_orders(self) -> list[Record[Order]]:
-        """Own orders that are open and not expired."""
+        """Own orders that are open, or about to be, and not expired."""
         now = self._clock.now()
-        rows = [own for own in self._journal.orders("open") if own.expires > now]
+        rows = [own for state in LIVE for own in self._journal.orders(state) if own.expires > now]
         return [order for row in rows if is_a(order := parse_record(row.wire, self._network), Order)]
 
     def beats_needed(self) -> set[tuple[str, Side]]:
         """The pairs and sides where this maker must be heard of."""
         return {(order.body.pair, order.body.side) for order in self.open_orders() if order.body.liveness == "beat"}
 
-    async def _sign(self, draft: OrderDraft, replaces: RecordId | None, progress: Progress | None) -> Record[Order]:
+    async def _sign(self, draft: OrderDraft, lineage: Lineage, progress: Progress | None) -> Record[Order]:
         author = Author(
             network=self._network,
             maker=self._identity.public,
@@ -140,8 +171,8 @@ class Offers:
             now=self._clock.now(),
             salt=self._entropy.randbytes(8),
         )
-        body = order_from_draft(draft, author, replaces)
-        stamp = await self._mint(id_of(body), Kind.ORDER, progress)
+        body = order_from_draft(draft, author, lineage)
+        stamp = await self._mint(id_of(body), Kind.ORDER, body.created, progress)
         return seal_record(body, self._identity.sign, stamp)
 
     # Whoever asked may go away while a put is under way. So these two are no coroutines: what must happen has happened
@@ -164,7 +195,7 @@ class Offers:
         own = self._journal.order(order_id)
         if own is None:
             raise NotFoundError("this is not an order of yours", hint="see your own with: dhtex order list --mine")
-        if own.state != "open" or own.expires <= self._clock.now():
+        if own.state not in LIVE or own.expires <= self._clock.now():
             raise self._closed_meanwhile(order_id)
         order = parse_record(own.wire, self._network)
         assert is_a(order, Order), "the journal holds what was once valid"
@@ -172,7 +203,7 @@ class Offers:
 
     def _closed_meanwhile(self, order_id: RecordId) -> RefusedError:
         own = self._journal.order(order_id)
-        state = "expired" if own is None or own.state == "open" else own.state
+        state = "expired" if own is None or own.state in LIVE else own.state
         return RefusedError(f"the order is {state} already", reason=state, hint="only an open order can change")
 
     def _row(self, order: Record[Order], reply: str) -> OwnOrder:
@@ -185,35 +216,10 @@ class Offers:
             reply_text=reply,
             created=order.body.created,
             expires=order.body.expires,
-            replaced_by=b"",
+            group_id=order.body.group,
+            parent=order.body.parent,
         )
 
     def _status(self, order: Record[Order], seq: int, closing: Closing, successor: bytes) -> Record[Status]:
-        return closing_status(order, seq, closing, successor, int(self._clock.now()), self._identity)
-
-
-def closing_status(
-    order: Record[Order], seq: int, closing: Closing, successor: bytes, at: int, identity: Identity
-) -> Record[Status]:
-    """The signed end of an order that was not filled."""
-    body = order.body
-    status = Status(
-        version=VERSION,
-        network=body.network,
-        order_id=order.id,
-        maker=body.maker,
-        pair=body.pair,
-        side=body.side,
-        price=body.price,
-        expires=body.expires,
-        epoch=body.epoch,
-        seq=seq,
-        closing=closing,
-        at=at,
-        accept_id=b"",
-        taker=b"",
-        amount="",
-        replaced_by=successor,
-        sealed=b"",
-    )
-    return seal_record(status, identity.sign)
+        body = closing_status(order, seq, closing, successor, self._clock.now())
+        return seal_record(body, self._identity.sign)

@@ -13,6 +13,7 @@ from dhtex.market.ids import NodeId, RecordId
 from dhtex.market.records import AnyRecord, Code, Kind
 from dhtex.market.stamp import hour_of, required_bits
 from dhtex.minting import Mint
+from dhtex.node.beats import Beats
 from dhtex.node.bootstrap import Bootstrap
 from dhtex.node.counter import Counter, Progress
 from dhtex.node.events import Hub
@@ -41,6 +42,7 @@ class Parts:
     counter: Counter
     desk: Desk
     offers: Offers
+    beats: Beats
     market: Market
     hub: Hub
     mint: Mint
@@ -67,8 +69,11 @@ def build(config: NodeConfig, clock: Clock, entropy: random.Random, fresh: bool)
     def check(record: AnyRecord) -> Code | None:
         return admit(record, clock.now(), config.pow_bits, verifier.check)
 
+    async def stamp_at(record_id: RecordId, kind: Kind, made: float, progress: Progress | None) -> bytes:
+        return await mint.mint(record_id, required_bits(kind, config.pow_bits), hour_of(made), progress)
+
     async def stamp(record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
-        return await mint.mint(record_id, required_bits(kind, config.pow_bits), hour_of(clock.now()), progress)
+        return await stamp_at(record_id, kind, clock.now(), progress)
 
     directory = Directory(overlay, config.network, check, clock, entropy)
     counter = Counter(directory, overlay, stamp)
@@ -80,7 +85,7 @@ def build(config: NodeConfig, clock: Clock, entropy: random.Random, fresh: bool)
         epoch,
         journal,
         directory,
-        stamp,
+        stamp_at,
         clock,
         entropy,
         on_opened=desk.order_opened,
@@ -99,6 +104,7 @@ def build(config: NodeConfig, clock: Clock, entropy: random.Random, fresh: bool)
         counter=counter,
         desk=desk,
         offers=offers,
+        beats=Beats(config.network, identity, offers, directory, clock, entropy),
         market=market,
         hub=hub,
         mint=mint,

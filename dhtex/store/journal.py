@@ -16,7 +16,7 @@ from dhtex import limits
 from dhtex.market.ids import NodeId, RecordId
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, TakerState
 from dhtex.store.database import Database
-from dhtex.store.rows import Answer, NodeIdentity, OwnOrder, Pending, Trade
+from dhtex.store.rows import Answer, Closed, NodeIdentity, OwnOrder, Pending, Sequel, Trade
 
 
 def _columns(row_type: type) -> str:
@@ -39,6 +39,8 @@ _ANSWER: Final = _columns(Answer)
 _PUT_ORDER: Final = f"INSERT INTO orders({_ORDER}) VALUES({_marks(OwnOrder)})"
 _PUT_TRADE: Final = f"INSERT OR REPLACE INTO trades({_TRADE}) VALUES({_marks(Trade)})"
 _PUT_ANSWER: Final = f"INSERT INTO answers({_ANSWER}) VALUES({_marks(Answer)})"
+_NO_SEQUEL: Final = Sequel()
+_OTHERS_OPEN: Final = f"group_id = ? AND order_id != ? AND state IN ({_leading_to(MakerEvent.CANCEL)})"
 _EVENTS: Final = {
     MakerState.FILLED: MakerEvent.FILL,
     MakerState.CANCELED: MakerEvent.CANCEL,
@@ -66,10 +68,13 @@ class Journal:
 
     # --- own orders ---------------------------------------------------------------------------------------------
 
-    def add_order(self, order: OwnOrder) -> None:
-        """Keep a new order."""
+    def add_order(self, order: OwnOrder) -> bool:
+        """Keep a new order. False when one of its group was filled and has not expired: this one comes too late."""
         with self._database.decision() as connection:
+            if order.group_id and _is_decided(connection, order):
+                return False
             connection.execute(_PUT_ORDER, astuple(order))
+            return True
 
     def order(self, order_id: RecordId) -> OwnOrder | None:
         """One of our orders."""
@@ -83,13 +88,23 @@ class Journal:
         """Our orders whose id begins with these hex digits."""
         return self._orders("WHERE lower(hex(order_id)) GLOB ?", _starts(hex_prefix))
 
-    def open_order(self, order_id: RecordId) -> bool:
-        """Note that another node holds an order that was being published."""
+    def others_open(self, order: OwnOrder) -> list[OwnOrder]:
+        """The other orders of a group that may still be filled."""
+        if not order.group_id:
+            return []
+        return self._orders(f"WHERE {_OTHERS_OPEN}", order.group_id, order.order_id)
+
+    def child(self, order_id: RecordId) -> OwnOrder | None:
+        """The order of what a part fill has left of another."""
+        return next(iter(self._orders("WHERE parent = ? AND parent != x''", order_id)), None)
+
+    def stamp_order(self, order_id: RecordId, wire: bytes) -> bool:
+        """Keep an order that has got its stamp: now it can be published. False when it has ended meanwhile."""
         with self._database.decision() as connection:
             return _changed(
                 connection,
-                "UPDATE orders SET state = ? WHERE order_id = ? AND state = ?",
-                (MakerState.OPEN, order_id, MakerState.PUBLISHING),
+                "UPDATE orders SET wire = ?, state = ? WHERE order_id = ? AND state = ?",
+                (wire, MakerState.OPEN, order_id, MakerState.PUBLISHING),
             )
 
     def close_order(self, order_id: RecordId, state: str, status_wire: bytes) -> bool:
@@ -105,17 +120,22 @@ class Journal:
             connection.execute(_PUT_ORDER, astuple(new))
             return True
 
-    def adopt_status(self, order_id: RecordId, state: str, seq: int, status_wire: bytes) -> bool:
+    def adopt_status(
+        self, order_id: RecordId, state: str, seq: int, status_wire: bytes, others: Sequence[Closed] = ()
+    ) -> bool:
         """Take over what the network says of an order of ours: closed, or disputed, by another holder of our key.
 
-        False when the state does not change.
+        `others` end in the same step, if it was filled. False when the state does not change.
         """
         with self._database.decision() as connection:
-            return _changed(
+            changed = _changed(
                 connection,
                 "UPDATE orders SET state = ?, seq = ?, status_wire = ? WHERE order_id = ? AND state != ?",
                 (state, seq, status_wire, order_id, state),
             )
+            if changed:
+                _close_others(connection, others)
+            return changed
 
     def _orders(self, where: str, *parameters: object) -> list[OwnOrder]:
         rows = self._database.rows(f"SELECT {_ORDER} FROM orders {where} ORDER BY rowid", *parameters)
@@ -165,13 +185,27 @@ class Journal:
                 connection.execute(_PUT_TRADE, astuple(trade))
             return dropped
 
-    def decide_fill(self, order_id: RecordId, accept_id: RecordId, status_wire: bytes, trade: Trade) -> bool:
-        """Give an open order to one accept, for ever. False, and nothing changed, when it has ended or was answered."""
+    def decide_fill(
+        self,
+        order_id: RecordId,
+        accept_id: RecordId,
+        status_wire: bytes,
+        trade: Trade,
+        sequel: Sequel = _NO_SEQUEL,
+    ) -> bool:
+        """Give an open order to one accept, for ever, and in the same step do what follows from it.
+
+        False, and nothing changed, when it has ended or was answered, or when another order of its group is open of
+        which the sequel does not know.
+        """
         with self._database.decision() as connection:
-            if _is_answered(connection, accept_id):
+            if _is_answered(connection, accept_id) or not _are_all_open(connection, order_id, sequel.others):
                 return False
             if not _close(connection, order_id, MakerState.FILLED, status_wire):
                 return False
+            _close_others(connection, sequel.others)
+            if sequel.child is not None:
+                connection.execute(_PUT_ORDER, astuple(sequel.child))
             _answer(connection, Answer(accept_id, order_id, status_wire), trade)
             return True
 
@@ -270,6 +304,26 @@ def _close(
         f" WHERE order_id = ? AND state IN ({_leading_to(_EVENTS[state])})",
         (state, 1 if status_wire else 0, status_wire, replaced_by, order_id),
     )
+
+
+def _is_decided(connection: sqlite3.Connection, order: OwnOrder) -> bool:
+    filled = "SELECT 1 FROM orders WHERE group_id = ? AND state IN (?, ?) AND expires > ?"
+    values = (order.group_id, MakerState.FILLED, MakerState.DISPUTED, order.created)
+    return connection.execute(filled, values).fetchone() is not None
+
+
+def _are_all_open(connection: sqlite3.Connection, order_id: RecordId, others: Sequence[Closed]) -> bool:
+    """Whether no order of the group is open but these: one may have been added since they were signed off."""
+    group = connection.execute("SELECT group_id FROM orders WHERE order_id = ?", (order_id,)).fetchone()
+    if group is None or not group[0]:
+        return True
+    rows = connection.execute(f"SELECT order_id FROM orders WHERE {_OTHERS_OPEN}", (group[0], order_id)).fetchall()
+    return {row[0] for row in rows} <= {closed.order_id for closed in others}
+
+
+def _close_others(connection: sqlite3.Connection, others: Sequence[Closed]) -> None:
+    for closed in others:
+        _close(connection, closed.order_id, MakerState.CANCELED, closed.status_wire)
 
 
 def _is_answered(connection: sqlite3.Connection, accept_id: RecordId) -> bool:

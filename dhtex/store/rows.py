@@ -25,7 +25,8 @@ class NodeIdentity(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class OwnOrder:
     """An order of this node. `state` as in `dhtex.market.trade`; `seq` and `status_wire` of its last Status, or 0 and
-    empty; `reply_text` is sealed to whoever is confirmed; `replaced_by` is empty or the successor's id."""
+    empty; `reply_text` is sealed to whoever is confirmed; `replaced_by` is empty or the successor's id. `group_id` and
+    `parent` repeat what the signed order says, or are empty."""
 
     order_id: RecordId
     wire: bytes
@@ -36,6 +37,25 @@ class OwnOrder:
     created: int
     expires: int
     replaced_by: bytes = b""
+    group_id: bytes = b""
+    parent: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The end of another order of a group, because one of it was filled: a signed Status."""
+
+    order_id: RecordId
+    status_wire: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sequel:
+    """What is written together with a fill: the ends of the other orders of its group, and the order of its remainder,
+    which still lacks its stamp."""
+
+    others: tuple[Closed, ...] = ()
+    child: OwnOrder | None = None
 
 
 @dataclass(frozen=True, slots=True)

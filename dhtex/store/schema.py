@@ -6,7 +6,7 @@
 from typing import Final
 
 APPLICATION_ID: Final = 0x64687478  # "dhtx": tells our file from any other SQLite file
-VERSION: Final = 1
+VERSION: Final = 2
 
 # What version n adds to version n - 1, starting from an empty file.
 MIGRATIONS: Final[dict[int, str]] = {
@@ -44,5 +44,11 @@ CREATE TABLE held(
     dht_key BLOB NOT NULL, record_id BLOB NOT NULL, prefix TEXT, anchored INTEGER NOT NULL, wire BLOB NOT NULL,
     UNIQUE(dht_key, record_id)
 );
+""",
+    2: """
+ALTER TABLE orders ADD COLUMN group_id BLOB NOT NULL DEFAULT x'';
+ALTER TABLE orders ADD COLUMN parent BLOB NOT NULL DEFAULT x'';
+CREATE INDEX orders_by_group ON orders(group_id) WHERE group_id != x'';
+CREATE INDEX orders_by_parent ON orders(parent) WHERE parent != x'';
 """,
 }

@@ -13,11 +13,13 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 from dhtex import limits
 from dhtex.errors import UsageError
 from dhtex.market import stamp
 from dhtex.market.ids import PublicKey, RecordId
-from dhtex.market.money import Pair, parse_amount
+from dhtex.market.money import EXACT, Pair, canonical, parse_amount
 from dhtex.market.records import VERSION, Accept, AnyRecord, Closing, Code, Confirm, Order, Record, Refusal, Status
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, advance
 
@@ -171,6 +173,48 @@ def fill_status(order: Record[Order], seq: int, accept: Record[Accept], sealed: 
         amount=accept.body.amount,
         replaced_by=b"",
         sealed=sealed,
+    )
+
+
+def remainder(order: Record[Order], accept: Accept, epoch: int, now: float, salt: bytes) -> Order | None:
+    """What a part fill leaves, as a new order of the same terms and expiry, to be signed; None when nothing is left."""
+    body = order.body
+    rest = EXACT.subtract(Decimal(body.amount), Decimal(accept.amount))
+    if rest <= 0:
+        return None
+    return msgspec.structs.replace(
+        body,
+        amount=canonical(rest),
+        minimum=canonical(min(Decimal(body.minimum), rest)),
+        created=max(int(now), body.created),  # were the clock set back, the life of the order would grow
+        epoch=epoch,
+        salt=salt,
+        replaces=b"",
+        parent=order.id,
+    )
+
+
+def closing_status(order: Record[Order], seq: int, closing: Closing, successor: bytes, now: float) -> Status:
+    """The end of an order that was not filled, to be signed. `successor` is what replaces it, or empty."""
+    body = order.body
+    return Status(
+        version=VERSION,
+        network=body.network,
+        order_id=order.id,
+        maker=body.maker,
+        pair=body.pair,
+        side=body.side,
+        price=body.price,
+        expires=body.expires,
+        epoch=body.epoch,
+        seq=seq,
+        closing=closing,
+        at=int(now),
+        accept_id=b"",
+        taker=b"",
+        amount="",
+        replaced_by=successor,
+        sealed=b"",
     )
 
 

@@ -15,10 +15,10 @@ from dhtex.market.drafts import check_reply
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
 from dhtex.market.merge import order_state
-from dhtex.market.records import Accept, Code, Order, Record, Status, is_a, parse_record, seal_record
+from dhtex.market.records import Accept, Closing, Code, Order, Record, Status, is_a, parse_record, seal_record
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, TakerState, advance
 from dhtex.store.journal import Journal
-from dhtex.store.rows import OwnOrder, Pending, Role, Trade
+from dhtex.store.rows import Closed, OwnOrder, Pending, Role, Sequel, Trade
 from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
 from dhtex.trading.letters import open_text, seal_text
 from dhtex.trading.maker import (
@@ -30,10 +30,12 @@ from dhtex.trading.maker import (
     Repeat,
     Rules,
     Standing,
+    closing_status,
     decide,
     fill_status,
     objection,
     refusal,
+    remainder,
 )
 
 
@@ -207,9 +209,12 @@ class Selling:
         if advance(MAKER, MakerState(own.state), event) is None or state.status is None:
             return []
         wire, seq = state.status.wire, state.status.body.seq
-        if not self._journal.adopt_status(order.id, state.state, seq, wire):
+        filled = any(s.body.closing is Closing.FILLED for s in (*known, status))
+        others = self._close_group(own, now) if filled else []
+        if not self._journal.adopt_status(order.id, state.state, seq, wire, others):
             return []
-        return [Ended(order.id, state.state), *self.order_closed(order.id, now)]
+        ended: list[Effect] = [Ended(order.id, state.state), *self.order_closed(order.id, now)]
+        return ended + self._group_closed(others, now)
 
     # --- the three answers ------------------------------------------------------------------------------------------
 
@@ -220,14 +225,52 @@ class Selling:
         sealed = seal_text(text, accept.body.encryption_key, self._entropy.randbytes(32)) or b""
         status = seal_record(fill_status(order, own.seq + 1, accept, sealed, now), self._identity.sign)
         trade = self._trade(order, accept, TakerState.CONFIRMED, "", status.wire, text if sealed else "")
-        if not self._journal.decide_fill(order.id, accept.id, status.wire, trade):
+        others = self._close_group(own, now)
+        sequel = Sequel(tuple(others), self._child(own, order, accept.body, now))
+        if not self._journal.decide_fill(order.id, accept.id, status.wire, trade, sequel):
             return None
         return [
             self._publish(order, accept.id, status.wire),
             Changed(trade),
             Ended(order.id, MakerState.FILLED),
             *self.order_closed(order.id, now),
+            *self._group_closed(others, now),
         ]
+
+    def _child(self, own: OwnOrder, order: Record[Order], accept: Accept, now: float) -> OwnOrder | None:
+        """The order of what is left: signed now, so that it has its id; the stamp stands outside and comes later."""
+        body = remainder(order, accept, self._terms.epoch, now, self._entropy.randbytes(8))
+        if body is None:
+            return None
+        child = seal_record(body, self._identity.sign)
+        return OwnOrder(
+            order_id=child.id,
+            wire=child.wire,
+            state=MakerState.PUBLISHING,
+            seq=0,
+            status_wire=b"",
+            reply_text=own.reply_text,
+            created=body.created,
+            expires=body.expires,
+            group_id=body.group,
+            parent=order.id,
+        )
+
+    def _close_group(self, own: OwnOrder, now: float) -> list[Closed]:
+        """Sign the ends of the other open orders of a group; the journal closes them with the fill, or none at all."""
+        closed = []
+        for other in self._journal.others_open(own):
+            order = parse_record(other.wire, self._terms.network)
+            assert is_a(order, Order), "the journal holds what was once valid"
+            status = closing_status(order, other.seq + 1, Closing.CANCELED, b"", now)
+            closed.append(Closed(order.id, seal_record(status, self._identity.sign).wire))
+        return closed
+
+    def _group_closed(self, others: list[Closed], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for other in others:
+            effects += [Ended(other.order_id, MakerState.CANCELED), *self.order_closed(other.order_id, now)]
+        return effects
 
     def _refuse(self, order: Record[Order], accept: Record[Accept], code: Code, now: float) -> list[Effect]:
         no = seal_record(refusal(order, accept, code, now), self._identity.sign)

@@ -20,7 +20,7 @@ from tests.unit.cli.conftest import COVERAGE, EMPTY_LISTING, ORDER, TRADE, Dhtex
 
 DRAFT = {
     **{"side": "sell", "amount": "1", "pair": "BTC/USD", "price": "50000", "minimum": "", "payment": [], "note": ""},
-    **{"expires_s": 86_400, "liveness": "beat", "confirm": "auto", "reference": "", "reply": ""},
+    **{"expires_s": 86_400, "liveness": "beat", "confirm": "auto", "reference": "", "reply": "", "group": ""},
 }
 PUBLISHED = {"order": ORDER, "holders": 3}
 CHANGE = dict.fromkeys(("price", "amount", "minimum", "payment", "note", "expires_s"))
@@ -35,6 +35,8 @@ ID = ORDER["id"][:10]
         ("order list BTC/USD --all", "GET", "/v1/orders?pair=BTC%2FUSD&limit=100&all=true", None),
         (f"order show {ID}", "GET", f"/v1/orders/{ID}", None),
         (f"order cancel {ID}", "POST", f"/v1/orders/{ID}/cancel", {}),
+        ("order cancel --all", "POST", "/v1/orders/cancel", {"pair": ""}),
+        ("order cancel --pair btc/usd", "POST", "/v1/orders/cancel", {"pair": "btc/usd"}),
         (f"order confirm {ID}", "POST", f"/v1/orders/{ID}/confirm", {"accept": "", "reply": ""}),
         (f"order confirm {ID} 777777 --reply hi", "POST", None, {"accept": "777777", "reply": "hi"}),
         (f"order decline {ID} 777777", "POST", f"/v1/orders/{ID}/decline", {"accept": "777777"}),

@@ -11,7 +11,10 @@ from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
+    BestRequest,
+    BestView,
     BookView,
+    CancelView,
     Coverage,
     EventView,
     ListingView,
@@ -22,6 +25,7 @@ from dhtex.views import (
     PublishView,
     StatusView,
     TradeView,
+    TryView,
 )
 
 MOMENT = {"timestamp": 1_700_000_000_000, "datetime": "2023-11-14T22:13:20.000Z"}
@@ -163,6 +167,10 @@ class FakeNode:
         await self._work("cancel_order", id_prefix)
         return order_view(status="canceled")
 
+    async def cancel_orders(self, pair: str) -> CancelView:
+        await self._work("cancel_orders", pair)
+        return CancelView(canceled=[order_view(status="canceled")], failed=[])
+
     async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
         self._report(progress)
         await self._work("amend_order", id_prefix, amendment)
@@ -177,6 +185,11 @@ class FakeNode:
         return AcceptView(
             accept=trade.accept, order=trade.order, state=trade.state, code=None, retryable=False, trade=trade
         )
+
+    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
+        self._report(progress)
+        await self._work("accept_best", request)
+        return BestView(tries=[TryView(order=order_view(), state="refused", code="taken")], outcome=None)
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView:
         await self._work("confirm_order", id_prefix, accept_prefix, reply)

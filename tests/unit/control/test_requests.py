@@ -11,7 +11,7 @@ import pytest
 from dhtex import errors, limits
 from dhtex.control import api
 from dhtex.control.client import Client, error_from
-from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery
+from dhtex.views import AcceptRequest, Amendment, BestRequest, OrderDraft, OrderQuery
 from tests.unit.control.conftest import TOKEN, Served
 from tests.unit.control.fakes import until
 
@@ -57,6 +57,9 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
     assert (await ask(served, "GET", "/v1/book?pair=BTC/USD&limit=5"))["bids"] == []
     assert (await ask(served, "GET", "/v1/orders/abcdef"))["status"] == "open"
     assert (await ask(served, "POST", "/v1/orders/abcdef/cancel"))["status"] == "canceled"
+    best = {"pair": "BTC/USD", "side": "buy", "amount": "1"}
+    assert (await ask(served, "POST", "/v1/orders/accept", best))["tries"][0]["code"] == "taken"
+    assert len((await ask(served, "POST", "/v1/orders/cancel", {"pair": "BTC/USD"}))["canceled"]) == 1
     await ask(served, "POST", "/v1/orders/abcdef/amend", {"price": "2"})
     assert (await ask(served, "POST", "/v1/orders/abcdef/accept"))["state"] == "confirmed"
     await ask(served, "POST", "/v1/orders/abcdef/confirm", {"accept": "123456", "reply": "yes"})
@@ -70,6 +73,8 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
         ("book", "BTC/USD", 5),
         ("show_order", "abcdef"),
         ("cancel_order", "abcdef"),
+        ("accept_best", BestRequest(pair="BTC/USD", side="buy", amount="1")),
+        ("cancel_orders", "BTC/USD"),
         ("amend_order", "abcdef", Amendment(price="2")),
         ("accept_order", "abcdef", AcceptRequest()),
         ("confirm_order", "abcdef", "123456", "yes"),

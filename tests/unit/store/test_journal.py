@@ -1,6 +1,7 @@
 """The journal: decided once, on disk before anyone is told, and nothing half done."""
 
 import random
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pytest
 
 from dhtex import limits
 from dhtex.errors import StateError
+from dhtex.store import schema
 from dhtex.store.database import Database
 from dhtex.store.journal import Journal
-from dhtex.store.rows import Answer
+from dhtex.store.rows import Answer, Sequel
 from tests.builders import NOW
 from tests.unit.store.samples import REFUSAL, STATUS, name, own_order, pending, trade
 
@@ -60,9 +62,21 @@ def test_ids_are_found_by_their_first_digits(journal: Journal) -> None:
 
 def test_publishing_becomes_open_once(journal: Journal) -> None:
     journal.add_order(own_order(state="publishing"))
-    assert journal.open_order(name(1))
-    assert not journal.open_order(name(1))
-    assert journal.order(name(1)) == own_order()
+    assert journal.stamp_order(name(1), b"stamped")
+    assert not journal.stamp_order(name(1), b"again")
+    assert journal.order(name(1)) == own_order(wire=b"stamped")
+
+
+def test_the_remainder_is_written_with_the_fill_or_not_at_all(journal: Journal) -> None:
+    journal.add_order(own_order())
+    child = own_order(2, state="publishing", parent=name(1))
+    assert not journal.decide_fill(name(9), name(100), STATUS, trade(), Sequel(child=child))
+    assert journal.child(name(1)) is None
+    assert journal.decide_fill(name(1), name(100), STATUS, trade(), Sequel(child=child))
+    assert not journal.decide_fill(name(1), name(101), STATUS, trade(101), Sequel(child=own_order(3, parent=name(1))))
+    assert journal.child(name(1)) == child
+    assert journal.orders() == [own_order(state="filled", seq=1, status_wire=STATUS), child]
+    assert journal.child(name(2)) is None
 
 
 @pytest.mark.parametrize("before", ["open", "publishing"])
@@ -207,3 +221,17 @@ def test_peers_are_those_that_were_saved_last(journal: Journal) -> None:
     journal.save_peers([(first, "10.0.0.1", 1), (second, "::1", 65_535)])  # type: ignore[list-item]
     journal.save_peers([(second, "::1", 65_535)])  # type: ignore[list-item]
     assert journal.peers() == [(second, "::1", 65_535)]
+
+
+def test_a_file_of_the_first_format_keeps_its_orders(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    old = sqlite3.connect(path)
+    old.executescript(f"{schema.MIGRATIONS[1]} PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version=1;")
+    row = own_order()
+    values = (row.order_id, row.wire, row.state, row.seq, row.status_wire, row.reply_text, row.created, row.expires)
+    old.execute("INSERT INTO orders VALUES(?, ?, ?, ?, ?, ?, ?, ?, x'')", values)
+    old.commit()
+    old.close()
+    database = Database.open(path)
+    assert Journal(database).orders() == [row]
+    database.close()

@@ -192,8 +192,11 @@ class Party:
     def publish(self, reply: str = "", **fields: Any) -> Record[Order]:
         order = make_order(by=self.identity, **fields)
         self.journal.add_order(
-            OwnOrder(order.id, order.wire, "open", 0, b"", reply, order.body.created, order.body.expires)
-        )
+            OwnOrder(
+                order.id, order.wire, "open", 0, b"", reply, order.body.created, order.body.expires,
+                group_id=order.body.group, parent=order.body.parent,
+            )
+        )  # fmt: skip
         self.network.store(order.id, order)
         self.desk.order_opened(order.id)
         return order

@@ -1,0 +1,73 @@
+"""Commands that do more than one thing: each is told, and one that failed decides the exit code."""
+
+import json
+
+import pytest
+
+from tests.unit.cli.conftest import ORDER, Dhtex, FakeNode, accept_view
+
+FAILURE = {"id": "77" * 32, "message": "the order is filled already", "code": "filled"}
+
+
+def test_each_of_many_cancellations_is_told(dhtex: Dhtex, node: FakeNode) -> None:
+    node.answer = {"canceled": [ORDER, ORDER], "failed": []}
+    result = dhtex("order cancel --all")
+    assert (result.status, result.out.count("canceled 3f2a9c1b04: sell 1 BTC at 50000 USD")) == (0, 2)
+    node.answer = {"canceled": [], "failed": []}
+    assert dhtex("order cancel --all").out == "no open orders\n"
+
+
+def test_one_that_cannot_be_cancelled_is_named_and_decides_the_exit_code(dhtex: Dhtex, node: FakeNode) -> None:
+    node.answer = {"canceled": [ORDER], "failed": [FAILURE]}
+    result = dhtex("order cancel --pair BTC/USD")
+    assert result.status == 4
+    assert "canceled 3f2a9c1b04" in result.out
+    assert "not canceled 7777777777: the order is filled already" in result.out
+    assert "1 order could not be canceled" in result.err
+    result = dhtex("order cancel --all --json")
+    assert (result.status, json.loads(result.out), json.loads(result.err)["error"]["reason"]) == (
+        4,
+        node.answer,
+        "filled",
+    )
+
+
+@pytest.mark.parametrize("words", ["", "abcdef --all", "--all --pair BTC/USD"])
+def test_what_to_cancel_is_said_in_one_way(dhtex: Dhtex, node: FakeNode, words: str) -> None:
+    assert dhtex(f"order cancel {words}").status == 2
+    assert node.calls == []
+
+
+BEST = "order accept --best BTC/USD --side buy --amount 1 --max-price 51000"
+REFUSED = {"order": ORDER, "state": "refused", "code": "taken"}
+
+
+def test_each_step_on_the_way_to_the_best_order_is_told(dhtex: Dhtex, node: FakeNode) -> None:
+    won = accept_view("confirmed")
+    node.answer = {"tries": [REFUSED, {"order": ORDER, "state": "confirmed", "code": None}], "outcome": won}
+    result = dhtex(BEST)
+    assert result.status == 0
+    first, second = result.out.splitlines()
+    assert first == "refused 3f2a9c1b04: sell 1 BTC at 50000 USD (taken)"
+    assert second.startswith("confirmed 7777777777: you buy 1 BTC")
+    wish = {"pair": "BTC/USD", "side": "buy", "amount": "1", "min_price": "", "max_price": "51000"}
+    assert node.calls == [("POST", "/v1/orders/accept", {**wish, "message": "", "wait_s": 30})]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"), [(None, 4), (accept_view("sent"), 5), (accept_view("void"), 5), (accept_view("pending"), 5)]
+)
+def test_without_a_trade_the_exit_code_says_why(dhtex: Dhtex, node: FakeNode, outcome: object, status: int) -> None:
+    node.answer = {"tries": [REFUSED], "outcome": outcome}
+    result = dhtex(BEST)
+    assert result.status == status
+    assert "refused 3f2a9c1b04" in result.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "abcdef --best BTC/USD", "--best BTC/USD --amount 1", "--best BTC/USD --side buy", "abcdef --max-price 1"],
+)
+def test_a_wish_for_the_best_is_said_in_full(dhtex: Dhtex, node: FakeNode, words: str) -> None:
+    assert dhtex(f"order accept {words}").status == 2
+    assert node.calls == []
