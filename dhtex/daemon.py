@@ -32,7 +32,7 @@ from dhtex.nodefiles import NodeFile
 from dhtex.spawn import Started
 from dhtex.version import __version__
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("dhtex.daemon")  # also where this file is the program
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TOKEN_BYTES: Final = 32

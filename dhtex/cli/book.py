@@ -6,7 +6,7 @@ import typer
 
 from dhtex.cli import ladder, render
 from dhtex.cli.session import path_of, session_of
-from dhtex.errors import NotRunningError
+from dhtex.errors import NotRunningError, OutcomeUnknownError
 
 app = typer.Typer()
 
@@ -36,4 +36,6 @@ def watch(context: typer.Context, pair: Pair) -> None:
             session.show(event, render.event)
     except KeyboardInterrupt:
         return
+    except OutcomeUnknownError as error:  # nothing was asked for whose outcome could be unknown
+        raise NotRunningError(error.message, hint=error.hint) from None
     raise NotRunningError("the node has ended the stream", hint="see whether it runs: dhtex nodes")

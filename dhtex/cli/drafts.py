@@ -84,7 +84,7 @@ def drafts_from_lines(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | Us
         if not line.strip():
             continue
         try:
-            yield number, draft_from_json(line.decode("utf-8-sig"))
+            yield number, draft_from_json(line.decode("utf-8-sig").strip())
         except UnicodeDecodeError:
             yield number, UsageError("the line is not UTF-8 text")
         except UsageError as error:
@@ -97,7 +97,8 @@ def _read_object(text: str) -> dict[str, Any]:
             text, parse_float=str, parse_int=str, parse_constant=_refuse_constant, object_pairs_hook=_unique
         )
     except json.JSONDecodeError as error:
-        raise UsageError(f"this is not JSON: {error.msg} at character {error.pos + 1}", hint=_EXAMPLE) from error
+        what = error.msg.removesuffix(" at")  # as some of its messages end
+        raise UsageError(f"this is not JSON: {what} at character {error.pos + 1}", hint=_EXAMPLE) from error
     except RecursionError:
         raise UsageError("the JSON is nested too deeply", hint=_EXAMPLE) from None
     if not isinstance(found, dict):

@@ -114,9 +114,14 @@ def status(context: typer.Context) -> None:
 @app.command("nodes")
 def nodes(context: typer.Context) -> None:
     """List the nodes that run on this machine."""
+    from datetime import UTC, datetime
+
     from dhtex import config, nodefiles
 
     running = [asdict(node) for node in nodefiles.running_nodes(config.home_folder())]
+    for node in running:
+        moment = datetime.fromtimestamp(node["started"] / 1000, UTC)
+        node["startedDatetime"] = f"{moment:%Y-%m-%dT%H:%M:%S}.{node['started'] % 1000:03d}Z"
     session_of(context).show(running, render.nodes)
 
 

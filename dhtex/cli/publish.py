@@ -20,6 +20,7 @@ _PAY = f"A payment method, such as SEPA; may be given {limits.PAYMENTS_MAX} time
 _NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters."
 _EXPIRES = f"How long it stands: 30m, 24h, 7d; at most {limits.ORDER_LIFE_S_MAX // 86_400} days."
 _GROUP = "Once one of your orders of this name is filled, the others are canceled. Nobody else learns the name."
+_EXPIRES_DEFAULT = "24h"
 _JSON = "The order as a JSON object, or - for many, one a line; with nothing behind it: the flag. Prints JSON."
 
 Side = Annotated[str, typer.Argument(metavar="SIDE", help="buy or sell: what you do with the base.")]
@@ -68,7 +69,7 @@ def add(
     price: Price = "",
     minimum: Minimum = "",
     payment: Pay = None,
-    expires: Expires = "24h",
+    expires: Expires = _EXPIRES_DEFAULT,
     note: Note = "",
     mailbox: Mailbox = False,
     ask: Ask = False,
@@ -97,6 +98,10 @@ def add(
     said = {"side": side, "amount": amount, "pair": pair, "price": price}
     if sum((any(said.values()), bool(source), bool(json_order))) > 1:
         raise UsageError("the order is given in more than one way", hint="see dhtex order add --help")
+    terms = {"min": minimum, "pay": payment, "note": note, "mailbox": mailbox, "ask": ask, "ref": reference}
+    terms |= {"group": group, "reply": reply, "expires": expires if expires != _EXPIRES_DEFAULT else ""}
+    if source or json_order:
+        refuse_terms(terms)
     if source or json_order == "-":
         from dhtex.cli.bulk import publish_all
 
@@ -109,6 +114,13 @@ def add(
     else:
         draft = drafts.draft_from_json(json_order)
     session.show(session.work("POST", path_of("orders"), draft, "stamping the order"), render.published)
+
+
+def refuse_terms(said: dict[str, Any]) -> None:
+    """Raise UsageError for an option beside an order in JSON: to leave it out would publish other terms than meant."""
+    for name, value in said.items():
+        if value:
+            raise UsageError(f"--{name} is not for orders in JSON", hint=f'say it there, as "{name}"')
 
 
 def draft_from_words(said: dict[str, str]) -> dict[str, Any]:

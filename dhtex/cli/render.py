@@ -12,7 +12,7 @@ View = Mapping[str, Any]
 
 _SIDE_COLOURS: Final = {"buy": "green", "sell": "red"}
 _STATE_COLOURS: Final = {"confirmed": "green", "refused": "red", "void": "red", "pending": "yellow", "sent": "yellow"}
-_HIDDEN_WORDS: Final = {"bad_signature": "with a bad signature", "closed": "closed"}
+_HIDDEN_WORDS: Final = {"bad_signature": "with a bad signature", "limit": "beyond the limit"}
 
 ORDER_COLUMNS: Final = (
     Column("ID"),
@@ -125,7 +125,7 @@ def _moment(view: View, number: str, text: str, page: Page) -> str:
 def coverage_line(coverage: View, hidden: Mapping[str, int]) -> str:
     """How complete an answer is: `8 of 8 holders answered and agree; hidden: 2 expired, 1 silent`."""
     asked, answered, agreed = coverage["asked"], coverage["answered"], coverage["agreed"]
-    if not asked:
+    if asked <= 1:  # one is this node itself, which is among the nearest to every key as long as it knows nobody
         text = "no other node was asked: this node knows no peer"
     elif answered == agreed:
         text = f"{answered} of {plural(asked, 'holder')} answered" + (" and agree" if answered else "")
@@ -171,10 +171,10 @@ def published(view: View, page: Page) -> list[str]:
     new = view["order"]
     replaces = new.get("replaces")
     verb = f"replaced {replaces[:10]} by" if replaces else "published"
+    refusals = view.get("refusals") or {}
     held = f"held by {plural(view['holders'], 'other node')}"
     if not view["holders"]:
-        held = "0 other holders: it is published as soon as there is a peer"
-    refusals = view.get("refusals") or {}
+        held = "0 other holders" + ("" if refusals else ": it is published as soon as there is a peer")
     refused = ", ".join(f"{count} refused it as {code}" for code, count in sorted(refusals.items()))
     about = "; ".join(filter(None, (held, refused, f"expires in {_until(new['expires'], page)}")))
     return [clean(f"{verb} {new['id'][:10]}: {offer(new)} ({about})")]

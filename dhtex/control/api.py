@@ -261,7 +261,7 @@ def _watch(call: Call) -> AsyncIterator[EventView]:
 
 def _check_wait(wait_s: float) -> None:
     if not 0 <= wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
-        raise UsageError("wait_s is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
+        raise UsageError("the time to wait is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
 
 
 def _check_limit(limit: int, limit_max: int) -> None:

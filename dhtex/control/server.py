@@ -23,6 +23,7 @@ from dhtex.control.streams import MEDIA_TYPE, EventStream, Streams, steps, views
 from dhtex.errors import NotFoundError, NotRunningError, OutcomeUnknownError, UsageError
 
 STOPPED: Final = "the node stopped"
+RESTART: Final = "start it again: it goes on where it was; see dhtex trade list and dhtex order list --mine"
 
 
 class ControlServer:
@@ -80,10 +81,14 @@ class ControlServer:
         )
         stream, run = route.stream, route.run
         if stream is not None:
-            return await EventStream.begin(self._streams, lambda: views(stream(call)), NotRunningError(STOPPED))
+            return await EventStream.begin(
+                self._streams, lambda: views(stream(call)), NotRunningError(STOPPED, hint=RESTART)
+            )
         assert run is not None, "a route answers once or streams"
         if route.steps and MEDIA_TYPE in request.headers.get("accept", ""):
-            return await EventStream.begin(self._streams, lambda: steps(run, call), OutcomeUnknownError(STOPPED))
+            return await EventStream.begin(
+                self._streams, lambda: steps(run, call), OutcomeUnknownError(STOPPED, hint=RESTART)
+            )
         return json_answer(200, await run(call))
 
 

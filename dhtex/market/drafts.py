@@ -8,7 +8,7 @@ import msgspec
 
 from dhtex import limits
 from dhtex.errors import UsageError
-from dhtex.market.fields import check_text
+from dhtex.market.fields import PAYMENT, REFERENCE, check_text
 from dhtex.market.ids import PublicKey
 from dhtex.market.money import Pair, canonical, parse_amount, parse_price
 from dhtex.market.records import VERSION, Confirm, Liveness, Order, Side
@@ -90,7 +90,7 @@ def order_from_draft(draft: OrderDraft, author: Author, lineage: Lineage) -> Ord
         encryption_key=author.encryption_key,
         epoch=author.epoch,
         salt=author.salt,
-        reference=draft.reference,
+        reference=_reference(draft.reference),
         replaces=lineage.replaces,
         parent=lineage.parent,
         group=lineage.group,
@@ -101,6 +101,10 @@ def _payments(methods: list[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(method.strip() for method in methods))
     if len(names) > limits.PAYMENTS_MAX:
         raise UsageError(f"{len(names)} payment methods are too many, at most {limits.PAYMENTS_MAX} are allowed")
+    for name in names:
+        if PAYMENT.fullmatch(name) is None:
+            hint = f"use up to {limits.PAYMENT_CHARS_MAX} letters, digits, spaces and . _ + -, a letter or digit first"
+            raise UsageError(f"'{name[:40]}' cannot name a payment method", hint=hint)
     return names
 
 
@@ -109,6 +113,13 @@ def group_name(text: str) -> str:
     name = unicodedata.normalize("NFC", text.strip())
     check_text(name, "group's name", limits.GROUP_CHARS_MAX)
     return name
+
+
+def _reference(text: str) -> str:
+    if REFERENCE.fullmatch(text) is None:
+        hint = f"use up to {limits.REFERENCE_CHARS_MAX} letters, digits and signs, without spaces"
+        raise UsageError(f"'{text[:40]}' cannot be a reference", hint=hint)
+    return text
 
 
 def check_reply(text: str) -> None:

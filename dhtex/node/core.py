@@ -109,6 +109,7 @@ class Node:
         parts.directory.on_newer = self._heard
         parts.desk.on_change = self._trade_changed
         parts.desk.on_ended = self._order_ended
+        parts.offers.on_changed = self._order_changed
         parts.overlay.load_peers([(node_id, (ip, port)) for node_id, ip, port in parts.journal.peers()])
         parts.offers.resume()
         await parts.desk.start()
@@ -205,8 +206,11 @@ class Node:
         parts.offers.ended(order_id)
         self._spawn(parts.offers.relist())
         log.info("order=%s state=%s", order_id.hex()[:12], state)
-        if (view := parts.market.own_view(order_id)) is not None:
-            parts.hub.tell((ALL,), type="order", order=view)
+        self._order_changed(order_id)
+
+    def _order_changed(self, order_id: RecordId) -> None:
+        if (view := self._running.market.own_view(order_id)) is not None:
+            self._running.hub.tell((ALL,), type="order", order=view)
 
     def _peers_changed(self) -> None:
         parts = self._running

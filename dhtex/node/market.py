@@ -90,6 +90,8 @@ class Market:
                 for reason, count in reasons.items():
                     hidden[reason] = hidden.get(reason, 0) + count
         coverage = add_coverage(row for _, row, _ in read)
+        if len(orders) > query.limit:
+            hidden["limit"] = len(orders) - query.limit
         return ListingView(orders=book.best(orders, query.limit), coverage=coverage, hidden=hidden)
 
     async def book(self, pair: str, limit: int) -> BookView:

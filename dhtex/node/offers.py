@@ -42,7 +42,10 @@ RESUME_S: Final = 5.0  # own records return within this after a start, jittered
 
 class Offers:
     """What a maker does with orders. `mint` makes a stamp; `on_opened` and `on_closed` hear what is in the journal;
-    `read_back` hears what copies of this node have signed for an order, if there may be any."""
+    `read_back` hears what copies of this node have signed for an order, if there may be any.
+
+    `on_changed`, which may be set, hears of what was opened or closed after them.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ class Offers:
         self._on_closed = on_closed
         self._read_back = read_back
         self._stamping: set[RecordId] = set()
+        self.on_changed: Callable[[RecordId], None] = lambda _: None
 
     async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
         """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft, RefusedError
@@ -181,12 +185,16 @@ class Offers:
 
     def _publish(self, order: Record[Order]) -> Coroutine[Any, Any, Published]:
         self._on_opened(order.id)
-        return self._directory.publish(order)
+        published = self._directory.publish(order)
+        self.on_changed(order.id)
+        return published
 
     def _close(self, order_id: RecordId, status: Record[Status]) -> Coroutine[Any, Any, Published]:
         self._directory.forget(order_id)
         self._on_closed(order_id)
-        return self._directory.publish(status)
+        published = self._directory.publish(status)
+        self.on_changed(order_id)
+        return published
 
     def _open(self, order_id: RecordId) -> tuple[OwnOrder, Record[Order]]:
         own = self._journal.order(order_id)

@@ -101,6 +101,27 @@ async def test_every_node_lists_every_order_with_full_coverage() -> None:
             assert listing.coverage.answered == listing.coverage.asked == listing.coverage.agreed == 4
 
 
+async def test_a_name_that_cannot_be_is_told_with_what_can() -> None:
+    async with network(1) as (node,):
+        for wrong, says in (
+            (msgspec.structs.replace(DRAFT, payment=["SEPA", "<b>"]), "'<b>' cannot name a payment method"),
+            (msgspec.structs.replace(DRAFT, reference="a b"), "'a b' cannot be a reference"),
+        ):
+            with pytest.raises(UsageError, match=says) as misuse:
+                await node.add_order(wrong)
+            assert "letters, digits" in misuse.value.hint
+        assert node.status().orders_open == 0
+
+
+async def test_a_listing_that_was_cut_short_says_so() -> None:
+    async with network(2) as (maker, other):
+        for price in ("50000", "50001", "50002"):
+            await maker.add_order(OrderDraft(side="sell", amount="1", pair="BTC/USD", price=price))
+        listing = await other.list_orders(OrderQuery(pair="BTC/USD", limit=2))
+        assert ([order.price for order in listing.orders], listing.hidden) == (["50000", "50001"], {"limit": 1})
+        assert (await other.list_orders(OrderQuery(pair="BTC/USD", limit=3))).hidden == {}
+
+
 async def test_a_cancelled_order_is_gone_everywhere_and_cannot_be_accepted() -> None:
     async with network(3) as (maker, taker, other):
         order = (await maker.add_order(DRAFT)).order.id
@@ -213,6 +234,26 @@ async def test_a_watcher_sees_what_is_there_then_each_change() -> None:
                 assert event.order is not None
                 told[event.order.id] = event.order.status
         assert told == {second: "open", first: "canceled"}
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+async def test_events_tell_of_own_orders_from_their_publication_to_their_end() -> None:
+    async with network(1) as (node,):
+        events = node.events()
+        waiting = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        old = (await node.add_order(DRAFT)).order.id
+        new = (await node.amend_order(old, Amendment(price="49000"))).order.id
+        await node.cancel_order(new)
+        async with asyncio.timeout(10):
+            told = [await waiting] + [await anext(events) for _ in range(3)]
+        orders = [event.order for event in told if event.order is not None]
+        assert [(order.id, order.status) for order in orders] == [
+            (old, "open"),
+            (new, "open"),
+            (old, "replaced"),
+            (new, "canceled"),
+        ]
         await events.aclose()  # type: ignore[attr-defined]
 
 

@@ -204,7 +204,9 @@ def test_publishing_says_who_holds_the_order(dhtex: Dhtex, node: FakeNode) -> No
     command = "order add sell 1 BTC/USD --price 50000"
     assert dhtex(command).out.startswith(f"published {ID}: sell 1 BTC at 50000 USD (held by 3 other nodes; expires in")
     node.answer = {"order": ORDER, "holders": 0}
-    assert "0 other holders" in dhtex(command).out
+    assert "(0 other holders: it is published as soon as there is a peer; expires in" in dhtex(command).out
+    node.answer = {"order": ORDER, "holders": 0, "refusals": {"stamp_too_low": 2}}
+    assert "(0 other holders; 2 refused it as stamp_too_low; expires in" in dhtex(command).out
     node.answer = {**PUBLISHED, "refusals": {"full": 2}}
     assert "(held by 3 other nodes; 2 refused it as full; expires in" in dhtex(command).out
     node.answer = {"order": {**ORDER, "replaces": "ee" * 32}, "holders": 1}
@@ -229,6 +231,7 @@ def test_a_peer_that_does_not_answer_is_exit_7(dhtex: Dhtex, node: FakeNode) -> 
         ("order add sell 1 BTC/USD --price 1 --expires soon", "not a length of time"),
         ("order add sell 1 BTC/USD --price 1 --file -", "more than one way"),
         ("order add --file /nowhere/at/all", "cannot read /nowhere/at/all"),
+        ("order add --file /dev/null --note hi", "--note is not for orders in JSON"),
         (f"order amend {ID}", "nothing is to change"),
         ("order show abc", "not an id"),
         (f"order accept {ID} --wait long", "not a valid float"),
@@ -257,6 +260,8 @@ def test_misuse_is_one_line_and_exit_2(dhtex: Dhtex, node: FakeNode, command: st
 def test_misuse_is_json_where_json_is_asked_for(dhtex: Dhtex) -> None:
     for command in (
         "order add --json {",
+        "order add --json {} --mailbox",
+        "order add --json - --expires 1h",
         "order list --limit many --json",
         "--json order list --limit many",
         "order show --json",
@@ -292,11 +297,23 @@ def test_a_stream_that_the_node_ends_is_exit_6(dhtex: Dhtex) -> None:
     assert "ended the stream" in result.err
 
 
+def test_watching_a_node_that_dies_is_exit_6_too(dhtex: Dhtex, node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*_: Any) -> Any:
+        raise OutcomeUnknownError("the node went away", hint="see its log")
+        yield
+
+    monkeypatch.setattr(node, "stream", dies)
+    result = dhtex("order watch BTC/USD")
+    assert (result.status, result.err) == (6, "error: the node went away (see its log)\n")
+
+
 def test_listing_with_gaps_names_them() -> None:
     line = render.coverage_line
     assert line({**COVERAGE, "answered": 7, "agreed": 6, "complete": False}, {}) == (
         "7 of 8 holders answered, 6 agree; the answer may be incomplete"
     )
-    assert line({**COVERAGE, "asked": 0, "answered": 0, "agreed": 0}, {}) == (
-        "no other node was asked: this node knows no peer"
-    )
+    for alone in (0, 1):
+        assert line({**COVERAGE, "asked": alone, "answered": alone, "agreed": alone}, {}) == (
+            "no other node was asked: this node knows no peer"
+        )
+    assert line(COVERAGE, {"limit": 3}) == "8 of 8 holders answered and agree; hidden: 3 beyond the limit"

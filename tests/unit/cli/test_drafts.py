@@ -56,6 +56,7 @@ def test_an_exponent_is_left_for_the_node_to_refuse() -> None:
     [
         ("", "not JSON"),
         ("{", "not JSON"),
+        ('{"bad\n', "not JSON: Invalid control character at character 6"),
         ("[1]", "one object"),
         ("[" * 100_000, "nested too deeply"),
         ('"x"', "one object"),

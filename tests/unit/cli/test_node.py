@@ -94,6 +94,13 @@ def test_stop_waits_for_the_end_of_every_node(dhtex: Dhtex, home: Path, monkeypa
     assert dhtex("stop").status == 6
 
 
+def test_nodes_say_when_they_began_in_both_forms(dhtex: Dhtex, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = nodefiles.NodeFile(1, 3001, None, "lab", 1_000_007, "1", "s")
+    monkeypatch.setattr(nodefiles, "running_nodes", lambda folder: [note])
+    (node,) = json.loads(dhtex("nodes --json").out)
+    assert (node["started"], node["startedDatetime"]) == (1_000_007, "1970-01-01T00:16:40.007Z")
+
+
 def test_nodes_of_an_empty_home(dhtex: Dhtex, home: Path) -> None:
     assert dhtex("nodes").out == "no nodes are running\n"
     assert dhtex("nodes --json").out == "[]\n"

@@ -150,8 +150,9 @@ async def test_closing_ends_streams_and_operations_at_once(served: Served) -> No
         await served.server.close()
     with pytest.raises(errors.NotRunningError, match="stopped"):
         await waiting
-    with pytest.raises(errors.OutcomeUnknownError, match="stopped"):
+    with pytest.raises(errors.OutcomeUnknownError, match="stopped") as unknown:
         await operation
+    assert "dhtex trade list" in unknown.value.hint
     assert served.node.cancelled.is_set()
     assert served.node.queues == []
 
