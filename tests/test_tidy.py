@@ -28,7 +28,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"minting"}),
     frozenset({"node"}),
     frozenset({"control"}),
-    frozenset({"daemon", "spawn"}),
+    frozenset({"daemon", "spawn", "backups"}),
     frozenset({"cli"}),
     frozenset({"dhtex", "__main__"}),  # the package's own front page
 )
@@ -45,6 +45,7 @@ CLI_MAY_IMPORT = (
     "nodefiles",
     "control.client",
     "spawn",
+    "backups",
     "market.money",
 )
 
@@ -58,6 +59,7 @@ IO_ALLOWED = (
     "store/",
     "directory/service.py",
     "trading/service.py",
+    "trading/timers.py",
     "minting.py",
     "mintworker.py",
     "node.py",

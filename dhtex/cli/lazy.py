@@ -1,8 +1,8 @@
 """Groups of commands that are imported and built only when they are named.
 
 A run of the command line needs one command of twenty-five; importing and building the others would cost more time than
-the answer. Every command gets the options `--json` and `--node` here, so none can lack them (`start` and `nodes`
-talk to no node).
+the answer. Every command gets the options `--json` and `--node` here, so none can lack them (`start`, `nodes`
+and `restore` talk to no node).
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from typer.main import get_command_from_info
 from dhtex.cli.session import session_of
 
 JSON_HELP: Final = "Print JSON for programs instead of text for people."
-_NO_NODE: Final = ("start", "nodes")
+_NO_NODE: Final = ("start", "nodes", "restore")
 NODE_HELP: Final = "Talk to the node on this port; needed only if several are running."
 
 

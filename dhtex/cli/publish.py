@@ -19,8 +19,8 @@ app = typer.Typer()
 _PAY = f"A payment method, such as SEPA; may be given {limits.PAYMENTS_MAX} times."
 _NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters."
 _EXPIRES = f"How long it stands: 30m, 24h, 7d; at most {limits.ORDER_LIFE_S_MAX // 86_400} days."
-_EXPIRES_DEFAULT = "24h"
 _GROUP = "Once one of your orders of this name is filled, the others are canceled. Nobody else learns the name."
+_EXPIRES_DEFAULT = "24h"
 _JSON = "The order as a JSON object, or - for many, one a line; with nothing behind it: the flag. Prints JSON."
 
 Side = Annotated[str, typer.Argument(metavar="SIDE", help="buy or sell: what you do with the base.")]

@@ -54,6 +54,7 @@ class OrderReading:
     accepts: list[Record[Accept]] = field(default_factory=list)
     refusals: list[Record[Refusal]] = field(default_factory=list)
     answered: int = 0
+    by_most: bool = False
 
     @property
     def records(self) -> list[AnyRecord]:
@@ -109,7 +110,7 @@ def merge_index(network: str, pair: str, side: str, orders: GetResult, beats: Ge
 
 def merge_order(network: str, order_id: RecordId, result: GetResult, check: Check) -> OrderReading:
     """Merge the answers for one order's key; a Status or Refusal of anyone but the order's maker is dropped."""
-    reading = OrderReading(answered=result.answered)
+    reading = OrderReading(answered=result.answered, by_most=result.by_most)
     for wire in _distinct(result):
         record = parse_record(wire, network)
         if is_a(record, Order):

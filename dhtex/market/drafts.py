@@ -108,18 +108,18 @@ def _payments(methods: list[str]) -> tuple[str, ...]:
     return names
 
 
-def _reference(text: str) -> str:
-    if REFERENCE.fullmatch(text) is None:
-        hint = f"use up to {limits.REFERENCE_CHARS_MAX} letters, digits and signs, without spaces"
-        raise UsageError(f"'{text[:40]}' cannot be a reference", hint=hint)
-    return text
-
-
 def group_name(text: str) -> str:
     """The name of a group in its one spelling; empty for none. Raises UsageError."""
     name = unicodedata.normalize("NFC", text.strip())
     check_text(name, "group's name", limits.GROUP_CHARS_MAX)
     return name
+
+
+def _reference(text: str) -> str:
+    if REFERENCE.fullmatch(text) is None:
+        hint = f"use up to {limits.REFERENCE_CHARS_MAX} letters, digits and signs, without spaces"
+        raise UsageError(f"'{text[:40]}' cannot be a reference", hint=hint)
+    return text
 
 
 def check_reply(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from dhtex.directory.reading import OrderReading
 from dhtex.directory.service import Directory
 from dhtex.errors import NoPeerError
 from dhtex.market.ids import DhtKey, RecordId, order_key
@@ -34,12 +35,24 @@ class Counter:
         return await self._directory.put_at_index(order.pair, order.side, wire)
 
     async def read(self, order_id: RecordId) -> list[AnyRecord]:
+        return (await self._read(order_id)).records
+
+    async def read_back(self, order_id: RecordId) -> list[AnyRecord]:
+        reading = await self._read(order_id)
+        if not reading.by_most:
+            raise NoPeerError(
+                "the order is from before a backup was restored, and too few of its holders answer to be sure of it",
+                hint="try again when there are more peers: dhtex peers",
+            )
+        return reading.records
+
+    async def _read(self, order_id: RecordId) -> OrderReading:
         if not self._overlay.peers():
             raise NoPeerError("no peer is known", hint="join a network first: dhtex connect HOST:PORT")
         reading = await self._directory.read_order(order_id)
         if not reading.answered:
             raise NoPeerError("no peer answers", hint="see: dhtex peers")
-        return reading.records
+        return reading
 
     def watch(self, order_id: RecordId) -> None:
         self._watched[order_key(order_id)] = order_id

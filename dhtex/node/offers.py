@@ -6,7 +6,7 @@ puts every live record back.
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from dhtex import limits
@@ -41,9 +41,10 @@ RESUME_S: Final = 5.0  # own records return within this after a start, jittered
 
 
 class Offers:
-    """What a maker does with orders. `mint` makes a stamp; `on_opened` and `on_closed` hear what is in the journal.
+    """What a maker does with orders. `mint` makes a stamp; `on_opened` and `on_closed` hear what is in the journal;
+    `read_back` hears what copies of this node have signed for an order, if there may be any.
 
-    `on_changed`, which may be set, hears of either after them.
+    `on_changed`, which may be set, hears of what was opened or closed after them.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Offers:
         entropy: random.Random,
         on_opened: Callable[[RecordId], None],
         on_closed: Callable[[RecordId], None],
+        read_back: Callable[[RecordId], Awaitable[object]],
     ) -> None:
         self._network = network
         self._identity = identity
@@ -69,6 +71,7 @@ class Offers:
         self._entropy = entropy
         self._on_opened = on_opened
         self._on_closed = on_closed
+        self._read_back = read_back
         self._stamping: set[RecordId] = set()
         self.on_changed: Callable[[RecordId], None] = lambda _: None
 
@@ -86,6 +89,7 @@ class Offers:
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
         """Close an open order for good and say so in the network."""
+        await self._read_back(order_id)
         own, order = self._open(order_id)
         status = self._status(order, own.seq + 1, Closing.CANCELED, b"")
         if not self._journal.close_order(order_id, Closing.CANCELED, status.wire):
@@ -100,6 +104,7 @@ class Offers:
         own, order = self._open(order_id)
         draft = draft_of(order.body, change, own.reply_text, self._clock.now())
         successor = await self._sign(draft, Lineage(replaces=order_id, group=order.body.group), progress)
+        await self._read_back(order_id)  # after the stamp, which takes a while: nothing may come between it and the end
         status = self._status(order, own.seq + 1, Closing.REPLACED, successor.id)
         if not self._journal.replace_order(order_id, self._row(successor, own.reply_text), status.wire):
             raise self._closed_meanwhile(order_id)

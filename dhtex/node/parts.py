@@ -90,6 +90,7 @@ def build(config: NodeConfig, clock: Clock, entropy: random.Random, fresh: bool)
         entropy,
         on_opened=desk.order_opened,
         on_closed=desk.order_closed,
+        read_back=desk.read_back,
     )
     market = Market(config.network, frozenset({identity.public}), directory, journal, holdings, offers, hub, clock)
     return Parts(

@@ -180,7 +180,8 @@ class Reading:
             self._finished = True
             versions = self._versions + [pull.version() for pull in self._pulls]
             versions.sort(key=lambda version: (-version.holders, -version.total, version.digest))
-            self._done(GetResult(self._asked, self._answered, tuple(versions)))
+            own = self._own
+            self._done(GetResult(self._asked, self._answered, tuple(versions), own is not None))
         elif not self._finished and self._hurry is not None and 2 * self._vouched() > self._answered:
             self._hurry()
             self._hurry = None

@@ -38,11 +38,19 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class GetResult:
-    """How many holders were asked and answered (this node among them if it is one), and the different answers."""
+    """How many holders were asked and answered (this node too if it is one: `local`), and the different answers."""
 
     asked: int
     answered: int
     versions: tuple[Version, ...]
+    local: bool = False
+
+    @property
+    def by_most(self) -> bool:
+        """Whether most of the other holders that were asked answered in full: this node's own word is no evidence."""
+        others = self.asked - self.local
+        whole = sum(version.holders for version in self.versions if version.complete) - self.local
+        return 2 * whole > others
 
 
 @dataclass(frozen=True, slots=True)

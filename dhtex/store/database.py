@@ -45,17 +45,17 @@ class Database:
         _prepare(path)
         try:
             return cls._open_checked(path)
-        except _UnusableError as error:
+        except UnusableError as error:
             if not fresh:
                 raise StateError(
                     f"the state file {path} cannot be used: {error}",
                     hint="start with --force to put it aside and begin with an empty one",
                 ) from error
-        aside = _put_aside(path)
+        aside = put_aside(path)
         _prepare(path)
         try:
             database = cls._open_checked(path)
-        except _UnusableError as error:
+        except UnusableError as error:
             raise StateError(f"a new state file {path} cannot be used: {error}") from error
         database.set_aside = aside
         return database
@@ -64,17 +64,17 @@ class Database:
     def _open_checked(cls, path: Path) -> "Database":
         opened: list[sqlite3.Connection] = []
         try:
-            _check(path)
+            check(path)
             for synchronous in ("FULL", "NORMAL"):
                 opened.append(_connect(str(path)))
                 _configure(opened[-1], synchronous)
             _migrate(opened[0])
-        except (sqlite3.DatabaseError, _UnusableError) as error:
+        except (sqlite3.DatabaseError, UnusableError) as error:
             for connection in opened:
                 connection.close()
             if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
                 raise StateError(f"the state file {path} cannot be opened: {error}") from error
-            raise _UnusableError(str(error)) from error
+            raise UnusableError(str(error)) from error
         return cls(opened[0], opened[1])
 
     @contextlib.contextmanager
@@ -112,7 +112,7 @@ class Database:
         self._journal.close()
 
 
-class _UnusableError(Exception):
+class UnusableError(Exception):
     """The file is there, but is not one that this version can work with."""
 
 
@@ -131,14 +131,15 @@ def _prepare(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise StateError(
             f"the state file {path} cannot be written: {error.strerror}", hint="choose another folder with DHTEX_HOME"
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder are on disk."""
     # The name of a new file is on disk only when its folder was synced.
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -147,7 +148,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _put_aside(path: Path) -> Path:
+def put_aside(path: Path) -> Path:
     """Rename the file and its companions. The log goes first: left beside a new file it would be replayed into it."""
     for number in range(1, _ASIDE_TRIES):
         aside = path.with_name(f"{path.name}.aside-{number}")
@@ -160,7 +161,7 @@ def _put_aside(path: Path) -> Path:
             companion = path.with_name(path.name + suffix)
             if companion.exists():
                 companion.rename(aside.with_name(aside.name + suffix))
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise StateError(f"the state file {path} cannot be put aside: {error.strerror}") from error
     return aside
@@ -176,7 +177,8 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
     connection.execute("PRAGMA trusted_schema=OFF")
 
 
-def _check(path: Path) -> None:
+def check(path: Path) -> None:
+    """Raise UnusableError, or sqlite3.Error, for a file that is not one of ours or not whole."""
     # Read-only, so that a file which is not usable stays as it is, to the byte.
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         version, application, tables, verdict = (
@@ -189,11 +191,11 @@ def _check(path: Path) -> None:
             )
         )
     if tables and application != schema.APPLICATION_ID:
-        raise _UnusableError("it belongs to another program")
+        raise UnusableError("it belongs to another program")
     if version > schema.VERSION:
-        raise _UnusableError(f"it was written by a newer version of dhtex (format {version}, known {schema.VERSION})")
+        raise UnusableError(f"it was written by a newer version of dhtex (format {version}, known {schema.VERSION})")
     if verdict != "ok":
-        raise _UnusableError(f"it is damaged ({verdict.splitlines()[-1]})")
+        raise UnusableError(f"it is damaged ({verdict.splitlines()[-1]})")
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

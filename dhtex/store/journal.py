@@ -209,12 +209,15 @@ class Journal:
             _answer(connection, Answer(accept_id, order_id, status_wire), trade)
             return True
 
-    def decide_refusal(self, order_id: RecordId, accept_id: RecordId, refusal_wire: bytes, trade: Trade) -> bool:
-        """Say no to an accept, for ever. False, and nothing changed, when it was answered before."""
+    def keep_answer(self, order_id: RecordId, accept_id: RecordId, wire: bytes, trade: Trade) -> bool:
+        """Say no to an accept, for ever, or repeat the certificate that another copy of this node has signed.
+
+        False, and nothing changed, when it was answered before.
+        """
         with self._database.decision() as connection:
             if _is_answered(connection, accept_id):
                 return False
-            _answer(connection, Answer(accept_id, order_id, refusal_wire), trade)
+            _answer(connection, Answer(accept_id, order_id, wire), trade)
             return True
 
     # --- trades -------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     VOID = "void"
     SIGNATURE = "signature"
     WAITING = "waiting"
+    FENCED = "fenced"
     QUOTA = "quota"
 
 
@@ -74,7 +75,8 @@ Decision = Ignore | Repeat | Refuse | Ask | Fill
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What the journal knows when an accept arrives: the order and its state, what was answered to this accept (empty:
-    nothing), whether it waits for a person, and how many accepts of the order were answered or wait."""
+    nothing), whether it waits for a person, and how many accepts of the order were answered or wait. `fenced`: the
+    order is older than this node's epoch and was not read back just now, so a copy of this node may have filled it."""
 
     order: Record[Order]
     state: str
@@ -82,6 +84,7 @@ class Standing:
     waiting: bool = False
     answers: int = 0
     waiting_count: int = 0
+    fenced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,7 @@ def decide(accept: Record[Accept], standing: Standing, rules: Rules, now: float)
     if standing.waiting:
         return Ignore(Reason.WAITING)
     if standing.order.body.confirm is Confirm.AUTO:
-        return Fill()
+        return Ignore(Reason.FENCED) if standing.fenced else Fill()
     return Ask() if standing.waiting_count < limits.PENDING_PER_ORDER_MAX else Ignore(Reason.QUOTA)
 
 
@@ -139,7 +142,7 @@ def objection(accept: Record[Accept], order: Record[Order], state: str, rules: R
         return Code.AMOUNT_OUT_OF_RANGE
     if now > accept.body.deadline:
         return Code.LATE
-    if order.body.epoch != rules.epoch:
+    if order.body.epoch > rules.epoch:
         return Code.WRONG_EPOCH
     return None
 

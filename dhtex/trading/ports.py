@@ -24,6 +24,10 @@ class Publisher(Protocol):
         """What the holders of an order's key have. Raises NoPeerError when nobody answered."""
         ...
 
+    async def read_back(self, order_id: RecordId) -> list[AnyRecord]:
+        """As `read`, and raises NoPeerError unless most of the other holders answered, and in full."""
+        ...
+
     def watch(self, order_id: RecordId) -> None:
         """Ask to be told what is put at an order's key; asking twice is no error."""
         ...

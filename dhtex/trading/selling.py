@@ -75,12 +75,27 @@ class Selling:
         states = [row.state for row in MAKER if row.event is MakerEvent.FILL]
         return [own for state in states for own in self._journal.orders(state)]
 
-    def consider(self, accept: Record[Accept], now: float) -> list[Effect]:
-        """Answer an accept that somebody sent, or leave it."""
+    def fenced(self, order_id: RecordId) -> list[RecordId]:
+        """The orders of an older epoch that a fill of this one would close: others of its group first, then itself.
+
+        This node was restored from a copy since they were made, so another copy may have closed them already.
+        """
+        found = self.order(order_id)
+        if found is None or MakerState(found[0].state) in ENDED:
+            return []
+        orders = [parse_record(own.wire, self._terms.network) for own in self._journal.others_open(found[0])]
+        return [o.id for o in [*orders, found[1]] if is_a(o, Order) and o.body.epoch < self._terms.epoch]
+
+    def consider(
+        self, accept: Record[Accept], now: float, read_back: frozenset[RecordId] = frozenset()
+    ) -> list[Effect]:
+        """Answer an accept that somebody sent, or leave it. `read_back`: orders whose key was read just now."""
         found = self.order(RecordId(accept.body.order_id))
         if found is None:
             return []
         own, order = found
+        if self._named(own, accept.id) and self._journal.answer(accept.id) is None:
+            return self._adopt(own, order, accept)
         waiting = self._journal.pending(order.id)
         standing = Standing(
             order=order,
@@ -89,6 +104,7 @@ class Selling:
             waiting=any(row.accept_id == accept.id for row in waiting),
             answers=self._journal.answers_count(order.id),
             waiting_count=len(waiting),
+            fenced=not read_back.issuperset(self.fenced(order.id)),
         )
         match decide(accept, standing, self._rules, now):
             case Repeat(wire):
@@ -98,19 +114,28 @@ class Selling:
             case Fill():
                 filled = self._fill(own, order, accept, own.reply_text, now)
                 # Somebody else has filled or closed it since it was read: what is true now decides.
-                return filled if filled is not None else self.consider(accept, now)
+                return filled if filled is not None else self.consider(accept, now, read_back)
             case Ask():
                 return self._ask(order, accept, now)
         return []
 
     # --- what a person says ---------------------------------------------------------------------------------------
 
-    def confirm(self, order_id: RecordId, accept_id: RecordId | None, reply: str, now: float) -> list[Effect]:
+    def confirm(
+        self,
+        order_id: RecordId,
+        accept_id: RecordId | None,
+        reply: str,
+        now: float,
+        read_back: frozenset[RecordId] = frozenset(),
+    ) -> list[Effect]:
         """Give an order to an accept that waits; None means the only one. Raises NotFoundError, or UsageError when
-        several wait, or RefusedError when it can no longer be."""
+        several wait, or RefusedError when it can no longer be, or not before it was read back."""
         check_reply(reply)
         own, order, accept = self._waiting(order_id, accept_id)
         code = objection(accept, order, own.state, self._rules, now)
+        if code is None and not read_back.issuperset(self.fenced(order_id)):
+            code = Code.WRONG_EPOCH
         filled = None if code is not None else self._fill(own, order, accept, reply or own.reply_text, now)
         if filled is None:
             reason = code or Code.TAKEN
@@ -172,8 +197,23 @@ class Selling:
         for row in self._journal.pending(order_id):
             accept = parse_record(row.wire, self._terms.network)
             assert is_a(accept, Accept), "the journal holds what was once valid"
-            effects += self._refuse(found[1], accept, ENDED[MakerState(found[0].state)], now)
+            if self._named(found[0], accept.id):
+                effects += self._adopt(found[0], found[1], accept)
+            else:
+                effects += self._refuse(found[1], accept, ENDED[MakerState(found[0].state)], now)
         return effects
+
+    def _named(self, own: OwnOrder, accept_id: RecordId) -> bool:
+        """Whether an order's certificate names an accept: if this node did not sign it, a copy of it did."""
+        status = parse_record(own.status_wire, self._terms.network) if own.state == MakerState.FILLED else None
+        return status is not None and is_a(status, Status) and status.body.accept_id == accept_id
+
+    def _adopt(self, own: OwnOrder, order: Record[Order], accept: Record[Accept]) -> list[Effect]:
+        """Take over a trade that a copy of this node has made; its answer is the copy's certificate."""
+        trade = self._trade(order, accept, TakerState.CONFIRMED, "", own.status_wire, "")
+        if not self._journal.keep_answer(order.id, accept.id, own.status_wire, trade):
+            return []
+        return [self._publish(order, accept.id, own.status_wire), Changed(trade)]
 
     def expire(self, order_id: RecordId, now: float) -> list[Effect]:
         """End an order whose time is over."""
@@ -210,7 +250,8 @@ class Selling:
             return []
         wire, seq = state.status.wire, state.status.body.seq
         filled = any(s.body.closing is Closing.FILLED for s in (*known, status))
-        others = self._close_group(own, now) if filled else []
+        # Who filled it has signed the ends of its group too; ours beside them would contradict them.
+        others = [Closed(other.order_id, b"") for other in self._journal.others_open(own)] if filled else []
         if not self._journal.adopt_status(order.id, state.state, seq, wire, others):
             return []
         ended: list[Effect] = [Ended(order.id, state.state), *self.order_closed(order.id, now)]
@@ -275,7 +316,7 @@ class Selling:
     def _refuse(self, order: Record[Order], accept: Record[Accept], code: Code, now: float) -> list[Effect]:
         no = seal_record(refusal(order, accept, code, now), self._identity.sign)
         trade = self._trade(order, accept, TakerState.REFUSED, code, no.wire, "")
-        if not self._journal.decide_refusal(order.id, accept.id, no.wire, trade):
+        if not self._journal.keep_answer(order.id, accept.id, no.wire, trade):
             return []
         return [self._publish(order, accept.id, no.wire), Changed(trade)]
 

@@ -27,6 +27,7 @@ from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
 from dhtex.trading.ports import Progress, Publisher
 from dhtex.trading.selling import Selling, Terms
 from dhtex.trading.taker import Plan, Step
+from dhtex.trading.timers import Timers
 from dhtex.views import AcceptRequest
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Desk:
         self._selling = Selling(journal, identity, terms, entropy)
         self._buying = Buying(journal, identity, terms, entropy)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: dict[tuple[str, RecordId], asyncio.TimerHandle] = {}
+        self._timers = Timers(clock, self._safely)
         self._followed: dict[RecordId, Followed] = {}
         self._publishing: set[RecordId] = set()
         self._open: dict[RecordId, None] = {}
@@ -101,9 +102,7 @@ class Desk:
 
     async def stop(self) -> None:
         """End all tasks and timers; whoever waits for an outcome gets what is known. Stopping twice is no error."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -116,6 +115,8 @@ class Desk:
         """Take in an Accept, Status or Refusal that was heard at an order's key. Anything else is ignored."""
         if is_a(record, Accept):
             self._safely(lambda: self._selling.consider(record, self._clock.now()))
+            if self._selling.fenced(RecordId(record.body.order_id)):
+                self.on_gap(RecordId(record.body.order_id))  # only what was just read back may be filled
         if is_a(record, Status):
             self._safely(lambda: self._selling.reconcile(record, self._clock.now()))
         if is_a(record, Status) or is_a(record, Refusal):
@@ -134,7 +135,7 @@ class Desk:
         """Peers came or went: read everything that is open soon. Many calls in a short time count as two."""
         self._refresh_due = ("refresh", _ALL) in self._timers
         if not self._refresh_due:
-            self._at("refresh", _ALL, self._clock.now() + REFRESH_PAUSE_S, self._refresh_again)
+            self._timers.at("refresh", _ALL, self._clock.now() + REFRESH_PAUSE_S, self._refresh_again)
             for order_id in dict.fromkeys([*self._open, *(f.order.id for f in self._followed.values())]):
                 self.on_gap(order_id)
 
@@ -151,7 +152,7 @@ class Desk:
         assert own is not None, "an order is in the journal before it is opened"
         self._publisher.watch(order_id)
         self._open[order_id] = None
-        self._at("expire", order_id, own.expires, partial(self._selling.expire, order_id))
+        self._timers.at("expire", order_id, own.expires, partial(self._selling.expire, order_id))
         self.on_gap(order_id)
 
     def order_closed(self, order_id: RecordId) -> None:
@@ -161,8 +162,9 @@ class Desk:
 
     async def confirm(self, order_id: RecordId, accept_id: RecordId | None, reply: str = "") -> Trade:
         """Give an order to an accept that waits for a person; None means the only one. Raises NotFoundError,
-        UsageError, RefusedError or StateError."""
-        return self._said(self._selling.confirm(order_id, accept_id, reply, self._clock.now()))
+        UsageError, RefusedError, StateError, or NoPeerError (see `read_back`)."""
+        read = await self.read_back(order_id)
+        return self._said(self._selling.confirm(order_id, accept_id, reply, self._clock.now(), read))
 
     async def decline(self, order_id: RecordId, accept_id: RecordId | None) -> Trade:
         """Refuse an accept that waits for a person. Raises as `confirm`."""
@@ -289,9 +291,20 @@ class Desk:
             del self._pull_soon[order_id]
             await self._pull(order_id)
 
+    async def read_back(self, order_id: RecordId) -> frozenset[RecordId]:
+        """Before an order of an older epoch is filled or closed: hear what the copies of this node have signed for it
+        and for the rest of its group. The orders that were read, none in the usual case. Raises NoPeerError unless most
+        holders answer."""
+        fenced = self._selling.fenced(order_id)
+        for one in fenced:
+            for status in (r for r in await self._publisher.read_back(one) if is_a(r, Status)):
+                self.on_record(status)
+        return frozenset(fenced)
+
     async def _pull(self, order_id: RecordId) -> None:
         try:
             records = await self._publisher.read(order_id)
+            read = await self.read_back(order_id)
         except NoPeerError:
             return  # the rotation comes back to it
         answered = {r.body.accept_id for r in records if is_a(r, Status) or is_a(r, Refusal)}
@@ -299,13 +312,13 @@ class Desk:
         for status in (r for r in records if is_a(r, Status)):
             self.on_record(status)  # first: the order may have been closed elsewhere
         for accept in sorted(accepts, key=lambda r: (r.body.created, r.id)):
-            self.on_record(accept)
+            self._safely(partial(self._selling.consider, accept, self._clock.now(), read))
 
     def _forget_order(self, order_id: RecordId) -> None:
         self._open.pop(order_id, None)
         self._pull_soon.pop(order_id, None)
-        self._cancel("expire", order_id)
-        self._at("unwatch", order_id, self._clock.now() + ENDED_WATCH_S, lambda now: self._unwatch(order_id))
+        self._timers.cancel("expire", order_id)
+        self._timers.at("unwatch", order_id, self._clock.now() + ENDED_WATCH_S, lambda now: self._unwatch(order_id))
 
     def _unwatch(self, order_id: RecordId) -> list[Effect]:
         if order_id not in self._open and not self._following(order_id):
@@ -329,7 +342,7 @@ class Desk:
                         self._publishing.add(effect.accept_id)
                         self._spawn(self._publish(effect))
                 case Changed(trade):
-                    self._cancel("lapse", trade.accept_id)
+                    self._timers.cancel("lapse", trade.accept_id)
                     if trade.state not in _RUNNING:
                         self._release(trade.accept_id)
                     self.on_change(trade)
@@ -338,7 +351,7 @@ class Desk:
                     self.on_ended(order_id, state)
                 case Wait(accept_id, deadline):
                     # A whole second later, because the deadline itself is still in time.
-                    self._at("lapse", accept_id, deadline + 1, partial(self._selling.lapse, accept_id))
+                    self._timers.at("lapse", accept_id, deadline + 1, partial(self._selling.lapse, accept_id))
 
     async def _publish(self, effect: Publish) -> None:
         order, pause_s = effect.order, PUBLISH_PAUSE_S_MIN
@@ -358,25 +371,6 @@ class Desk:
     def _release(self, accept_id: RecordId) -> None:
         for done in (done for done in self._waiting.pop(accept_id, []) if not done.done()):
             done.set_result(None)
-
-    def _at(self, what: str, name: RecordId, when: float, step: Callable[[float], list[Effect]]) -> None:
-        """Run a step at a Unix time, once; another of the same name takes its place."""
-        self._cancel(what, name)
-
-        def due() -> None:
-            if self._clock.now() < when:  # the wall clock was set back, or the loop's runs a little fast
-                self._at(what, name, when, step)
-                return
-            self._timers.pop((what, name), None)
-            self._safely(lambda: step(self._clock.now()))
-
-        loop = asyncio.get_running_loop()
-        self._timers[what, name] = loop.call_later(max(0.001, when - self._clock.now()), due)
-
-    def _cancel(self, what: str, name: RecordId) -> None:
-        timer = self._timers.pop((what, name), None)
-        if timer is not None:
-            timer.cancel()
 
     def _spawn(self, routine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(routine)

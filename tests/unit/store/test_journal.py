@@ -134,8 +134,8 @@ def test_a_second_fill_loses_and_leaves_no_trace(journal: Journal) -> None:
 def test_an_accept_is_answered_once(journal: Journal) -> None:
     journal.add_order(own_order())
     refused = trade(state="refused", code="amount_out_of_range", answer_wire=REFUSAL)
-    assert journal.decide_refusal(name(1), name(100), REFUSAL, refused)
-    assert not journal.decide_refusal(name(1), name(100), b"other", trade())
+    assert journal.keep_answer(name(1), name(100), REFUSAL, refused)
+    assert not journal.keep_answer(name(1), name(100), b"other", trade())
     assert not journal.decide_fill(name(1), name(100), STATUS, trade())
     assert journal.order(name(1)) == own_order()
     assert journal.answer(name(100)) == REFUSAL
@@ -180,7 +180,7 @@ def test_pending_accepts_wait_once_and_in_order(journal: Journal) -> None:
 def test_what_was_published_is_not_published_again(journal: Journal) -> None:
     journal.add_order(own_order())
     journal.decide_fill(name(1), name(100), STATUS, trade())
-    journal.decide_refusal(name(1), name(101), REFUSAL, trade(101))
+    journal.keep_answer(name(1), name(101), REFUSAL, trade(101))
     journal.mark_published(name(100))
     assert journal.unpublished() == [Answer(name(101), name(1), REFUSAL)]
     assert journal.answer(name(100)) == STATUS
@@ -206,7 +206,7 @@ def test_a_status_from_elsewhere_is_adopted(journal: Journal) -> None:
 
 def test_old_refusals_are_forgotten_and_fills_are_not(journal: Journal) -> None:
     journal.add_order(own_order())
-    journal.decide_refusal(name(1), name(101), REFUSAL, trade(101, state="refused"))
+    journal.keep_answer(name(1), name(101), REFUSAL, trade(101, state="refused"))
     journal.decide_fill(name(1), name(100), STATUS, trade())
     journal.prune(NOW + 3600 + limits.TOMBSTONE_S)
     assert len(journal.trades()) == 2

@@ -112,18 +112,6 @@ def test_an_order_closed_by_a_copy_of_this_node_is_not_given_away_again() -> Non
     play(story())
 
 
-def test_an_order_of_an_older_epoch_is_refused() -> None:
-    async def story() -> None:
-        network = new_network()
-        maker = await Party(network, 1, epoch=2).start()
-        taker = await Party(network, 2).start()
-        trade = await taker.accept(maker.publish(), wait_s=30)
-        assert (trade.state, trade.code) == ("refused", "wrong_epoch")
-        await stop(maker, taker)
-
-    play(story())
-
-
 def test_keys_are_watched_no_longer_than_needed() -> None:
     async def story() -> None:
         network = new_network()

@@ -68,8 +68,12 @@ def test_time_decides_to_the_second() -> None:
     assert answer(last, now=ORDER.body.expires) == Refuse(Code.EXPIRED)
 
 
-def test_an_order_of_another_epoch_is_not_given_away() -> None:
-    assert answer(make_accept(ORDER), epoch=2) == Refuse(Code.WRONG_EPOCH)
+def test_an_order_of_an_older_epoch_is_given_away_only_when_it_was_read_back() -> None:
+    fenced = replace(STANDING, fenced=True)
+    assert answer(make_accept(ORDER), standing=fenced, epoch=2) == Ignore(Reason.FENCED)
+    assert answer(make_accept(ORDER), epoch=2) == Fill()
+    assert answer(make_accept(ORDER, amount="9"), standing=fenced, epoch=2) == Refuse(Code.AMOUNT_OUT_OF_RANGE)
+    assert answer(make_accept(ORDER), epoch=0) == Refuse(Code.WRONG_EPOCH)  # ours is the copy that is out of date
 
 
 def test_unpaid_unsigned_and_foreign_accepts_get_no_answer() -> None:

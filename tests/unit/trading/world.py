@@ -79,6 +79,7 @@ class Network:
     doubling: float = 0.0
     down: bool = False
     silent: bool = False  # nothing is pushed
+    few: bool = False  # less than half of the holders answer
     at_order: dict[RecordId, dict[RecordId, AnyRecord]] = field(default_factory=dict)
     at_index: list[bytes] = field(default_factory=list)
     reads: int = 0
@@ -134,6 +135,12 @@ class Access:
         if self.network.down or self.network.lost():
             raise NoPeerError("nobody answers")
         return list(self.network.at_order.get(order_id, {}).values())
+
+    async def read_back(self, order_id: RecordId) -> list[AnyRecord]:
+        records = await self.read(order_id)
+        if self.network.few:
+            raise NoPeerError("too few answer")
+        return records
 
     def watch(self, order_id: RecordId) -> None:
         self.network.watchers.setdefault(order_id, set()).add(self)
