@@ -11,8 +11,8 @@ from typer.core import TyperCommand
 
 from dhtex import limits
 from dhtex.cli import drafts, render, words
-from dhtex.cli.session import path_of, session_of
-from dhtex.errors import UsageError
+from dhtex.cli.session import Session, path_of, session_of
+from dhtex.errors import RefusedError, UsageError
 
 app = typer.Typer()
 
@@ -123,7 +123,19 @@ def add(
         draft |= {"cancel_after_s": words.duration(cancel_after) if cancel_after else 0}
     else:
         draft = drafts.draft_from_json(json_order)
-    session.show(session.work("POST", path_of("orders"), draft, "stamping the order"), render.published)
+    show_published(session, session.work("POST", path_of("orders"), draft, "stamping the order"))
+
+
+def show_published(session: Session, view: dict[str, Any]) -> None:
+    """Show a signed order. Raises RefusedError when everybody who was asked to hold it said no."""
+    session.show(view, render.published)
+    refusals: dict[str, int] = view.get("refusals") or {}
+    if refusals and not view["holders"]:
+        reason = max(refusals, key=refusals.__getitem__)
+        hint = "this network asks for more work than the node knows of: start it with the network's --pow-bits"
+        if reason != "stamp_too_low":
+            hint = "it stays yours, and is tried again"
+        raise RefusedError(f"no other node took the order: {reason}", reason=reason, hint=hint)
 
 
 def refuse_terms(said: dict[str, Any]) -> None:
@@ -166,4 +178,4 @@ def amend(
     if all(value is None for value in change.values()):
         raise UsageError("nothing is to change", hint="see dhtex order amend --help")
     path = path_of("orders", words.record_id(order_id), "amend")
-    session.show(session.work("POST", path, change, "stamping the new order"), render.published)
+    show_published(session, session.work("POST", path, change, "stamping the new order"))

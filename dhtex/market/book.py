@@ -94,11 +94,16 @@ class Matcher:
             raise UsageError(f"'{query.side[:20]}' is not a side", hint="use buy or sell")
         if not 0 < query.limit <= limits.LISTING_ORDERS_MAX:
             raise UsageError(f"the limit must be between 1 and {limits.LISTING_ORDERS_MAX}")
+        price_min, price_max = _number(query.min_price, "a price"), _number(query.max_price, "a price")
+        if price_min is not None and price_max is not None and price_min > price_max:
+            raise UsageError(
+                f"no price is between {query.min_price} and {query.max_price}", hint="the lower one comes first"
+            )
         return cls(
             pair=str(Pair.parse(query.pair)) if query.pair else "",
             side=query.side,
-            price_min=_number(query.min_price, "a price"),
-            price_max=_number(query.max_price, "a price"),
+            price_min=price_min,
+            price_max=price_max,
             amount=_number(query.amount, "an amount"),
             payment=query.payment.strip().casefold(),
             mine=query.mine,

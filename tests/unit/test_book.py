@@ -164,6 +164,7 @@ def test_own_orders_only() -> None:
         {"side": "ask"},
         {"pair": "BTC"},
         {"min_price": "-1"},
+        {"min_price": "10", "max_price": "9.99"},
         {"max_price": "1e5"},
         {"amount": "lots"},
         {"amount": "9" * 31},

@@ -214,7 +214,12 @@ def test_publishing_says_who_holds_the_order(dhtex: Dhtex, node: FakeNode) -> No
     node.answer = {"order": ORDER, "holders": 0}
     assert "(0 other holders: it is published as soon as there is a peer; expires in" in dhtex(command).out
     node.answer = {"order": ORDER, "holders": 0, "refusals": {"stamp_too_low": 2}}
-    assert "(0 other holders; 2 refused it as stamp_too_low; expires in" in dhtex(command).out
+    unwanted = dhtex(command)
+    assert "(0 other holders; 2 refused it as stamp_too_low; expires in" in unwanted.out
+    assert unwanted.status == 4
+    assert unwanted.err.startswith(
+        "error: no other node took the order: stamp_too_low (this network asks for more work"
+    )
     node.answer = {**PUBLISHED, "refusals": {"full": 2}}
     assert "(held by 3 other nodes; 2 refused it as full; expires in" in dhtex(command).out
     node.answer = {"order": {**ORDER, "replaces": "ee" * 32}, "holders": 1}
