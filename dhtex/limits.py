@@ -23,6 +23,7 @@ NOTE_BYTES_MAX: Final = 280  # in UTF-8
 PAYMENTS_MAX: Final = 8  # methods of one order, searched one by one
 PAYMENT_CHARS_MAX: Final = 24  # a short token, such as SEPA or wise
 REFERENCE_CHARS_MAX: Final = 36  # a UUID
+CANCEL_AFTER_S_MIN: Final = 5  # a switch that goes off sooner leaves no time to renew it
 GROUP_CHARS_MAX: Final = 64  # the name of a group is the maker's own and never leaves the node
 NETWORK_CHARS_MAX: Final = 24  # stands in every record
 TICKER_CHARS_MAX: Final = 10  # the longest in use have about this

@@ -16,7 +16,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     `status`: publishing, open, filled, canceled, replaced, expired or disputed. `live`: the maker was heard of lately,
     or the order may be accepted while the maker is away. `holders`: how many other nodes hold it (own orders only).
     `parent`: the order whose remainder this is; `child`: that of what a part fill has left of this one, when a single
-    order is shown and the child is open or our own.
+    order is shown and the child is open or our own. `cancelAt`: when the dead man's switch of an own open order
+    goes off, in milliseconds.
     """
 
     id: str
@@ -45,6 +46,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     replacedBy: str | None = None
     parent: str | None = None
     child: str | None = None
+    cancelAt: int | None = None
     group: str | None = None
 
 
@@ -212,6 +214,7 @@ class OrderDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reference: str = ""
     reply: str = ""
     group: str = ""
+    cancel_after_s: int = 0
 
 
 class Amendment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -39,6 +39,7 @@ _NAMES: Final = {
     "confirm": ("ask",),
     "reference": ("ref", "reference", "clientOrderId"),
     "group": ("group",),
+    "cancel_after_s": ("cancel-after",),
     "reply": ("reply",),
 }
 _FIELDS: Final = {name: field for field, names in _NAMES.items() for name in names}
@@ -158,6 +159,7 @@ def _flag(name: str, value: Any) -> bool:
 _VALUES: Final[dict[str, Reader]] = {
     "payment": _payment,
     "expires_s": lambda name, value: duration(_text(name, value)),
+    "cancel_after_s": lambda name, value: duration(_text(name, value)),
     "liveness": lambda name, value: liveness(_flag(name, value)),
     "confirm": lambda name, value: confirm(_flag(name, value)),
 }

@@ -86,6 +86,13 @@ def cancel(
         )
 
 
+@app.command("renew")
+def renew(context: typer.Context) -> None:
+    """Put off the cancellation of all your orders with --cancel-after: their time begins again."""
+    session = session_of(context)
+    session.show(session.call("POST", path_of("orders", "renew"), {}), render.renewed)
+
+
 @app.command("accept")
 def accept(
     context: typer.Context,

@@ -21,6 +21,7 @@ _NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters."
 _EXPIRES = f"How long it stands: 30m, 24h, 7d; at most {limits.ORDER_LIFE_S_MAX // 86_400} days."
 _GROUP = "Once one of your orders of this name is filled, the others are canceled. Nobody else learns the name."
 _EXPIRES_DEFAULT = "24h"
+_CANCEL_AFTER = "Cancel it after this time (30s, 10m) unless you say before: dhtex order renew."
 _JSON = "The order as a JSON object, or - for many, one a line; with nothing behind it: the flag. Prints JSON."
 
 Side = Annotated[str, typer.Argument(metavar="SIDE", help="buy or sell: what you do with the base.")]
@@ -35,6 +36,7 @@ Mailbox = Annotated[bool, typer.Option("--mailbox", help="May be accepted while 
 Ask = Annotated[bool, typer.Option("--ask", help="You decide about each accept: dhtex order confirm.")]
 Reference = Annotated[str, typer.Option("--ref", metavar="R", help="Your own reference, seen by all.")]
 Group = Annotated[str, typer.Option("--group", metavar="NAME", help=_GROUP)]
+CancelAfter = Annotated[str, typer.Option("--cancel-after", metavar="TIME", help=_CANCEL_AFTER)]
 Reply = Annotated[str, typer.Option("--reply", metavar="TEXT", help="Sealed to the taker when confirmed.")]
 Source = Annotated[str, typer.Option("--file", metavar="FILE", help="Orders as JSON, one a line; - reads the input.")]
 JsonOrder = Annotated[str | None, typer.Option("--json", metavar="[ORDER]", help=_JSON)]
@@ -75,6 +77,7 @@ def add(
     ask: Ask = False,
     reference: Reference = "",
     group: Group = "",
+    cancel_after: CancelAfter = "",
     reply: Reply = "",
     source: Source = "",
     json_order: JsonOrder = None,
@@ -88,7 +91,8 @@ def add(
 
     In JSON, "buy" and "sell" name what you get and what you give. A national currency, or a coin pegged to one, is
     the quote; if both are that or neither is, what you buy is the base. Price and amount are of the pair as always. The
-    names of the options work too: side, amount, pair, price, min, pay, expires, note, mailbox, ask, ref, group, reply.
+    names of the options work too: side, amount, pair, price, min, pay, expires, note, mailbox, ask, ref, group,
+    cancel-after, reply.
 
     Of many orders, a line that cannot be published is named, the others still are, and the exit code is that of the
     first failure. A --json with nothing behind it only asks for JSON as the answer, as with every command.
@@ -99,7 +103,12 @@ def add(
     if sum((any(said.values()), bool(source), bool(json_order))) > 1:
         raise UsageError("the order is given in more than one way", hint="see dhtex order add --help")
     terms = {"min": minimum, "pay": payment, "note": note, "mailbox": mailbox, "ask": ask, "ref": reference}
-    terms |= {"group": group, "reply": reply, "expires": expires if expires != _EXPIRES_DEFAULT else ""}
+    terms |= {
+        "group": group,
+        "cancel-after": cancel_after,
+        "reply": reply,
+        "expires": expires if expires != _EXPIRES_DEFAULT else "",
+    }
     if source or json_order:
         refuse_terms(terms)
     if source or json_order == "-":
@@ -111,6 +120,7 @@ def add(
         draft |= {"minimum": minimum, "payment": payment or [], "note": note, "expires_s": words.duration(expires)}
         draft |= {"liveness": words.liveness(mailbox), "confirm": words.confirm(ask)}
         draft |= {"reference": reference, "reply": reply, "group": group}
+        draft |= {"cancel_after_s": words.duration(cancel_after) if cancel_after else 0}
     else:
         draft = drafts.draft_from_json(json_order)
     show_published(session, session.work("POST", path_of("orders"), draft, "stamping the order"))

@@ -161,6 +161,7 @@ def order(view: View, page: Page) -> list[str]:
             ("remainder of", view.get("parent") or ""),
             ("what is left", view.get("child") or ""),
             ("group", view.get("group") or ""),
+            ("canceled in", _until(view["cancelAt"], page) + " unless renewed" if view.get("cancelAt") else ""),
         ),
         page,
     )
@@ -190,6 +191,12 @@ def canceled_all(view: View, page: Page) -> list[str]:
     lines = [line for order in view["canceled"] for line in canceled(order, page)]
     lines += [clean(f"not canceled {failure['id'][:10]}: {failure['message']}") for failure in view["failed"]]
     return lines or ["no open orders"]
+
+
+def renewed(views: Sequence[View], page: Page) -> list[str]:
+    """Orders that would have been canceled by themselves."""
+    lines = [f"renewed {view['id'][:10]}: {offer(view)} (for {_until(view['cancelAt'], page)})" for view in views]
+    return [clean(line) for line in lines] or ["no open orders with --cancel-after"]
 
 
 def trades(views: Sequence[View], page: Page) -> list[str]:

@@ -44,6 +44,7 @@ def make_root() -> TyperGroup:
             "list": _ORDER,
             "show": _ORDER,
             "cancel": _ORDER,
+            "renew": _ORDER,
             "amend": _PUBLISH,
             "accept": _ORDER,
             "confirm": _ORDER,

@@ -55,6 +55,7 @@ class NodeFace(Protocol):
     async def show_order(self, id_prefix: str) -> OrderView: ...
     async def cancel_order(self, id_prefix: str) -> OrderView: ...
     async def cancel_orders(self, pair: str) -> CancelView: ...
+    def renew_orders(self) -> list[OrderView]: ...
     async def amend_order(
         self, id_prefix: str, amendment: Amendment, progress: Progress | None = None
     ) -> PublishView: ...
@@ -216,6 +217,10 @@ async def _cancel_many(call: Call) -> CancelView:
     return await call.node.cancel_orders(call.body.pair)
 
 
+async def _renew(call: Call) -> list[OrderView]:
+    return call.node.renew_orders()
+
+
 async def _amend(call: Call) -> PublishView:
     return await call.node.amend_order(call.id, call.body, call.progress)
 
@@ -276,6 +281,7 @@ ROUTES: Final = (
     Route("POST", "/v1/orders", "Publish an order", PublishView, _add, body=OrderDraft, steps=True),
     Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery),
     Route("POST", "/v1/orders/cancel", "Withdraw own open orders", CancelView, _cancel_many, body=CancelRequest),
+    Route("POST", "/v1/orders/renew", "Put off all dead man's switches", list[OrderView], _renew),
     Route("POST", "/v1/orders/accept", "Take the best", BestView, _accept_best, body=BestRequest, steps=True),
     Route("GET", "/v1/book", "The ladder of a pair", BookView, _book, query=BookQuery),
     Route("GET", "/v1/orders/{id}", "Show an order", OrderView, _show),

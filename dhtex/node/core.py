@@ -112,6 +112,7 @@ class Node:
         parts.offers.on_changed = self._order_changed
         parts.overlay.load_peers([(node_id, (ip, port)) for node_id, ip, port in parts.journal.peers()])
         parts.offers.resume()
+        self._spawn(parts.offers.withdraw_overdue())  # what was due while the node was away, before anything is heard
         await parts.desk.start()
         for routine in (parts.directory.run(), self._flush(), self._tick(), parts.beats.run(), parts.offers.relist()):
             self._spawn(routine)
@@ -175,6 +176,7 @@ class Node:
         while True:
             await asyncio.sleep(TICK_S)
             parts.market.tick()
+            self._spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
                 saved = self._clock.monotonic()
@@ -298,6 +300,10 @@ class Node:
     async def cancel_orders(self, pair: str = "") -> CancelView:
         """Cancel all own open orders, or those of a pair. What cannot be cancelled is named, the others still are."""
         return await cancel_all(self._running.offers, self._running.market, pair)
+
+    def renew_orders(self) -> list[OrderView]:
+        """Say that the maker is there: dead man's switches begin anew. The open orders that have one."""
+        return [self._running.market.view(order) for order in self._running.offers.renew()]
 
     async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
         """Replace an own order by a changed one."""

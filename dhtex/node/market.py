@@ -22,7 +22,7 @@ from dhtex.market import book
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import order_state
 from dhtex.market.money import Pair
-from dhtex.market.present import order_view
+from dhtex.market.present import milliseconds, order_view
 from dhtex.market.records import AnyRecord, Beat, Order, Record, Side, Status, is_a, parse_record
 from dhtex.market.trade import MakerState
 from dhtex.node.events import Hub
@@ -137,14 +137,24 @@ class Market:
         children = (
             o.id.hex() for o in index.orders.values() if (o.body.parent, o.body.maker) == (order_id, body.maker)
         )
-        return msgspec.structs.replace(view, child=self._own_child(order_id) or next(children, None))
+        due = self._offers.cancel_at(order_id)
+        return msgspec.structs.replace(
+            view,
+            child=self._own_child(order_id) or next(children, None),
+            cancelAt=None if due is None else milliseconds(due),
+        )
 
     def view(self, order: Record[Order]) -> OrderView:
         """An own order, as the journal has it."""
         live = LiveBook(order.body.pair)
         self._add_own(live, [order.body.side])
         live.orders.setdefault(order.id, order)
-        return msgspec.structs.replace(self._view(live, order), child=self._own_child(order.id))
+        due = self._offers.cancel_at(order.id)
+        return msgspec.structs.replace(
+            self._view(live, order),
+            child=self._own_child(order.id),
+            cancelAt=None if due is None else milliseconds(due),
+        )
 
     def _own_child(self, order_id: RecordId) -> str | None:
         child = self._journal.child(order_id)

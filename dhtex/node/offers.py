@@ -5,6 +5,7 @@ puts every live record back.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
@@ -12,7 +13,7 @@ from typing import Any, Final
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.service import Directory, Published
-from dhtex.errors import NotFoundError, RefusedError
+from dhtex.errors import DhtexError, NotFoundError, RefusedError, UsageError
 from dhtex.market.drafts import Author, Lineage, draft_of, group_name, order_from_draft
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
@@ -35,6 +36,8 @@ from dhtex.store.journal import Journal
 from dhtex.store.rows import OwnOrder
 from dhtex.trading.maker import closing_status
 from dhtex.views import Amendment, OrderDraft
+
+log = logging.getLogger(__name__)
 
 LIVE: Final = (MakerState.OPEN, MakerState.PUBLISHING)
 RESUME_S: Final = 5.0  # own records return within this after a start, jittered
@@ -73,15 +76,17 @@ class Offers:
         self._on_closed = on_closed
         self._read_back = read_back
         self._stamping: set[RecordId] = set()
+        self._withdrawing: set[RecordId] = set()
         self.on_changed: Callable[[RecordId], None] = lambda _: None
 
     async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
         """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft, RefusedError
         when an order of its group was filled already."""
+        _check_switch(draft.cancel_after_s)
         name = group_name(draft.group)
         lineage = Lineage(group=self._identity.group(name) if name else b"")
         order = await self._sign(draft, lineage, progress)
-        if not self._journal.add_order(self._row(order, draft.reply)):
+        if not self._journal.add_order(self._row(order, draft.reply, draft.cancel_after_s)):
             raise RefusedError(
                 f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
             )
@@ -106,10 +111,35 @@ class Offers:
         successor = await self._sign(draft, Lineage(replaces=order_id, group=order.body.group), progress)
         await self._read_back(order_id)  # after the stamp, which takes a while: nothing may come between it and the end
         status = self._status(order, own.seq + 1, Closing.REPLACED, successor.id)
-        if not self._journal.replace_order(order_id, self._row(successor, own.reply_text), status.wire):
+        if not self._journal.replace_order(
+            order_id, self._row(successor, own.reply_text, own.cancel_after), status.wire
+        ):
             raise self._closed_meanwhile(order_id)
         published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
         return successor, published[0]
+
+    async def withdraw_overdue(self) -> None:
+        """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
+        for own in self._journal.overdue(self._clock.now()):
+            if own.order_id in self._withdrawing:
+                continue
+            self._withdrawing.add(own.order_id)
+            try:
+                await self.cancel(own.order_id)
+            except DhtexError as error:
+                log.warning("order=%s is overdue, and cannot be canceled: %s", own.order_id.hex()[:12], error)
+            finally:
+                self._withdrawing.discard(own.order_id)
+
+    def renew(self) -> list[Record[Order]]:
+        """Let the time of all dead man's switches begin again; the open orders that have one."""
+        self._journal.renew(self._clock.now())
+        return [order for order in self.open_orders() if self.cancel_at(order.id) is not None]
+
+    def cancel_at(self, order_id: RecordId) -> int | None:
+        """When an own open order is withdrawn unless it is renewed, Unix seconds; None: never."""
+        own = self._journal.order(order_id)
+        return own.cancel_at or None if own is not None and own.state in LIVE else None
 
     async def relist(self) -> None:
         """Stamp and publish what part fills have left over.
@@ -211,7 +241,7 @@ class Offers:
         state = "expired" if own is None or own.state in LIVE else own.state
         return RefusedError(f"the order is {state} already", reason=state, hint="only an open order can change")
 
-    def _row(self, order: Record[Order], reply: str) -> OwnOrder:
+    def _row(self, order: Record[Order], reply: str, cancel_after: int) -> OwnOrder:
         return OwnOrder(
             order_id=order.id,
             wire=order.wire,
@@ -223,8 +253,18 @@ class Offers:
             expires=order.body.expires,
             group_id=order.body.group,
             parent=order.body.parent,
+            cancel_after=cancel_after,
+            cancel_at=int(self._clock.now()) + cancel_after if cancel_after else 0,
         )
 
     def _status(self, order: Record[Order], seq: int, closing: Closing, successor: bytes) -> Record[Status]:
         body = closing_status(order, seq, closing, successor, self._clock.now())
         return seal_record(body, self._identity.sign)
+
+
+def _check_switch(cancel_after_s: int) -> None:
+    if cancel_after_s and not limits.CANCEL_AFTER_S_MIN <= cancel_after_s <= limits.ORDER_LIFE_S_MAX:
+        raise UsageError(
+            "the time after which an order is canceled is out of range",
+            hint=f"{limits.CANCEL_AFTER_S_MIN}s to {limits.ORDER_LIFE_S_MAX // 86_400}d",
+        )

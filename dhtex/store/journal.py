@@ -94,6 +94,20 @@ class Journal:
             return []
         return self._orders(f"WHERE {_OTHERS_OPEN}", order.group_id, order.order_id)
 
+    def overdue(self, now: float) -> list[OwnOrder]:
+        """Orders that may still be filled and that nobody has renewed in time."""
+        return self._orders(
+            f"WHERE cancel_at > 0 AND cancel_at <= ? AND state IN ({_leading_to(MakerEvent.CANCEL)})", now
+        )
+
+    def renew(self, now: float) -> None:
+        """Let the time of all dead man's switches begin again. What was due before this stays due."""
+        with self._database.decision() as connection:
+            connection.execute(
+                "UPDATE orders SET cancel_at = ? + cancel_after WHERE cancel_after > 0 AND cancel_at > ?",
+                (int(now), now),
+            )
+
     def child(self, order_id: RecordId) -> OwnOrder | None:
         """The order of what a part fill has left of another."""
         return next(iter(self._orders("WHERE parent = ? AND parent != x''", order_id)), None)

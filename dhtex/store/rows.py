@@ -26,7 +26,8 @@ class NodeIdentity(NamedTuple):
 class OwnOrder:
     """An order of this node. `state` as in `dhtex.market.trade`; `seq` and `status_wire` of its last Status, or 0 and
     empty; `reply_text` is sealed to whoever is confirmed; `replaced_by` is empty or the successor's id. `group_id` and
-    `parent` repeat what the signed order says, or are empty."""
+    `parent` repeat what the signed order says, or are empty. `cancel_after` (seconds; 0: never) is the order's dead
+    man's switch, and `cancel_at` (Unix s) when it goes off unless the order is renewed before."""
 
     order_id: RecordId
     wire: bytes
@@ -39,6 +40,8 @@ class OwnOrder:
     replaced_by: bytes = b""
     group_id: bytes = b""
     parent: bytes = b""
+    cancel_after: int = 0
+    cancel_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ CREATE TABLE held(
     2: """
 ALTER TABLE orders ADD COLUMN group_id BLOB NOT NULL DEFAULT x'';
 ALTER TABLE orders ADD COLUMN parent BLOB NOT NULL DEFAULT x'';
+ALTER TABLE orders ADD COLUMN cancel_after INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE orders ADD COLUMN cancel_at INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX orders_by_switch ON orders(cancel_at) WHERE cancel_at > 0;
 CREATE INDEX orders_by_group ON orders(group_id) WHERE group_id != x'';
 CREATE INDEX orders_by_parent ON orders(parent) WHERE parent != x'';
 """,

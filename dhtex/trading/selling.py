@@ -295,6 +295,8 @@ class Selling:
             expires=body.expires,
             group_id=body.group,
             parent=order.id,
+            cancel_after=own.cancel_after,
+            cancel_at=own.cancel_at,
         )
 
     def _close_group(self, own: OwnOrder, now: float) -> list[Closed]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from dhtex.clock import SystemClock
 from dhtex.errors import RefusedError, StateError, UsageError
 from dhtex.market.ids import RecordId
 from dhtex.market.records import Accept, Order, Record, is_a, parse_record
@@ -147,6 +148,64 @@ async def test_the_remainder_gets_its_stamp_after_a_crash_unless_it_was_cancelle
             await until(relisted)
             assert (await taker.accept_order(kept, AcceptRequest())).state == "confirmed"
             assert (await maker.show_order(dropped)).status == "canceled"
+
+
+class LateClock(SystemClock):
+    """A wall clock that can be moved on."""
+
+    ahead_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead_s
+
+
+SWITCHED = msgspec.structs.replace(DRAFT, cancel_after_s=60)
+
+
+async def test_an_order_that_nobody_renews_is_withdrawn() -> None:
+    clock = LateClock()
+    async with Node(config(), clock=clock) as reader, Node(config(reader), clock=clock) as maker:
+        await until(lambda: maker.status().peers == 1)
+        order = (await maker.add_order(SWITCHED)).order
+        plain = (await maker.add_order(DRAFT)).order.id
+        assert order.cancelAt == order.timestamp + 60_000
+        for _ in range(3):
+            clock.ahead_s += 59 - 20
+            assert [view.id for view in maker.renew_orders()] == [order.id]
+        assert await lists(reader) == {order.id, plain}
+        successor = (await maker.amend_order(order.id, Amendment(price="49000"))).order.id
+        clock.ahead_s += 61
+        await until(lambda: maker.status().orders_open == 1)
+        assert (await maker.show_order(successor)).status == "canceled"
+        assert maker.renew_orders() == []
+
+        async def gone() -> bool:
+            return await lists(reader) == {plain}
+
+        await until(gone)
+        for wrong in (1, -1, 8 * 86_400):
+            with pytest.raises(UsageError):
+                await maker.add_order(msgspec.structs.replace(DRAFT, cancel_after_s=wrong))
+
+
+async def test_an_order_that_was_due_while_its_node_was_away_is_not_offered_again(tmp_path: Path) -> None:
+    clock = LateClock()
+    async with network(2) as (taker, reader):
+        async with Node(config(taker, home=tmp_path), clock=clock) as maker:
+            draft = msgspec.structs.replace(SWITCHED, liveness="mailbox")
+            order = (await maker.add_order(draft)).order.id
+        outcome = await taker.accept_order(order, AcceptRequest(wait_s=0.2))
+        assert outcome.state == "sent"
+        clock.ahead_s += 61
+        async with Node(config(taker, home=tmp_path), clock=clock) as maker:
+            assert maker.status().orders_open == 0
+            assert maker.renew_orders() == []
+
+            async def refused() -> bool:
+                return [(trade.state, trade.code) for trade in taker.trades()] == [("refused", "canceled")]
+
+            await until(refused)
+            assert (await reader.show_order(order)).status == "canceled"
 
 
 def taken_by_a_stranger(maker: Node, order_id: str) -> Record[Accept]:

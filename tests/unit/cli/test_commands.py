@@ -20,7 +20,15 @@ from tests.unit.cli.conftest import COVERAGE, EMPTY_LISTING, ORDER, TRADE, Dhtex
 
 DRAFT = {
     **{"side": "sell", "amount": "1", "pair": "BTC/USD", "price": "50000", "minimum": "", "payment": [], "note": ""},
-    **{"expires_s": 86_400, "liveness": "beat", "confirm": "auto", "reference": "", "reply": "", "group": ""},
+    **{
+        "expires_s": 86_400,
+        "liveness": "beat",
+        "confirm": "auto",
+        "reference": "",
+        "reply": "",
+        "group": "",
+        "cancel_after_s": 0,
+    },
 }
 PUBLISHED = {"order": ORDER, "holders": 3}
 CHANGE = dict.fromkeys(("price", "amount", "minimum", "payment", "note", "expires_s"))

@@ -71,3 +71,13 @@ def test_without_a_trade_the_exit_code_says_why(dhtex: Dhtex, node: FakeNode, ou
 def test_a_wish_for_the_best_is_said_in_full(dhtex: Dhtex, node: FakeNode, words: str) -> None:
     assert dhtex(f"order accept {words}").status == 2
     assert node.calls == []
+
+
+def test_renewing_tells_each_order_that_has_a_switch(dhtex: Dhtex, node: FakeNode) -> None:
+    node.answer = [{**ORDER, "cancelAt": 4_000_000_000_000}]
+    assert dhtex("order renew").out.startswith("renewed 3f2a9c1b04: sell 1 BTC at 50000 USD (for ")
+    node.answer = []
+    assert dhtex("order renew").out == "no open orders with --cancel-after\n"
+    node.answer = {"order": ORDER, "holders": 1}
+    assert dhtex("order add sell 1 BTC/USD --price 5 --cancel-after 10m").status == 0
+    assert node.calls[-1][2]["cancel_after_s"] == 600

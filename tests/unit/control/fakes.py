@@ -171,6 +171,10 @@ class FakeNode:
         await self._work("cancel_orders", pair)
         return CancelView(canceled=[order_view(status="canceled")], failed=[])
 
+    def renew_orders(self) -> list[OrderView]:
+        self.calls.append(("renew_orders",))
+        return [order_view()]
+
     async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
         self._report(progress)
         await self._work("amend_order", id_prefix, amendment)

@@ -57,6 +57,7 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
     assert (await ask(served, "GET", "/v1/book?pair=BTC/USD&limit=5"))["bids"] == []
     assert (await ask(served, "GET", "/v1/orders/abcdef"))["status"] == "open"
     assert (await ask(served, "POST", "/v1/orders/abcdef/cancel"))["status"] == "canceled"
+    assert (await ask(served, "POST", "/v1/orders/renew"))[0]["status"] == "open"
     best = {"pair": "BTC/USD", "side": "buy", "amount": "1"}
     assert (await ask(served, "POST", "/v1/orders/accept", best))["tries"][0]["code"] == "taken"
     assert len((await ask(served, "POST", "/v1/orders/cancel", {"pair": "BTC/USD"}))["canceled"]) == 1
@@ -73,6 +74,7 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
         ("book", "BTC/USD", 5),
         ("show_order", "abcdef"),
         ("cancel_order", "abcdef"),
+        ("renew_orders",),
         ("accept_best", BestRequest(pair="BTC/USD", side="buy", amount="1")),
         ("cancel_orders", "BTC/USD"),
         ("amend_order", "abcdef", Amendment(price="2")),
