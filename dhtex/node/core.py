@@ -22,7 +22,9 @@ from dhtex.market.present import trade_view
 from dhtex.market.records import VERSION, Beat, Record, Side, parse_record, seal_record
 from dhtex.node.counter import Progress
 from dhtex.node.naming import digits_of, only
-from dhtex.node.parts import Parts, build
+from dhtex.node.parts import OpenDatabase, Parts, build
+from dhtex.overlay.transport import OpenEndpoint, open_endpoint
+from dhtex.store.database import Database
 from dhtex.store.rows import Trade
 from dhtex.version import __version__
 from dhtex.views import (
@@ -58,7 +60,8 @@ def endpoint(host: str, port: int) -> str:
 class Node:
     """A node of the network: `async with Node(NodeConfig(port=3001)) as node: ...`.
 
-    Methods raise subclasses of DhtexError. Not for use from several threads or event loops.
+    Methods raise subclasses of DhtexError. Not for use from several threads or event loops. A simulation brings its own
+    clock, entropy, network (`open_endpoint`) and disk (`open_database`).
     """
 
     def __init__(
@@ -68,12 +71,16 @@ class Node:
         clock: Clock | None = None,
         entropy: random.Random | None = None,
         fresh: bool = False,
+        open_endpoint: OpenEndpoint = open_endpoint,
+        open_database: OpenDatabase = Database.open,
     ) -> None:
         self.config = config
         self.port = config.port
         self._clock = clock or SystemClock()
         self._entropy = entropy or system_entropy()
         self._fresh = fresh
+        self._open_endpoint = open_endpoint
+        self._open_database = open_database
         self._tasks: set[asyncio.Task[None]] = set()
         self._parts: Parts | None = None
 
@@ -91,7 +98,9 @@ class Node:
     async def start(self) -> None:
         """Open the state, listen, begin to join. Raises StateError or PortInUseError and then leaves nothing open."""
         self._started = self._clock.monotonic()
-        parts = self._parts = build(self.config, self._clock, self._entropy, self._fresh)
+        home = self.config.home
+        database = self._open_database(None if home is None else home / "node.db", fresh=self._fresh)
+        parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
         try:
             self.port = await parts.overlay.listen(self.config.port, self.config.host)
         except BaseException:

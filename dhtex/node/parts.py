@@ -2,6 +2,8 @@
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from dhtex.clock import Clock
 from dhtex.config import NodeConfig
@@ -19,6 +21,7 @@ from dhtex.node.events import Hub
 from dhtex.node.market import Market
 from dhtex.node.offers import Offers
 from dhtex.overlay.server import Overlay
+from dhtex.overlay.transport import OpenEndpoint
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
@@ -52,15 +55,22 @@ class Parts:
         self.journal.save_peers([(peer.id, *peer.address) for peer in self.overlay.peers() if peer.kind == "dhtex"])
 
 
-def build(config: NodeConfig, clock: Clock, entropy: random.Random, fresh: bool) -> Parts:
-    """Open the state and build everything on it; nothing listens yet. Raises StateError."""
-    database = Database.open(None if config.home is None else config.home / "node.db", fresh=fresh)
+class OpenDatabase(Protocol):
+    """What opens a node's state, as `Database.open` does."""
+
+    def __call__(self, path: Path | None, *, fresh: bool = False) -> Database: ...
+
+
+def build(
+    config: NodeConfig, clock: Clock, entropy: random.Random, database: Database, open_endpoint: OpenEndpoint
+) -> Parts:
+    """Build everything on an open state; nothing listens yet. Raises StateError."""
     journal = Journal(database)
     seed, node_id, epoch = journal.identity(entropy)
     identity = Identity.from_seed(seed)
     verifier = Verifier()
     holdings = Holdings(database, config.network, config.pow_bits, verifier)
-    overlay = Overlay(node_id, config.network, holdings, clock, entropy)
+    overlay = Overlay(node_id, config.network, holdings, clock, entropy, open_endpoint=open_endpoint)
     mint = Mint(entropy)
     hub = Hub(clock)
 
