@@ -117,6 +117,6 @@ def _distinct(result: GetResult) -> dict[bytes, int]:
     """Each record's bytes, with the number of versions that have it."""
     counts: dict[bytes, int] = {}
     for version in result.versions:
-        for wire in set(version.wires):
+        for wire in dict.fromkeys(version.wires):
             counts[wire] = counts.get(wire, 0) + 1
     return counts

@@ -34,13 +34,17 @@ RESYNCS_MAX: Final = 3
 SHUNNED_S: Final = 60.0  # after a holder refused or fell silent
 
 
+# What is gone through in turn is kept in dicts, not in sets: bytes hash differently in each process, and a run with
+# injected time and chance must be repeatable.
+
+
 class _Watched:
     """One key that we watch."""
 
     __slots__ = ("due", "farthest", "holders", "locating", "pull")
 
     def __init__(self) -> None:
-        self.holders: set[Address] = set()
+        self.holders: dict[Address, None] = {}
         self.due = 0.0
         self.locating = False
         self.pull = True
@@ -54,7 +58,7 @@ class _Holder:
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
-        self.announced: set[DhtKey] = set()
+        self.announced: dict[DhtKey, None] = {}
         self.digest = 0
         self.add: dict[DhtKey, None] = {}
         self.drop: dict[DhtKey, None] = {}
@@ -141,8 +145,8 @@ class Watching:
     def _settle_on(self, key: DhtKey, watched: _Watched, contacts: list[Contact]) -> None:
         now = self._network.monotonic()
         chosen = [c for c in contacts if self._shunned.get(c.address, 0.0) <= now][: limits.WATCH_HOLDERS]
-        addresses = {contact.address for contact in chosen}
-        for address in watched.holders - addresses:
+        addresses = dict.fromkeys(contact.address for contact in chosen)
+        for address in [address for address in watched.holders if address not in addresses]:
             self._release(address, key)
         fresh = [contact for contact in chosen if contact.address not in watched.holders]
         if fresh and watched.holders:
@@ -182,9 +186,10 @@ class Watching:
         for key in drop:
             del holder.drop[key]
         holder.digest = key_digest([k for k in add if k not in holder.announced], holder.digest)
-        holder.announced.update(add)
+        holder.announced.update(dict.fromkeys(add))
         holder.digest = key_digest([k for k in drop if k in holder.announced], holder.digest)
-        holder.announced.difference_update(drop)
+        for key in drop:
+            holder.announced.pop(key, None)
         self._send(holder, round(limits.LEASE_S), add, drop)
 
     def _send(self, holder: _Holder, lease_s: int, add: list[DhtKey], drop: list[DhtKey]) -> None:
@@ -265,7 +270,7 @@ class Watching:
         for key in [*holder.announced, *holder.add]:
             watched = self._keys.get(key)
             if watched is not None and address in watched.holders:
-                watched.holders.discard(address)
+                del watched.holders[address]
                 watched.pull = True
                 self._enqueue(key)
 

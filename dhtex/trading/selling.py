@@ -148,7 +148,7 @@ class Selling:
         ]
         for own in self.open_orders():
             effects += self.expire(own.order_id, now)
-        for order_id in {row.order_id for row in self._journal.pending()}:
+        for order_id in dict.fromkeys(row.order_id for row in self._journal.pending()):
             effects += self.order_closed(order_id, now)
         for row in self._journal.pending():
             accept = parse_record(row.wire, self._terms.network)
