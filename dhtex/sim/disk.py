@@ -34,35 +34,38 @@ class Disk(Database):
         super().__init__(journal, bulk)
         self._life: Life | None = None
         self._path: Path | None = None
-        self._before: Callable[[], bool] = lambda: True
-        self._after: Callable[[], None] = lambda: None
+        self._before: Callable[[str], bool] = lambda kind: True
+        self._after: Callable[[str], None] = lambda kind: None
         self._durable = 0
         self._salt = b""
 
-    def attach(self, path: Path, life: Life, before: Callable[[], bool], after: Callable[[], None]) -> None:
-        """`before` is called before each transaction and says whether the disk takes it, `after` when it is done."""
+    def attach(self, path: Path, life: Life, before: Callable[[str], bool], after: Callable[[str], None]) -> None:
+        """`before` is called before each transaction and says whether the disk takes it, `after` when it is done.
+
+        Both hear its kind, decision or batch.
+        """
         self._path, self._life, self._before, self._after = path, life, before, after
         self._synced()
 
     @contextlib.contextmanager
     def decision(self) -> Iterator[sqlite3.Connection]:
-        self._begin()
+        self._begin("decision")
         with super().decision() as connection:
             yield connection
         self._synced()
-        self._after()
+        self._after("decision")
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[sqlite3.Connection]:
-        self._begin()
+        self._begin("batch")
         with super().batch() as connection:
             yield connection
-        self._after()
+        self._after("batch")
 
-    def _begin(self) -> None:
+    def _begin(self, kind: str) -> None:
         if self._life is not None and not self._life.alive:
             raise Crash
-        if not self._before():
+        if not self._before(kind):
             raise StateError("the state file cannot be written: database or disk is full")
 
     def close(self) -> None:

@@ -23,7 +23,8 @@ KINDS: Final = (
     "disk_full",
 )
 SKEW_S: Final = 50.0  # two machines differ by less than what the protocol bears
-FUSES: Final = {"write": 8, "written": 8, "send": 300, "answer": 2}
+FUSES: Final = {"decision": 3, "decision_done": 3, "batch": 6, "batch_done": 6, "send": 300, "answer": 1}
+FUSE_S_MAX: Final = 60
 OFF_S: Final = (0.5, 240.0)
 
 
@@ -135,7 +136,7 @@ class Troubles:
 
     async def _crashes(self) -> None:
         while True:
-            await self._pause(90.0)
+            await self._pause(40.0)
             host = self._entropy.choice(self._hosts)
             power = "power" in self._plan.kinds and ("crashes" not in self._plan.kinds or self._entropy.random() < 0.5)
             if host.life is None:
@@ -144,10 +145,10 @@ class Troubles:
             if self._entropy.random() < 0.3:
                 host.crash(power)
             else:
-                fuse = self._entropy.choice(list(FUSES))
+                fuse = self._entropy.choice([*FUSES, "decision_done", "answer"])
                 host.fuses[fuse] = self._entropy.randint(1, FUSES[fuse])
                 life = host.life
-                for _ in range(60):
+                for _ in range(FUSE_S_MAX):
                     await asyncio.sleep(1.0)
                     if host.life is not life:
                         break

@@ -38,7 +38,11 @@ class Surroundings(Protocol):
 
 
 class Host:
-    """One machine. `fuses` holds after how many more events of a kind it ends: write, written, send or answer."""
+    """One machine. `fuses` says after how many more events of a kind it ends.
+
+    Kinds: a transaction is about to begin (decision, batch) or done (decision_done, batch_done), a datagram was sent
+    (send), one with a new answer of its own was sent (answer).
+    """
 
     def __init__(self, world: Surroundings, index: int) -> None:
         self.index = index
@@ -160,15 +164,15 @@ class Host:
         self.crash(self.power)
         raise Crash
 
-    def _before_write(self) -> bool:
-        if self.burn("write"):
+    def _before_write(self, kind: str) -> bool:
+        if self.burn(kind):
             self.end_here()
         return not self.disk_full
 
-    def _after_write(self) -> None:
-        self._note("written")
-        self._world.history.counts["writes"] += 1
-        if self.burn("written"):
+    def _after_write(self, kind: str) -> None:
+        self._note(kind)
+        self._world.history.counts[f"writes_{kind}"] += 1
+        if self.burn(f"{kind}_done"):
             self.end_here()
 
     def set_clock(self, skew_s: float) -> None:

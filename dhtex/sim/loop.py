@@ -14,7 +14,7 @@ import contextvars
 import socket
 import weakref
 from asyncio import events
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -91,7 +91,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._turns = 0
         self._now = max(self._now, self._scheduled[0].when()) + WAKE_LATE_S
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
         handle = events.Handle(callback, args, self, context)
         if _is_dead(handle):
             handle.cancel()
@@ -101,7 +101,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:  # type: ignore[override]
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
         timer = super().call_at(when, callback, *args, context=context)
         if _is_dead(timer):
             timer.cancel()

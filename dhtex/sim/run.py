@@ -52,7 +52,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _play(options: argparse.Namespace, seed: int) -> Outcome:
-    settings = Settings(seed=seed, nodes=options.nodes, hours=options.hours, faults=options.faults)
+    settings = Settings(
+        seed=seed, nodes=options.nodes, hours=options.hours, faults=options.faults, stop_early=bool(options.sabotage)
+    )
     if options.trace is None:
         return play_history(settings, planted=options.sabotage)
     with Path(options.trace).open("w", encoding="utf-8") as file:
@@ -85,8 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; 1 when an invariant was broken."""
     options = _options(arguments)
     if options.list_sabotages:
-        print("\n".join(f"{name:24} {bug.__doc__}" for name, bug in sabotage.NAMES.items()))
+        print("\n".join(f"{name:24} {bug.__doc__}" for name, (bug, _) in sabotage.NAMES.items()))
         return 0
+    if options.sabotage and not options.faults:
+        options.faults = sabotage.NAMES[options.sabotage][1]
     first = 1 if options.seed is None else options.seed
     seeds = range(first, first + (1 if options.trace else options.seeds))
     began, totals, virtual_s, bad = time.monotonic(), Counter[str](), 0.0, list[Outcome]()

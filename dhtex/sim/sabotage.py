@@ -1,7 +1,8 @@
 """Bugs to plant into the product, each of which the simulator must find: so it is known to look.
 
 Each is a context manager that takes one protection away and puts it back. What a real bug of that kind would do is
-done by replacing a function of the product; nothing of the simulator is changed.
+done by replacing a function of the product; nothing of the simulator is changed. With each stand the faults under which
+it shows soonest.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ import msgspec
 
 from dhtex.market import admission
 from dhtex.market.records import Code
+from dhtex.node import offers
+from dhtex.overlay import watching
 from dhtex.sim.disk import Disk
 from dhtex.store import holdings, journal
 from dhtex.store.database import Database
@@ -54,12 +57,13 @@ def reply_before_write() -> Any:
 
 
 def no_idempotency() -> Any:
-    """An accept that comes again is decided again."""
+    """An accept that comes again is decided again, and copies are not dropped on the way either."""
     again = journal._PUT_ANSWER.replace("INSERT", "INSERT OR REPLACE")
     return _patched(
         (journal.Journal, "answer", lambda self, accept_id: None),
         (journal, "_is_answered", lambda connection, accept_id: False),
         (journal, "_PUT_ANSWER", again),
+        (watching.Watching, "_heard", lambda self, key, record: key in self._keys and self.on_record(key, record)),
     )
 
 
@@ -103,13 +107,12 @@ def order_comes_back() -> Any:
 
 def deadline_not_checked() -> Any:
     """The maker confirms accepts however late they come."""
-    real = maker.objection
+    real = maker.decide
 
-    def objection(*arguments: Any) -> Any:
-        code = real(*arguments)
-        return None if code is Code.LATE else code
+    def decide(accept: Any, standing: Any, rules: Any, now: float) -> Any:
+        return real(accept, standing, rules, min(now, accept.body.deadline))
 
-    return _patched((maker, "objection", objection), (selling, "objection", objection))
+    return _patched((selling, "decide", decide))
 
 
 def self_accept() -> Any:
@@ -128,13 +131,17 @@ def self_accept() -> Any:
 
 
 def no_replay() -> Any:
-    """After a restart, answers that may not have been heard are not sent again, nor are accepts answered twice."""
+    """After a restart, answers that may not have been heard are not sent again."""
     real = selling.Selling.consider
 
     def consider(self: Any, accept: Any, now: float) -> Any:
         return [] if self._journal.answer(accept.id) else real(self, accept, now)
 
-    return _patched((journal.Journal, "unpublished", lambda self: []), (selling.Selling, "consider", consider))
+    return _patched(
+        (journal.Journal, "unpublished", lambda self: []),
+        (selling.Selling, "consider", consider),
+        (offers.Offers, "_keep_status", lambda self, wire, within_s: None),
+    )
 
 
 def signature_not_checked() -> Any:
@@ -142,17 +149,25 @@ def signature_not_checked() -> Any:
     return _patched((admission.Verifier, "check", lambda self, record: True))
 
 
-NAMES: Final[dict[str, Bug]] = {
-    bug.__name__: bug
-    for bug in (
-        unsynced_decisions, reply_before_write, no_idempotency, two_fills, tombstone_dropped_early, order_comes_back,
-        deadline_not_checked, self_accept, no_replay, signature_not_checked,
+NAMES: Final[dict[str, tuple[Bug, str]]] = {
+    bug.__name__: (bug, faults)
+    for bug, faults in (
+        (unsynced_decisions, "power"),
+        (reply_before_write, "crashes"),
+        (no_idempotency, "none"),
+        (two_fills, "none"),
+        (tombstone_dropped_early, "none"),
+        (order_comes_back, "none"),
+        (deadline_not_checked, "crashes"),
+        (self_accept, "none"),
+        (no_replay, "crashes,loss"),
+        (signature_not_checked, "none"),
     )
-}  # fmt: skip
+}
 
 
 @contextlib.contextmanager
 def planted(name: str) -> Iterator[None]:
     """The product with a bug, for a while; without one for an empty name."""
-    with NAMES[name]() if name else contextlib.nullcontext():
+    with NAMES[name][0]() if name else contextlib.nullcontext():
         yield

@@ -47,7 +47,7 @@ class Workload:
         chance = random.Random(f"{self._seed}/person/{host.index}")
         doings = {
             self._make: 4, self._take: 6, self._amend: 1, self._cancel: 1, self._list: 3, self._watch: 1,
-            self._answer: 3, self._show: 1, self._take_own: 0.5,
+            self._answer: 3, self._show: 1, self._take_own: 1,
         }  # fmt: skip
         quiet = {self._list: 3, self._watch: 1, self._show: 1, self._answer: 3}
         while True:
@@ -106,6 +106,8 @@ class Workload:
 
     async def _take(self, host: Host, chance: random.Random) -> None:
         known = [order_id for maker, order_id in self._board if maker != host.index]
+        away = [order_id for maker, order_id in self._board if self._hosts[maker].life is None]
+        known = away if away and chance.random() < 0.3 else known
         if known and chance.random() < 0.6:
             order_id = known[-1] if chance.random() < 0.6 else chance.choice(known)
         else:
@@ -199,8 +201,8 @@ class Workload:
                 continue
             order = chance.choice(orders)
             with_accepts = [a for a in self._judge.ledger.accepts.values() if a.body.order_id == order.id]
-            for record in (order, *with_accepts[:2]):
-                await self._put(host, order_key(order.id), record.wire, None)
+            for wire in (order.wire, *(accept.wire for accept in with_accepts[:2])):
+                await self._put(host, order_key(order.id), wire, None)
             await self._put(host, index_key(NETWORK, order.body.pair, order.body.side, ""), order.wire, "")
             self._count("repeated_by_strangers")
 
@@ -214,8 +216,8 @@ class Workload:
             if not orders or not host.up:
                 continue
             order = orders[-chance.randint(1, min(10, len(orders)))]
-            for maker in (identity.public, order.body.maker):
-                wire = _forged(order, maker, identity, chance).wire
+            for maker in (bytes(identity.public), order.body.maker):
+                wire: bytes = _forged(order, maker, identity, chance).wire
                 await self._put(host, order_key(order.id), wire, None)
                 await self._put(host, index_key(NETWORK, order.body.pair, order.body.side, ""), wire, "")
             self._count("forged")

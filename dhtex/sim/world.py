@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dhtex.errors import StateError
-from dhtex.sim.checks import Judge
+from dhtex.sim.checks import SETTLED_S, Judge
 from dhtex.sim.faults import Plan, Troubles
 from dhtex.sim.history import History
 from dhtex.sim.host import PORT, Host
@@ -21,11 +21,12 @@ from dhtex.sim.loop import Crash, current_life
 from dhtex.sim.network import Network, SimEndpoint
 from dhtex.sim.workload import Workload
 
+YOUNG_S: Final = 120.0  # a network in which nothing goes wrong has settled after this
 STEP_S: Final = 20.0  # between two looks at all journals
 PEACE_S: Final = 1500.0  # after which everyone must see the same: makers put their records again every 900 s
 AFTERMATH_S: Final = 120.0  # beyond the last order's end: grace, a last reading
-ORDER_LIFE_S_MAX: Final = 3600
-MEMORY: Final = "/dev/shm"  # syncing costs nothing there
+ORDER_LIFE_S_MAX: Final = 2700  # longer than peace, so that there is something to list when it is looked at
+MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # syncing costs nothing there
 COLLECT_EVERY: Final = 15  # steps; garbage is collected at fixed moments, so that nothing depends on how much there is
 
 
@@ -37,6 +38,8 @@ class Settings:
     nodes: int = 5
     hours: float = 0.5
     faults: str = ""  # names separated by commas; empty: the seed chooses
+    stop_early: bool = False  # end with the first violation
+    judged: bool = True  # to the end; else it stops with the trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +75,25 @@ class World:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
-        """Play the history to its end."""
-        self._spawn(self._look())
+        """Play the history to its end, or to the first violation."""
+        whole = self._spawn(self._play())
+        looking = self._spawn(self._look())
+        await asyncio.wait([whole, looking], return_when=asyncio.FIRST_COMPLETED)
+        for task in (whole, looking):
+            if task.done():
+                task.result()
+
+    async def _play(self) -> None:
         await self._boot_all()
         trouble_s = self.settings.hours * 3600
         actors = [self._spawn(self.workload.person(host)) for host in self.hosts]
         actors += [self._spawn(self.workload.crowd()), self._spawn(self.workload.forger())]
         if self.plan.calm:
-            self.judge.calm_since = self._loop.time()
+            self.judge.calm_since = self._loop.time() + YOUNG_S - SETTLED_S
         troubles = [self._spawn(routine) for routine in self.troubles.routines()]
         await asyncio.sleep(trouble_s)
+        if not self.settings.judged:
+            return
         await self._end(troubles)
         self.troubles.end()
         await self._boot_all()
@@ -99,8 +111,9 @@ class World:
     async def _boot_all(self) -> None:
         for host in self.hosts:
             await asyncio.sleep(self.entropy.uniform(0.0, 0.5))
-            while host.life is None:
+            while not host.up:
                 await self.boot(host)
+                await asyncio.sleep(0.1)
 
     async def boot(self, host: Host) -> None:
         """Start a machine that is off; it knows two others to join through."""
@@ -116,6 +129,8 @@ class World:
             await asyncio.sleep(STEP_S)
             self.judge.look()
             turn += 1
+            if self.settings.stop_early and self.history.violations:
+                return
             if turn % COLLECT_EVERY == 0:
                 gc.collect()
 
@@ -197,8 +212,7 @@ def _listening(world: World) -> Iterator[None]:
 async def live(settings: Settings, history: History) -> Outcome:
     """One whole history, in a folder that is gone afterwards."""
     loop = asyncio.get_running_loop()
-    memory = MEMORY if os.path.isdir(MEMORY) else None
-    with tempfile.TemporaryDirectory(prefix="dhtex-sim-", dir=memory) as folder:
+    with tempfile.TemporaryDirectory(prefix="dhtex-sim-", dir=MEMORY) as folder:
         world = World(settings, Path(folder), history)
         with _listening(world):
             try:
