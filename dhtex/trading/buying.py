@@ -111,7 +111,7 @@ class Buying:
         return trade, [Changed(trade)]
 
     def unfinished(self, now: float) -> list[Trade]:
-        """Our accepts of which something may still be heard: those that wait, and void ones while the order lives."""
+        """Our accepts of which something may still be heard: those that wait, and void ones while a Status may come."""
         return [
             trade
             for trade in self._journal.trades()
@@ -122,7 +122,7 @@ class Buying:
     def until(self, trade: Trade) -> float:
         """When nothing about a trade can be heard any more, Unix seconds."""
         order, _ = self.records(trade)
-        return max(order.body.expires, trade.deadline) + limits.ACCEPT_GRACE_S
+        return max(order.body.expires + limits.TOMBSTONE_S, trade.deadline + limits.ACCEPT_GRACE_S)
 
     def records(self, trade: Trade) -> tuple[Record[Order], Record[Accept]]:
         """The signed records of one of our trades."""

@@ -2,7 +2,8 @@
 
 Push is a hint, pull closes the gaps: the accept is put again with growing pauses, sooner while few nodes hold it, and
 the order's key is read now and then. After deadline and grace one last read decides that it is void. Even then the key
-is read at long intervals until the order itself is over: a maker whose node was down may have decided in time.
+is read at long intervals for as long as its holders keep a Status, and once more at the end: a maker whose node went
+down may have decided in time, and returns when it can.
 """
 
 from collections.abc import Iterable
@@ -113,6 +114,8 @@ class Plan:
         self._next_read = now + (pause if answered else min(pause, UNANSWERED_PAUSE_S))
         if not over:
             self._next_read = min(self._next_read, self._final)
+        elif now < self._until:
+            self._next_read = min(self._next_read, self._until)  # however long the pauses: nothing is left unread
 
     def hurry(self, now: float) -> None:
         """Read at the next occasion: something may have been missed."""

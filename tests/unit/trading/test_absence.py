@@ -3,8 +3,8 @@
 import pytest
 
 from dhtex import limits
-from dhtex.market.records import Closing, Confirm, Liveness
-from tests.builders import make_accept, make_status
+from dhtex.market.records import Closing, Confirm, Liveness, Status, is_a
+from tests.builders import NOW, make_accept, make_status
 from tests.unit.trading.world import VirtualClock, asked, new_network, parties, play, states, stop, until
 
 
@@ -38,6 +38,27 @@ def test_a_maker_that_returns_too_late_fills_nothing() -> None:
         await until(lambda: VirtualClock().now() > trade.deadline + 3600, 10_000)
         assert maker.state(order) == "open"
         assert maker.journal.trades() == []
+        await stop(maker, taker)
+
+    play(story())
+
+
+@pytest.mark.parametrize("away_s", [200, 4000, 80_000])
+def test_a_maker_that_decided_in_time_and_then_was_away_is_heard_whenever_it_returns(away_s: int) -> None:
+    async def story() -> None:
+        network = new_network()
+        network.silent = True
+        maker, taker = await parties(network, 2)
+        order = maker.publish(expires=NOW + 300)
+        trade = await taker.accept(order)
+        while maker.state(order) == "open":
+            await maker.desk._pull(order.id)
+        await maker.kill()  # before anybody heard of it
+        network.at_order[order.id] = {k: r for k, r in network.at_order[order.id].items() if not is_a(r, Status)}
+        ended = await taker.desk.wait(trade.accept_id, away_s)
+        assert ended.state == "void"
+        await maker.restart()
+        await until(lambda: states(taker) == [("confirmed", "")], 2 * 86_400)
         await stop(maker, taker)
 
     play(story())

@@ -125,6 +125,12 @@ def test_after_the_deadline_reading_goes_on_slowly_until_the_order_is_over() -> 
     assert times(steps, Step.PUT)[-1] <= 60
 
 
+@pytest.mark.parametrize("life", [100, 307, 1000, 86_400])
+def test_the_last_read_of_a_void_accept_comes_when_nothing_can_come_any_more(life: int) -> None:
+    steps = walk(Plan(NOW + 60, NOW + life, NOW), NOW + 10**6)
+    assert times(steps, Step.READ)[-1] == life
+
+
 def test_a_plan_taken_up_after_its_time_only_reads() -> None:
     plan = Plan(NOW - 100, NOW - 50, NOW)
     assert plan.next(NOW) == (Step.REST, 1.0)
