@@ -14,13 +14,14 @@ import contextvars
 import socket
 import weakref
 from asyncio import events
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 TURNS_WITHOUT_TIME_MAX: Final = 200_000  # somebody waits busily: virtual time will never go on
 WAKE_LATE_S: Final = 1e-6  # a timer is never early, as on a real machine
 Result = TypeVar("Result")
+Args = TypeVarTuple("Args")
 _OWNER: Final[contextvars.ContextVar["Life | None"]] = contextvars.ContextVar("owner", default=None)
 
 
@@ -91,7 +92,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._turns = 0
         self._now = max(self._now, self._scheduled[0].when()) + WAKE_LATE_S
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[[*Args], object], *args: *Args, context: Any = None) -> asyncio.Handle:
         handle = events.Handle(callback, args, self, context)
         if _is_dead(handle):
             handle.cancel()
@@ -99,9 +100,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._ready.append(handle)
         return handle
 
-    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+    call_soon_threadsafe = call_soon
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(
+        self, when: float, callback: Callable[[*Args], object], *args: *Args, context: Any = None
+    ) -> asyncio.TimerHandle:
         timer = super().call_at(when, callback, *args, context=context)
         if _is_dead(timer):
             timer.cancel()
