@@ -66,7 +66,22 @@ class Judge:
             self.opened[record.id] = self._time()
         if is_a(record, Status) and self._by_maker(record):
             self._ended(record)
+        if is_a(record, Refusal) and own:
+            self._answered(RecordId(record.body.accept_id), RecordId(record.body.order_id))
         return own and (is_a(record, Status) or is_a(record, Refusal))
+
+    def _answered(self, accept_id: RecordId, order_id: RecordId) -> None:
+        """An accept was answered: for the first time, or with the same bytes."""
+        order = self.ledger.orders.get(order_id)
+        if order is None:
+            return
+        said: list[Record[Status] | Record[Refusal]] = [
+            status for status in self.ledger.statuses.get(order_id, {}).values() if status.body.accept_id == accept_id
+        ]
+        said += self.ledger.refusals.get(accept_id, {}).values()
+        answers = [record for record in said if record.body.author == order.body.maker]
+        if len(answers) > 1:
+            self._violation("one_winner", f"accept {_short(accept_id)} got {len(answers)} different answers")
 
     def _by_maker(self, status: Record[Status]) -> bool:
         order = self.ledger.orders.get(RecordId(status.body.order_id))
@@ -81,9 +96,12 @@ class Judge:
             ends = ", ".join(sorted(f"{s.body.closing} {s.body.accept_id.hex()[:8]}" for s in said))
             self._violation("one_winner", f"the maker of {_short(order_id)} signed {len(said)} ends: {ends}")
         if status.body.accept_id:
+            self._answered(RecordId(status.body.accept_id), order_id)
             accept = self.ledger.accepts.get(RecordId(status.body.accept_id))
             if accept is not None and accept.body.taker == status.body.maker:
                 self._violation("one_winner", f"the maker of {_short(order_id)} sold to itself")
+            if accept is not None and status.body.at > accept.body.deadline:
+                self._violation("no_lost_outcome", f"{_short(accept.id)} is confirmed when it was void already")
 
     # --- journals -----------------------------------------------------------------------------------------------------
 
@@ -210,6 +228,7 @@ class Judge:
         sold, bought = state == TakerState.CONFIRMED, taken.state == TakerState.CONFIRMED
         name = f"accept {_short(taken.accept_id)} of {_short(order.id)}"
         self._history.counts[f"accepts_{taken.state}"] += 1
+        self._history.counts[f"code_{taken.code or 'none'}"] += 1
         if taken.state in (TakerState.SENT, TakerState.PENDING):
             self._violation("no_lost_outcome", f"{name} is still {taken.state} when all is over")
         if sold != bought:

@@ -25,7 +25,7 @@ KINDS: Final = (
 SKEW_S: Final = 50.0  # two machines differ by less than what the protocol bears
 FUSES: Final = {"decision": 3, "decision_done": 3, "batch": 6, "batch_done": 6, "send": 300, "answer": 1}
 FUSE_S_MAX: Final = 60
-OFF_S: Final = (0.5, 240.0)
+OFF_S: Final = ((0.5, 20.0), (60.0, 300.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ class Troubles:
             ({"slow"}, self._slow),
             ({"disk_full"}, self._disk_full),
         ]
-        return [routine() for names, routine in chosen if names & kinds]
+        twice = [self._crashes] if self._plan.kinds & {"crashes", "power"} and len(self._hosts) > 3 else []
+        return [routine() for routine in [*(r for names, r in chosen if names & kinds), *twice]]
 
     def end(self) -> None:
         """Nothing goes wrong from now on; clocks are set, roughly."""
@@ -136,7 +137,7 @@ class Troubles:
 
     async def _crashes(self) -> None:
         while True:
-            await self._pause(40.0)
+            await self._pause(20.0)
             host = self._entropy.choice(self._hosts)
             power = "power" in self._plan.kinds and ("crashes" not in self._plan.kinds or self._entropy.random() < 0.5)
             if host.life is None:
@@ -145,7 +146,7 @@ class Troubles:
             if self._entropy.random() < 0.3:
                 host.crash(power)
             else:
-                fuse = self._entropy.choice([*FUSES, "decision_done", "answer"])
+                fuse = self._entropy.choice([*FUSES, "decision_done", "decision_done", "answer"])
                 host.fuses[fuse] = self._entropy.randint(1, FUSES[fuse])
                 life = host.life
                 for _ in range(FUSE_S_MAX):
@@ -154,7 +155,7 @@ class Troubles:
                         break
                 host.fuses.clear()
             if host.life is None:
-                await asyncio.sleep(self._entropy.uniform(*OFF_S))
+                await asyncio.sleep(self._entropy.uniform(*self._entropy.choice(OFF_S)))
                 await self._boot(host)
 
     async def _clocks(self) -> None:

@@ -50,7 +50,7 @@ def reply_before_write() -> Any:
     real = journal.Journal.decide_fill
 
     def decide_fill(self: Any, *arguments: Any) -> bool:
-        asyncio.get_running_loop().call_later(0.05, real, self, *arguments)
+        asyncio.get_running_loop().call_later(0.5, real, self, *arguments)
         return True
 
     return _patched((journal.Journal, "decide_fill", decide_fill))

@@ -75,7 +75,7 @@ class Workload:
             price=str(chance.randint(90, 110)),
             minimum=chance.choice(("", "0.1")),
             expires_s=chance.choice(self._lives_s),
-            liveness=chance.choice(("beat", "mailbox")),
+            liveness=chance.choice(("beat", "beat", "mailbox")),
             confirm="ask" if chance.random() < 0.25 else "auto",
             reply=chance.choice(("", "ring me")),
         )
@@ -107,7 +107,7 @@ class Workload:
     async def _take(self, host: Host, chance: random.Random) -> None:
         known = [order_id for maker, order_id in self._board if maker != host.index]
         away = [order_id for maker, order_id in self._board if self._hosts[maker].life is None]
-        known = away if away and chance.random() < 0.3 else known
+        known = away if away and chance.random() < 0.5 else known
         if known and chance.random() < 0.6:
             order_id = known[-1] if chance.random() < 0.6 else chance.choice(known)
         else:
