@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dhtex.errors import StateError
 from dhtex.sim.checks import SETTLED_S, Judge
 from dhtex.sim.faults import Plan, Troubles
 from dhtex.sim.history import History
@@ -178,7 +177,7 @@ class World:
         life = current_life()
         if isinstance(error, Crash) or (life is not None and not life.alive):
             return
-        if self.plan.disk_full and (isinstance(error, StateError) or "cannot be written" in text):
+        if self.plan.disk_full and "cannot be written" in text and "task" not in text:  # said, and survived
             self.history.counts["write_errors"] += 1
             return
         self.history.violation(self._loop.time(), "no_exception", f"{'' if life is None else life.name} {text}")
