@@ -27,7 +27,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"mintworker"}),
     frozenset({"minting"}),
     frozenset({"node"}),
-    frozenset({"control"}),
+    frozenset({"sim", "control"}),
     frozenset({"daemon", "spawn", "backups"}),
     frozenset({"cli"}),
     frozenset({"dhtex", "__main__"}),  # the package's own front page
@@ -70,6 +70,7 @@ IO_ALLOWED = (
     "daemon.py",
     "spawn.py",
     "cli/",
+    "sim/",
     "__init__.py",
 )
 IO_MODULES = {
@@ -90,7 +91,7 @@ ONLY_IN = {
     "kademlia": ("overlay/",),
     "rpcudp": ("overlay/",),
     "umsgpack": ("overlay/",),
-    "sqlite3": ("store/",),
+    "sqlite3": ("store/", "sim/disk.py"),
     "nacl": ("market/identity.py",),
     "starlette": ("control/",),
     "uvicorn": ("control/", "daemon.py"),
@@ -102,7 +103,8 @@ ONLY_IN = {
         "spawn.py",
         "cli/",
         "control/client.py",
-    ),  # a blocking client waits in real time
+        "sim/run.py",
+    ),  # a blocking client waits in real time, and a simulation says how much quicker it was
     "secrets": ("clock.py",),
     "uuid": (),
     "pickle": (),

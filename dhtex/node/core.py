@@ -145,9 +145,9 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await parts.desk.stop()
         parts.mint.close()
-        parts.save_peers()
+        parts.save(self._clock.now(), peers=True)
         await parts.overlay.close()
-        parts.holdings.flush(self._clock.now())
+        parts.save(self._clock.now())
         parts.database.close()
 
     @property
@@ -176,9 +176,12 @@ class Node:
         await self._running.bootstrap.run()
 
     async def _flush(self) -> None:
+        written = True
         while True:
             await asyncio.sleep(FLUSH_S)
-            self._running.holdings.flush(self._clock.now())
+            before, written = written, self._running.save(self._clock.now())
+            if before and not written:
+                log.error("held records cannot be written; trying on")
 
     async def _tick(self) -> None:
         parts, saved = self._running, self._clock.monotonic()
@@ -189,7 +192,7 @@ class Node:
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
                 saved = self._clock.monotonic()
-                parts.save_peers()
+                parts.save(self._clock.now(), peers=True)
                 self._spawn(parts.offers.relist())  # in case the disk had refused
 
     # --- what arrives -----------------------------------------------------------------------------------------------

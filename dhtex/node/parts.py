@@ -9,6 +9,7 @@ from dhtex.clock import Clock
 from dhtex.config import NodeConfig
 from dhtex.directory.reading import Check
 from dhtex.directory.service import Directory
+from dhtex.errors import StateError
 from dhtex.market.admission import Verifier, admit
 from dhtex.market.identity import Identity
 from dhtex.market.ids import NodeId, RecordId
@@ -52,9 +53,17 @@ class Parts:
     bootstrap: Bootstrap
     check: Check
 
-    def save_peers(self) -> None:
-        """Remember whom to ask after a restart."""
-        self.journal.save_peers([(peer.id, *peer.address) for peer in self.overlay.peers() if peer.kind == "dhtex"])
+    def save(self, now: float, *, peers: bool = False) -> bool:
+        """Write what can wait: held records and, if asked, whom to ask after a restart. False when the disk refuses:
+        nothing is lost then, and it is written the next time."""
+        try:
+            self.holdings.flush(now)
+            if peers:
+                known = [peer for peer in self.overlay.peers() if peer.kind == "dhtex"]
+                self.journal.save_peers([(peer.id, *peer.address) for peer in known])
+        except StateError:
+            return False
+        return True
 
 
 class OpenDatabase(Protocol):

@@ -1,16 +1,18 @@
 """Whole nodes in one process, real UDP on loopback: what each promise looks like from the library's face."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from dhtex.config import NodeConfig
-from dhtex.errors import DhtexError, NotFoundError, RefusedError, UsageError
+from dhtex.errors import DhtexError, NotFoundError, RefusedError, StateError, UsageError
 from dhtex.node import Node
+from dhtex.store.database import Database
 from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery
 
 DRAFT = OrderDraft(side="sell", amount="1", pair="BTC/USD", price="50000")
@@ -80,6 +82,34 @@ async def test_of_two_accepts_at_once_one_wins_and_the_other_is_told_taken() -> 
         assert sorted((o.state, o.code or "") for o in outcomes) == [("confirmed", ""), ("refused", "taken")]
         fills = [trade for trade in maker.trades() if trade.state == "confirmed"]
         assert [fill.accept for fill in fills] == [o.accept for o in outcomes if o.state == "confirmed"]
+
+
+class FullDisk(Database):
+    """A disk that may be full."""
+
+    full = False
+    refused = 0
+
+    @contextmanager
+    def batch(self) -> Iterator[sqlite3.Connection]:
+        if FullDisk.full:
+            FullDisk.refused += 1
+            raise StateError("the disk is full")
+        with super().batch() as connection:
+            yield connection
+
+
+async def test_what_a_full_disk_refuses_is_written_when_there_is_room(tmp_path: Path) -> None:
+    async with Node(config(home=tmp_path), open_database=FullDisk.open) as holder, Node(config(holder)) as maker:
+        FullDisk.full = True
+        await maker.add_order(DRAFT)
+        await until(lambda: FullDisk.refused > 1)
+        FullDisk.full = False
+        file = sqlite3.connect(tmp_path / "node.db")
+        await until(lambda: bool(file.execute("SELECT count(*) FROM held").fetchone()[0]))
+        file.close()
+        FullDisk.full = True  # and a node stops all the same
+    FullDisk.full = False
 
 
 async def test_one_cannot_accept_ones_own_order() -> None:

@@ -1,0 +1,254 @@
+"""The judge: what must hold in every history, whatever goes wrong in it.
+
+    one_winner       of one order, one accept is ever confirmed; its maker signs one end of it, once
+    no_lost_outcome  every accept ends confirmed, refused or void, and both sides hold the same
+    no_resurrection  what has ended stays ended: in journals at once, in listings once there is peace
+    no_overwrite     what others sign about an order changes nothing
+    listed_or_gone   in peace, every open order is in every listing, and nothing else
+    complete         a listing that lacks something says so; in peace, one of a few is complete
+    bounded          datagrams, requests under way, records held
+    no_exception     nothing is raised that nobody expects, nothing hangs
+
+Journals are looked at every few seconds, datagrams as they are sent, listings as they are made.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from dhtex import limits
+from dhtex.errors import DhtexError
+from dhtex.market.admission import signature_holds
+from dhtex.market.ids import RecordId
+from dhtex.market.records import Order, Record, Refusal, Status, is_a, parse_record
+from dhtex.market.trade import TAKER, MakerState, TakerState
+from dhtex.sim.clock import EPOCH_S
+from dhtex.sim.history import History
+from dhtex.sim.host import NETWORK, GoneError, Host
+from dhtex.sim.ledger import Ledger
+from dhtex.store.rows import Role, Trade
+from dhtex.views import ListingView, OrderQuery
+
+SETTLED_S: Final = 1380.0  # of peace, after which listings must be right
+LISTINGS_MAX: Final = 6  # a holder that is a little slower than usual is not waited for, but named as missing
+NOTICED_S: Final = 60.0  # after an event, in peace
+DATAGRAMS_PER_NODE_S_MAX: Final = 400.0
+_LIVE: Final = {MakerState.PUBLISHING.value, MakerState.OPEN.value}
+_MOVES: Final = {(row.state.value, row.to.value) for row in TAKER}
+
+
+class Judge:
+    """Watches one history."""
+
+    def __init__(self, history: History, hosts: list[Host], time: Callable[[], float]) -> None:
+        self.ledger = Ledger()
+        self.calm_since: float | None = None
+        self.closed_at: dict[RecordId, float] = {}
+        self.opened: dict[RecordId, float] = {}
+        self._history = history
+        self._hosts = hosts
+        self._time = time
+        self._orders: dict[RecordId, str] = {}
+        self._trades: dict[tuple[int, RecordId], Trade] = {}
+        self._datagrams = (0, 0.0)
+
+    def _violation(self, which: str, text: str) -> None:
+        self._history.violation(self._time(), which, text)
+
+    # --- datagrams ----------------------------------------------------------------------------------------------------
+
+    def overhear(self, host: Host, data: bytes) -> bool:
+        """Listen to a datagram; whether its sender says an answer of its own for the first time."""
+        record = self.ledger.hear(data)
+        if record is None:
+            return False
+        own = host.public is not None and record.body.author == host.public
+        if is_a(record, Order):
+            self.opened[record.id] = self._time()
+        if is_a(record, Status) and self._by_maker(record):
+            self._ended(record)
+        if is_a(record, Refusal) and own:
+            self._answered(RecordId(record.body.accept_id), RecordId(record.body.order_id))
+        return own and (is_a(record, Status) or is_a(record, Refusal))
+
+    def _answered(self, accept_id: RecordId, order_id: RecordId) -> None:
+        """An accept was answered: for the first time, or with the same bytes."""
+        order = self.ledger.orders.get(order_id)
+        if order is None:
+            return
+        said: list[Record[Status] | Record[Refusal]] = [
+            status for status in self.ledger.statuses.get(order_id, {}).values() if status.body.accept_id == accept_id
+        ]
+        said += self.ledger.refusals.get(accept_id, {}).values()
+        answers = [record for record in said if record.body.author == order.body.maker]
+        if len(answers) > 1:
+            self._violation("one_winner", f"accept {_short(accept_id)} got {len(answers)} different answers")
+
+    def _by_maker(self, status: Record[Status]) -> bool:
+        order = self.ledger.orders.get(RecordId(status.body.order_id))
+        return order is not None and order.body.maker == status.body.maker
+
+    def _ended(self, status: Record[Status]) -> None:
+        order_id = RecordId(status.body.order_id)
+        self.closed_at.setdefault(order_id, self._time())
+        self._history.counts["ends"] += 1
+        said = [other for other in self.ledger.statuses[order_id].values() if self._by_maker(other)]
+        if len(said) > 1:
+            ends = ", ".join(sorted(f"{s.body.closing} {s.body.accept_id.hex()[:8]}" for s in said))
+            self._violation("one_winner", f"the maker of {_short(order_id)} signed {len(said)} ends: {ends}")
+        if status.body.accept_id:
+            self._answered(RecordId(status.body.accept_id), order_id)
+            accept = self.ledger.accepts.get(RecordId(status.body.accept_id))
+            if accept is not None and accept.body.taker == status.body.maker:
+                self._violation("one_winner", f"the maker of {_short(order_id)} sold to itself")
+            if accept is not None and status.body.at > accept.body.deadline:
+                self._violation("no_lost_outcome", f"{_short(accept.id)} is confirmed when it was void already")
+
+    # --- journals -----------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Compare all journals with what they held before."""
+        for host in self._hosts:
+            if host.up:
+                self._look_at_orders(host)
+                self._look_at_trades(host)
+                self._look_at_bounds(host)
+        sent, then = self._history.counts["datagrams"], self._time()
+        rate = (sent - self._datagrams[0]) / max(1.0, then - self._datagrams[1]) / len(self._hosts)
+        self._datagrams = (sent, then)
+        if rate > DATAGRAMS_PER_NODE_S_MAX:
+            self._violation("bounded", f"{rate:.0f} datagrams a second from each node")
+
+    def _look_at_orders(self, host: Host) -> None:
+        for own in host.parts.journal.orders():
+            before = self._orders.get(own.order_id, own.state)
+            self._orders[own.order_id] = own.state
+            if before != own.state and before not in _LIVE:
+                self._violation("no_resurrection", f"order {_short(own.order_id)} was {before}, is {own.state}")
+            status = parse_record(own.status_wire, NETWORK) if own.status_wire and before != own.state else None
+            if isinstance(status, Record) and not signature_holds(status):
+                self._violation("no_overwrite", f"{host.ip} took a stranger's word on {_short(own.order_id)}")
+            if own.state == MakerState.DISPUTED:
+                self._violation("one_winner", f"order {_short(own.order_id)} is disputed")
+
+    def _look_at_trades(self, host: Host) -> None:
+        seen: set[RecordId] = set()
+        for trade in host.parts.journal.trades():
+            seen.add(trade.accept_id)
+            before = self._trades.get((host.index, trade.accept_id), trade)
+            self._trades[host.index, trade.accept_id] = trade
+            if before.state != trade.state:
+                self._history.counts["decisions"] += 1
+                self._history.note(self._time(), f"{host.ip} {trade.role} {trade.state} {trade.code}", trade.accept_id)
+                if not _reachable(before.state, trade.state):
+                    name = f"{trade.role}'s trade {_short(trade.accept_id)}"
+                    self._violation("no_lost_outcome", f"{name} went from {before.state} to {trade.state}")
+        for (index, accept_id), trade in self._trades.items():
+            if index == host.index and accept_id not in seen and trade.state != TakerState.REFUSED:
+                self._violation("no_lost_outcome", f"{trade.role}'s trade {_short(accept_id)} is gone from the journal")
+
+    def _look_at_bounds(self, host: Host) -> None:
+        overlay = host.parts.overlay
+        if len(overlay.protocol.requests) > limits.REQUESTS_OUTSTANDING_MAX:
+            self._violation("bounded", f"{host.ip} awaits {len(overlay.protocol.requests)} answers")
+        if host.parts.holdings.count > limits.RECORDS_HELD_MAX:
+            self._violation("bounded", f"{host.ip} holds {host.parts.holdings.count} records")
+        if overlay.protocol.counts.get("unexpected"):
+            self._violation("no_exception", f"a datagram raised at {host.ip}")
+
+    # --- listings -----------------------------------------------------------------------------------------------------
+
+    def judge_listing(self, host: Host, pair: str, view: ListingView, asked_at: float, whole: bool) -> None:
+        """Look at what a node was shown of a pair, when there is peace; `whole`: nothing may be missing either."""
+        if self.calm_since is None or asked_at - self.calm_since < SETTLED_S:
+            return
+        shown = {RecordId(bytes.fromhex(order.id)) for order in view.orders}
+        for order_id in shown:
+            ended = self.closed_at.get(order_id)
+            if ended is not None and asked_at - ended > NOTICED_S:
+                state = self._orders.get(order_id)
+                self._violation("no_resurrection", f"{host.ip} shows {_short(order_id)}, {state} at {ended:.0f} s")
+        if not whole:
+            return
+        for order in self.ledger.orders.values():
+            if order.body.pair == pair and order.id not in shown and self._must_be_listed(order, asked_at):
+                self._violation("listed_or_gone", f"{host.ip} does not show {_short(order.id)}: hidden {view.hidden}")
+
+    def _must_be_listed(self, order: Record[Order], asked_at: float) -> bool:
+        if self._orders.get(order.id) not in _LIVE or order.id in self.closed_at:
+            return False
+        old = asked_at - self.opened[order.id] > NOTICED_S
+        return old and order.body.expires - EPOCH_S > asked_at + NOTICED_S
+
+    async def look_everywhere(self, pairs: tuple[str, ...]) -> None:
+        """Every node lists every pair, and must see the same."""
+        self.look()
+        for host in self._hosts:
+            for pair in pairs:
+                await self._look_at_listing(host, pair)
+
+    async def _look_at_listing(self, host: Host, pair: str) -> None:
+        for _ in range(LISTINGS_MAX):
+            asked_at = self._time()
+            try:
+                view = await host.ask(lambda node: node.list_orders(OrderQuery(pair=pair, limit=5000)))
+            except (GoneError, DhtexError) as error:
+                self._violation("no_exception", f"{host.ip} cannot list {pair}: {error!r}")
+                return
+            complete = view.coverage.complete and view.coverage.answered == view.coverage.asked
+            self.judge_listing(host, pair, view, asked_at, whole=complete)
+            if complete:
+                return
+        self._violation("complete", f"{host.ip} reads {pair} with {view.coverage}, again and again")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def last_end(self) -> float:
+        """When the last order or accept that anybody said is over, virtual seconds."""
+        ends = [order.body.expires for order in self.ledger.orders.values()]
+        ends += [accept.body.deadline for accept in self.ledger.accepts.values()]
+        return max(ends, default=EPOCH_S) - EPOCH_S
+
+    def final(self) -> None:
+        """All machines are up and everything is over: each accept has one outcome, and both sides hold it."""
+        makers = {host.public: host for host in self._hosts}
+        for host in self._hosts:
+            if not host.up:
+                self._violation("no_exception", f"{host.ip} does not run")
+                continue
+            for trade in host.parts.journal.trades():
+                order = parse_record(trade.order_wire, NETWORK)
+                if trade.role == Role.TAKER and is_a(order, Order) and (maker := makers.get(order.body.author)):
+                    self._compare(trade, order, maker)
+
+    def _compare(self, taken: Trade, order: Record[Order], maker: Host) -> None:
+        if not maker.up:
+            return
+        given = maker.parts.journal.trade(taken.accept_id)
+        state = None if given is None else given.state
+        sold, bought = state == TakerState.CONFIRMED, taken.state == TakerState.CONFIRMED
+        name = f"accept {_short(taken.accept_id)} of {_short(order.id)}"
+        self._history.counts[f"accepts_{taken.state}"] += 1
+        self._history.counts[f"code_{taken.code or 'none'}"] += 1
+        if taken.state in (TakerState.SENT, TakerState.PENDING):
+            self._violation("no_lost_outcome", f"{name} is still {taken.state} when all is over")
+        if sold != bought:
+            kind = f"{order.body.liveness}/{order.body.confirm}"
+            text = f"{name} is {taken.state} {taken.code} at the taker, {state} at the maker ({kind})"
+            self._violation("no_lost_outcome", text)
+        if sold and (own := maker.parts.journal.order(order.id)) is not None and own.state != MakerState.FILLED:
+            self._violation("one_winner", f"{name} is confirmed, but the order is {own.state}")
+        if given is not None and given.state == TakerState.CONFIRMED and given.reply != taken.reply:
+            self._violation("no_lost_outcome", f"{name}: the taker reads {taken.reply!r}, not {given.reply!r}")
+
+
+def _reachable(old: str, new: str) -> bool:
+    """Whether the table leads from one state to another, in any number of steps."""
+    reached, before = {old}, 0
+    while len(reached) > before:
+        before = len(reached)
+        reached |= {to for state, to in _MOVES if state in reached}
+    return new in reached
+
+
+def _short(identifier: bytes) -> str:
+    return identifier.hex()[:10]

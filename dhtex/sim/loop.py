@@ -1,0 +1,157 @@
+"""An event loop in virtual time: an hour passes in the time that its work takes, and a run can be repeated exactly.
+
+Theory of operation. Waiting moves the clock: when nothing is ready, the clock jumps to the next timer. Nothing comes
+from outside (no sockets, no signals, no threads), so the order of everything that happens follows from the program.
+
+Whatever one node starts belongs to its *life*: tasks and timers inherit it through their context. A life can be ended
+between any two steps, as a machine that loses power: nothing of it runs again, not even its clean-up.
+
+This relies on a few private names of asyncio's loop; all of that stands here.
+"""
+
+import asyncio
+import contextvars
+import socket
+import weakref
+from asyncio import events
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, TypeVar, TypeVarTuple
+
+TURNS_WITHOUT_TIME_MAX: Final = 200_000  # somebody waits busily: virtual time will never go on
+WAKE_LATE_S: Final = 1e-6  # a timer is never early, as on a real machine
+Result = TypeVar("Result")
+Args = TypeVarTuple("Args")
+_OWNER: Final[contextvars.ContextVar["Life | None"]] = contextvars.ContextVar("owner", default=None)
+
+
+class Crash(BaseException):
+    """A machine ends in the middle of a step. Not an `Exception`: no border of the product may survive it."""
+
+
+class Life:
+    """What runs from one start of a machine to its end."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.context = contextvars.copy_context()
+        self.context.run(_OWNER.set, self)
+        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+
+    def spawn(self, routine: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
+        """Run something as a part of this life."""
+        return asyncio.get_running_loop().create_task(routine, context=self.context)
+
+
+def current_life() -> Life | None:
+    """To whom the running step belongs; None for the world around the machines."""
+    return _OWNER.get()
+
+
+class _Jump:
+    """In the place of a selector: never waits, moves the clock instead."""
+
+    def __init__(self, loop: "VirtualLoop") -> None:
+        self._loop = loop
+
+    def select(self, timeout: float | None) -> list[Any]:
+        self._loop.advance(timeout)
+        return []
+
+    def close(self) -> None:
+        return
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """The loop. `time()` is virtual seconds since its beginning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._turns = 0
+        self._selector = _Jump(self)
+        self._clock_resolution = 1e-9  # as found on most machines; must not depend on this one
+        self._ready: Any
+        self._scheduled: list[asyncio.TimerHandle]
+        self.set_debug(False)
+        self.set_task_factory(_task)
+
+    def time(self) -> float:
+        return self._now
+
+    def advance(self, timeout: float | None) -> None:
+        """Let the time pass until the next timer, if nothing is ready."""
+        if timeout == 0:
+            self._turns += 1
+            if self._turns > TURNS_WITHOUT_TIME_MAX:
+                raise RuntimeError(f"busy for ever at {self._now} s")
+            return
+        if not self._scheduled:
+            raise RuntimeError("everyone waits for someone else")
+        self._turns = 0
+        self._now = max(self._now, self._scheduled[0].when()) + WAKE_LATE_S
+
+    def call_soon(self, callback: Callable[[*Args], object], *args: *Args, context: Any = None) -> asyncio.Handle:
+        handle = events.Handle(callback, args, self, context)
+        if _is_dead(handle):
+            handle.cancel()
+        else:
+            self._ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_at(
+        self, when: float, callback: Callable[[*Args], object], *args: *Args, context: Any = None
+    ) -> asyncio.TimerHandle:
+        timer = super().call_at(when, callback, *args, context=context)
+        if _is_dead(timer):
+            timer.cancel()
+        return timer
+
+    def end(self, life: Life) -> None:
+        """Nothing of this life runs again. What is running at this moment is expected to raise `Crash`."""
+        life.alive = False
+        for handle in [*self._ready, *self._scheduled]:
+            if handle._context.get(_OWNER) is life:
+                handle.cancel()
+        for task in list(life.tasks):
+            with suppress(
+                RuntimeError, ValueError, Crash
+            ):  # it is the one that runs, or its clean-up meets dead ground
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                life.context.copy().run(task.get_coro().close)
+
+    async def getaddrinfo(self, host: Any, port: Any, **_options: Any) -> Any:
+        """Literal addresses only: there are no names here."""
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", (host, int(port)))]
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        return
+
+    def _write_to_self(self) -> None:
+        return
+
+
+def _is_dead(handle: Any) -> bool:
+    life = handle._context.get(_OWNER)
+    return life is not None and not life.alive
+
+
+def _task(loop: Any, coro: Any, **options: Any) -> Any:
+    task = asyncio.Task(coro, loop=loop, **options)
+    context = options.get("context")
+    life = _OWNER.get() if context is None else context.get(_OWNER)
+    if life is not None:
+        life.tasks.add(task)
+    return task
+
+
+def play(story: Coroutine[Any, Any, Result]) -> Result:
+    """Run a story in virtual time, from second 0."""
+    loop = VirtualLoop()
+    try:
+        return loop.run_until_complete(story)
+    finally:
+        loop.close()

@@ -1,0 +1,173 @@
+"""Bugs to plant into the product, each of which the simulator must find: so it is known to look.
+
+Each is a context manager that takes one protection away and puts it back. What a real bug of that kind would do is
+done by replacing a function of the product; nothing of the simulator is changed. With each stand the faults under which
+it shows soonest.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, Final
+from unittest.mock import patch
+
+import msgspec
+
+from dhtex.market import admission
+from dhtex.market.records import Code
+from dhtex.node import offers
+from dhtex.overlay import watching
+from dhtex.sim.disk import Disk
+from dhtex.store import holdings, journal
+from dhtex.store.database import Database
+from dhtex.store.shelf import Shelf
+from dhtex.trading import buying, maker, selling
+
+Bug = Callable[[], Any]
+
+
+def _patched(*changes: tuple[object, str, object]) -> Any:
+    stack = contextlib.ExitStack()
+    for target, name, value in changes:
+        stack.enter_context(patch.object(target, name, value))
+    return stack
+
+
+def unsynced_decisions() -> Any:
+    """An answer is given before it is on disk: a loss of power undoes what was promised."""
+
+    @contextlib.contextmanager
+    def decision(self: Database) -> Iterator[Any]:
+        with self.batch() as connection:
+            yield connection
+
+    return _patched((Disk, "decision", decision))
+
+
+def reply_before_write() -> Any:
+    """An answer is sent first and written a moment later."""
+    real = journal.Journal.decide_fill
+
+    def decide_fill(self: Any, *arguments: Any) -> bool:
+        asyncio.get_running_loop().call_later(0.5, real, self, *arguments)
+        return True
+
+    return _patched((journal.Journal, "decide_fill", decide_fill))
+
+
+def no_idempotency() -> Any:
+    """An accept that comes again is decided again, and copies are not dropped on the way either."""
+    again = journal._PUT_ANSWER.replace("INSERT", "INSERT OR REPLACE")
+    return _patched(
+        (journal.Journal, "answer", lambda self, accept_id: None),
+        (journal, "_is_answered", lambda connection, accept_id: False),
+        (journal, "_PUT_ANSWER", again),
+        (watching.Watching, "_heard", lambda self, key, record: key in self._keys and self.on_record(key, record)),
+    )
+
+
+def two_fills() -> Any:
+    """The order's state is looked at neither when deciding nor when writing."""
+    real = maker.objection
+
+    def objection(accept: Any, order: Any, state: str, rules: Any, now: float) -> Any:
+        return real(accept, order, "open", rules, now)
+
+    def close(connection: Any, order_id: bytes, state: str, status_wire: bytes, replaced_by: bytes = b"") -> bool:
+        sql = "UPDATE orders SET state = ?, seq = seq + ?, status_wire = ?, replaced_by = ? WHERE order_id = ?"
+        values = (state, 1 if status_wire else 0, status_wire, replaced_by, order_id)
+        return bool(connection.execute(sql, values).rowcount)
+
+    return _patched((maker, "objection", objection), (selling, "objection", objection), (journal, "_close", close))
+
+
+def tombstone_dropped_early() -> Any:
+    """Holders forget how an order ended after half a minute."""
+    real = admission.keep_until
+
+    def keep_until(record: Any) -> int:
+        return int(record.body.at) + 30 if type(record.body).__name__ == "Status" else real(record)
+
+    return _patched((holdings, "keep_until", keep_until))
+
+
+def order_comes_back() -> Any:
+    """A holder takes an order although it knows its end, and drops the end."""
+    real = holdings.Holdings._settle
+
+    def settle(self: Any, shelf: Shelf, record: Any, now: float, source: str) -> Any:
+        if type(record.body).__name__ == "Order":
+            for held in shelf.statuses(record.id):
+                self._drop(shelf, held)
+        return real(self, shelf, record, now, source)
+
+    return _patched((holdings.Holdings, "_settle", settle))
+
+
+def deadline_not_checked() -> Any:
+    """The maker confirms accepts however late they come."""
+    real = maker.decide
+
+    def decide(accept: Any, standing: Any, rules: Any, now: float) -> Any:
+        return real(accept, standing, rules, min(now, accept.body.deadline))
+
+    return _patched((selling, "decide", decide))
+
+
+def self_accept() -> Any:
+    """Nobody asks whether maker and taker are the same."""
+    real, real_draft = maker.objection, buying.Buying.draft
+
+    def objection(*arguments: Any) -> Any:
+        code = real(*arguments)
+        return None if code is Code.SELF_TRADE else code
+
+    def draft(self: Any, order: Any, request: Any, now: float) -> Any:
+        stranger = msgspec.structs.replace(order.body, maker=bytes(32))
+        return real_draft(self, replace(order, body=stranger), request, now)
+
+    return _patched((maker, "objection", objection), (selling, "objection", objection), (buying.Buying, "draft", draft))
+
+
+def no_replay() -> Any:
+    """After a restart, answers that may not have been heard are not sent again."""
+    real = selling.Selling.consider
+
+    def consider(self: Any, accept: Any, now: float) -> Any:
+        return [] if self._journal.answer(accept.id) else real(self, accept, now)
+
+    return _patched(
+        (journal.Journal, "unpublished", lambda self: []),
+        (selling.Selling, "consider", consider),
+        (offers.Offers, "_keep_status", lambda self, wire, within_s: None),
+    )
+
+
+def signature_not_checked() -> Any:
+    """Whoever claims to be the maker is believed."""
+    return _patched((admission.Verifier, "check", lambda self, record: True))
+
+
+NAMES: Final[dict[str, tuple[Bug, str]]] = {
+    bug.__name__: (bug, faults)
+    for bug, faults in (
+        (unsynced_decisions, "power"),
+        (reply_before_write, "crashes"),
+        (no_idempotency, "none"),
+        (two_fills, "none"),
+        (tombstone_dropped_early, "none"),
+        (order_comes_back, "none"),
+        (deadline_not_checked, "crashes"),
+        (self_accept, "none"),
+        (no_replay, "crashes,loss"),
+        (signature_not_checked, "none"),
+    )
+}
+
+
+@contextlib.contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The product with a bug, for a while; without one for an empty name."""
+    with NAMES[name][0]() if name else contextlib.nullcontext():
+        yield

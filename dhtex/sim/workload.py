@@ -1,0 +1,235 @@
+"""What people do in a history: they make, take, amend, cancel, list, watch and answer; and one forges and repeats."""
+
+import asyncio
+import random
+from collections import deque
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+
+from dhtex.errors import DhtexError, RefusedError
+from dhtex.market.identity import Identity
+from dhtex.market.ids import index_key, order_key
+from dhtex.market.records import Closing, Order, Record, Status, seal_record
+from dhtex.node import Node
+from dhtex.sim.checks import Judge
+from dhtex.sim.history import History
+from dhtex.sim.host import NETWORK, GoneError, Host
+from dhtex.trading.maker import closing_status
+from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery
+
+PAIRS: Final = ("BTC/USD", "ETH/BTC", "XMR/EUR")
+PAUSE_S: Final = 20.0
+LIVES_S: Final = (60, 300, 900, 1800)
+FORGE_S: Final = 60.0
+
+
+class Workload:
+    """Everyone who uses the network. `winding_down`: only what changes nothing is done from now on."""
+
+    pairs = PAIRS
+
+    def __init__(self, hosts: list[Host], judge: Judge, history: History, seed: int, life_s_max: int) -> None:
+        self.winding_down = False
+        self._hosts = hosts
+        self._judge = judge
+        self._history = history
+        self._seed = seed
+        self._lives_s = (*LIVES_S, life_s_max)
+        self._board: deque[tuple[int, str]] = deque(maxlen=12)  # orders that people talk about: maker, id
+        self._loop = asyncio.get_running_loop()
+
+    # --- people -------------------------------------------------------------------------------------------------------
+
+    async def person(self, host: Host) -> None:
+        """One who uses one machine, for ever."""
+        chance = random.Random(f"{self._seed}/person/{host.index}")
+        doings = {
+            self._make: 4, self._take: 6, self._amend: 1, self._cancel: 1, self._list: 3, self._watch: 1,
+            self._answer: 3, self._show: 1, self._take_own: 1,
+        }  # fmt: skip
+        quiet = {self._list: 3, self._watch: 1, self._show: 1, self._answer: 3}
+        while True:
+            await asyncio.sleep(chance.expovariate(1 / PAUSE_S))
+            choice = quiet if self.winding_down else doings
+            doing = chance.choices(list(choice), list(choice.values()))[0]
+            if not host.up:
+                continue
+            try:
+                await doing(host, chance)
+            except GoneError:
+                self._count("interrupted")
+            except DhtexError as error:
+                self._count(f"error_{type(error).__name__}")
+
+    def _count(self, what: str) -> None:
+        self._history.counts[what] += 1
+
+    async def _make(self, host: Host, chance: random.Random) -> None:
+        amount = chance.randint(1, 50)
+        draft = OrderDraft(
+            side=chance.choice(("buy", "sell")),
+            amount=f"{amount / 10:g}",
+            pair=chance.choice(PAIRS),
+            price=str(chance.randint(90, 110)),
+            minimum=chance.choice(("", "0.1")),
+            expires_s=chance.choice(self._lives_s),
+            liveness=chance.choice(("beat", "beat", "mailbox")),
+            confirm="ask" if chance.random() < 0.25 else "auto",
+            reply=chance.choice(("", "ring me")),
+        )
+        published = await host.ask(lambda node: node.add_order(draft))
+        self._count("orders")
+        self._board.append((host.index, published.order.id))
+        if chance.random() < 0.3:
+            self._spawn_race(published.order.id, chance)
+
+    def _spawn_race(self, order_id: str, chance: random.Random) -> None:
+        """Several take one order at nearly the same time."""
+        for host in chance.sample(self._hosts, min(3, len(self._hosts))):
+            self._loop.call_later(chance.uniform(0.0, 0.3), self._race, host, order_id)
+
+    def _race(self, host: Host, order_id: str) -> None:
+        if host.life is not None and host.up and not self._is_own(host, order_id):
+            host.life.spawn(self._try_to_take(host, order_id))
+
+    async def _try_to_take(self, host: Host, order_id: str) -> None:
+        try:
+            await host.node.accept_order(order_id, AcceptRequest(message="quick", wait_s=5.0))
+            self._count("accepts")
+        except DhtexError as error:
+            self._count(f"error_{type(error).__name__}")
+
+    def _is_own(self, host: Host, order_id: str) -> bool:
+        return (host.index, order_id) in self._board
+
+    async def _take(self, host: Host, chance: random.Random) -> None:
+        known = [order_id for maker, order_id in self._board if maker != host.index]
+        away = [order_id for maker, order_id in self._board if self._hosts[maker].life is None]
+        known = away if away and chance.random() < 0.5 else known
+        if known and chance.random() < 0.6:
+            order_id = known[-1] if chance.random() < 0.6 else chance.choice(known)
+        else:
+            query = OrderQuery(pair=chance.choice(PAIRS))
+            listing = await host.ask(lambda node: node.list_orders(query))
+            others = [order.id for order in listing.orders if not order.mine]
+            if not others:
+                return
+            order_id = chance.choice(others[:3])
+        request = AcceptRequest(
+            amount=chance.choice(("", "", "0.1")), message="hello", wait_s=chance.choice((0.0, 5.0, 30.0))
+        )
+        await host.ask(lambda node: node.accept_order(order_id, request))
+        self._count("accepts")
+
+    async def _take_own(self, host: Host, chance: random.Random) -> None:
+        own = [order_id for maker, order_id in self._board if maker == host.index]
+        if own:
+            order_id = chance.choice(own)
+            try:
+                await host.ask(lambda node: node.accept_order(order_id, AcceptRequest(wait_s=1.0)))
+            except RefusedError:
+                self._count("self_accepts_refused")
+
+    def _own_open(self, host: Host) -> list[str]:
+        return [order.id.hex() for order in host.parts.offers.open_orders()]
+
+    async def _amend(self, host: Host, chance: random.Random) -> None:
+        if own := self._own_open(host):
+            order_id, change = chance.choice(own), Amendment(price=str(chance.randint(90, 110)))
+            amended = await host.ask(lambda node: node.amend_order(order_id, change))
+            self._board.append((host.index, amended.order.id))
+            self._count("amended")
+
+    async def _cancel(self, host: Host, chance: random.Random) -> None:
+        if own := self._own_open(host):
+            order_id = chance.choice(own)
+            await host.ask(lambda node: node.cancel_order(order_id))
+            self._count("cancelled")
+
+    async def _answer(self, host: Host, chance: random.Random) -> None:
+        waiting = host.parts.journal.pending()
+        if not waiting:
+            return
+        row = chance.choice(waiting)
+        order, accept = row.order_id.hex(), row.accept_id.hex()
+        if chance.random() < 0.7:
+            await host.ask(lambda node: node.confirm_order(order, accept, "done"))
+        else:
+            await host.ask(lambda node: node.decline_order(order, accept))
+        self._count("answered_by_hand")
+
+    # --- readers ------------------------------------------------------------------------------------------------------
+
+    async def _list(self, host: Host, chance: random.Random) -> None:
+        pair, asked_at = chance.choice(PAIRS), self._loop.time()
+        view = await host.ask(lambda node: node.list_orders(OrderQuery(pair=pair)))
+        self._judge.judge_listing(host, pair, view, asked_at, whole=False)
+        self._count("listings")
+
+    async def _show(self, host: Host, chance: random.Random) -> None:
+        if self._board:
+            order_id = chance.choice(self._board)[1]
+            await host.ask(lambda node: node.show_order(order_id))
+
+    async def _watch(self, host: Host, chance: random.Random) -> None:
+        pair, wait_s = chance.choice(PAIRS), chance.uniform(10.0, 200.0)
+
+        async def follow(node: Node) -> int:
+            heard, stream = 0, node.watch(pair)
+            try:
+                async with asyncio.timeout(wait_s):
+                    async for _ in stream:
+                        heard += 1
+            except TimeoutError:
+                await stream.aclose()  # type: ignore[attr-defined]
+            return heard
+
+        self._history.counts["watched_events"] += await host.ask(follow)
+
+    # --- those who mean harm ------------------------------------------------------------------------------------------
+
+    async def crowd(self) -> None:
+        """Stale holders: put old orders and accepts again, whatever has become of them."""
+        chance = random.Random(f"{self._seed}/crowd")
+        while True:
+            await asyncio.sleep(chance.expovariate(1 / 10.0))
+            orders = list(self._judge.ledger.orders.values())[-200:]
+            host = chance.choice(self._hosts)
+            if not orders or not host.up:
+                continue
+            order = chance.choice(orders)
+            with_accepts = [a for a in self._judge.ledger.accepts.values() if a.body.order_id == order.id]
+            for wire in (order.wire, *(accept.wire for accept in with_accepts[:2])):
+                await self._put(host, order_key(order.id), wire, None)
+            await self._put(host, index_key(NETWORK, order.body.pair, order.body.side, ""), order.wire, "")
+            self._count("repeated_by_strangers")
+
+    async def forger(self) -> None:
+        """Ends other people's orders with a key of its own."""
+        chance = random.Random(f"{self._seed}/forger")
+        identity = Identity.from_seed(chance.randbytes(32))
+        while True:
+            await asyncio.sleep(chance.expovariate(1 / FORGE_S))
+            orders, host = list(self._judge.ledger.orders.values()), chance.choice(self._hosts)
+            if not orders or not host.up:
+                continue
+            order = orders[-chance.randint(1, min(10, len(orders)))]
+            for maker in (bytes(identity.public), order.body.maker):
+                wire: bytes = _forged(order, maker, identity, chance).wire
+                await self._put(host, order_key(order.id), wire, None)
+                await self._put(host, index_key(NETWORK, order.body.pair, order.body.side, ""), wire, "")
+            self._count("forged")
+
+    async def _put(self, host: Host, key: bytes, wire: bytes, prefix: str | None) -> None:
+        try:
+            await host.ask(lambda node: host.parts.overlay.put(key, wire, prefix))  # type: ignore[arg-type]
+        except GoneError:
+            return
+
+
+def _forged(order: Record[Order], maker: bytes, identity: Identity, chance: random.Random) -> Record[Status]:
+    order = replace(order, body=msgspec.structs.replace(order.body, maker=maker))
+    at = order.body.created + chance.randint(0, 60)
+    return seal_record(closing_status(order, chance.randint(1, 9), Closing.CANCELED, b"", at), identity.sign)

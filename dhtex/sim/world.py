@@ -1,0 +1,222 @@
+"""A network of machines, and the course of one history: they start, trade in trouble, find peace, and are judged."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dhtex.sim.checks import SETTLED_S, Judge
+from dhtex.sim.faults import Plan, Troubles
+from dhtex.sim.history import History
+from dhtex.sim.host import PORT, Host
+from dhtex.sim.loop import Crash, current_life
+from dhtex.sim.network import Network, SimEndpoint
+from dhtex.sim.workload import Workload
+
+YOUNG_S: Final = 120.0  # a network in which nothing goes wrong has settled after this
+STEP_S: Final = 20.0  # between two looks at all journals
+PEACE_S: Final = 1500.0  # after which everyone must see the same: makers put their records again every 900 s
+AFTERMATH_S: Final = 120.0  # beyond the last order's end: grace, a last reading
+ORDER_LIFE_S_MAX: Final = 2700  # longer than peace, so that there is something to list when it is looked at
+MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # syncing costs nothing there
+COLLECT_EVERY: Final = 15  # steps; garbage is collected at fixed moments, so that nothing depends on how much there is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One history. `hours` of trouble; peace and the end of the last orders come on top."""
+
+    seed: int
+    nodes: int = 5
+    hours: float = 0.5
+    faults: str = ""  # names separated by commas; empty: the seed chooses
+    stop_early: bool = False  # end with the first violation
+    judged: bool = True  # to the end; else it stops with the trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a history came to."""
+
+    settings: Settings
+    digest: str
+    virtual_s: float
+    counts: dict[str, int]
+    violations: list[str]
+
+
+class World:
+    """Everything of one history. `run` plays it; the loop must be virtual."""
+
+    def __init__(self, settings: Settings, folder: Path, history: History) -> None:
+        self.seed = settings.seed
+        self.folder = folder
+        self.history = history
+        self.settings = settings
+        self.entropy = random.Random(f"{settings.seed}/world")
+        self.plan = Plan.drawn(random.Random(f"{settings.seed}/plan"), settings.faults)
+        self.network = Network(history, random.Random(f"{settings.seed}/network"), self.plan.weather)
+        self.network.on_send = self._sent
+        self.hosts = [Host(self, index) for index in range(settings.nodes)]
+        self._by_ip = {host.ip: host for host in self.hosts}
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._unhandled)
+        self.judge = Judge(history, self.hosts, self._loop.time)
+        self.workload = Workload(self.hosts, self.judge, history, settings.seed, ORDER_LIFE_S_MAX)
+        self.troubles = Troubles(self.hosts, self.network, self.plan, settings.seed, self.boot)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def run(self) -> None:
+        """Play the history to its end, or to the first violation."""
+        whole = self._spawn(self._play())
+        looking = self._spawn(self._look())
+        await asyncio.wait([whole, looking], return_when=asyncio.FIRST_COMPLETED)
+        for task in (whole, looking):
+            if task.done():
+                task.result()
+
+    async def _play(self) -> None:
+        await self._boot_all()
+        trouble_s = self.settings.hours * 3600
+        actors = [self._spawn(self.workload.person(host)) for host in self.hosts]
+        actors += [self._spawn(self.workload.crowd()), self._spawn(self.workload.forger())]
+        if self.plan.calm:
+            self.judge.calm_since = self._loop.time() + YOUNG_S - SETTLED_S
+        troubles = [self._spawn(routine) for routine in self.troubles.routines()]
+        await asyncio.sleep(trouble_s)
+        if not self.settings.judged:
+            return
+        await self._end(troubles)
+        self.troubles.end()
+        await self._boot_all()
+        self.judge.calm_since = self._loop.time() if self.judge.calm_since is None else self.judge.calm_since
+        self.workload.winding_down = True
+        await asyncio.sleep(PEACE_S)
+        await self._end(actors)
+        await self.judge.look_everywhere(self.workload.pairs)
+        rest_s = self.judge.last_end() - self._loop.time() + AFTERMATH_S
+        await asyncio.sleep(max(rest_s, AFTERMATH_S))
+        self.judge.look()
+        self.judge.final()
+        self._dump()
+
+    async def _boot_all(self) -> None:
+        for host in self.hosts:
+            await asyncio.sleep(self.entropy.uniform(0.0, 0.5))
+            while not host.up:
+                await self.boot(host)
+                await asyncio.sleep(0.1)
+
+    async def boot(self, host: Host) -> None:
+        """Start a machine that is off; it knows two others to join through."""
+        if host.life is None:
+            others = [other.ip for other in self.hosts if other is not host]
+            chosen = self.entropy.sample(others, min(2, len(others)))
+            if not await host.start(tuple(f"{ip}:{PORT}" for ip in chosen)):
+                await asyncio.sleep(1.0)
+
+    async def _look(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(STEP_S)
+            self.judge.look()
+            turn += 1
+            if self.settings.stop_early and self.history.violations:
+                return
+            if turn % COLLECT_EVERY == 0:
+                gc.collect()
+
+    def _sent(self, endpoint: SimEndpoint, data: bytes) -> None:
+        host = self._by_ip[endpoint.address[0]]
+        answered = self.judge.overhear(host, data)
+        if (answered and host.burn("answer")) or host.burn("send"):
+            host.end_here()
+
+    def _dump(self) -> None:
+        for host in self.hosts:
+            journal = host.parts.journal
+            for row in [*journal.orders(), *journal.trades()]:
+                self.history.note(self._loop.time(), f"{host.ip} holds {row!r}")
+
+    # --- tasks and errors ---------------------------------------------------------------------------------------------
+
+    def _spawn(self, routine: Any) -> asyncio.Task[Any]:
+        task = self._loop.create_task(routine)
+        self._tasks.add(task)
+        return task
+
+    async def _end(self, tasks: list[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+                raise result
+
+    async def close(self) -> None:
+        """End everything, in peace with the interpreter."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for host in self.hosts:
+            host.crash(power=False)
+
+    def _unhandled(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, Crash):
+            self.complain(f"{context.get('message')}: {error!r}", error)
+
+    def complain(self, text: str, error: BaseException | None) -> None:
+        """An error was logged, or nobody caught one."""
+        life = current_life()
+        if isinstance(error, Crash) or (life is not None and not life.alive):
+            return
+        if self.plan.disk_full and "cannot be written" in text and "task" not in text:  # said, and survived
+            self.history.counts["write_errors"] += 1
+            return
+        self.history.violation(self._loop.time(), "no_exception", f"{'' if life is None else life.name} {text}")
+
+
+class _Ears(logging.Handler):
+    """Hears what the product logs as an error."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        self._world.complain(f"{record.getMessage()} {error!r}", error)
+
+
+@contextlib.contextmanager
+def _listening(world: World) -> Iterator[None]:
+    logger = logging.getLogger("dhtex")
+    ears, before = _Ears(world), logger.propagate
+    logger.addHandler(ears)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(ears)
+        logger.propagate = before
+
+
+async def live(settings: Settings, history: History) -> Outcome:
+    """One whole history, in a folder that is gone afterwards."""
+    loop = asyncio.get_running_loop()
+    with tempfile.TemporaryDirectory(prefix="dhtex-sim-", dir=MEMORY) as folder:
+        world = World(settings, Path(folder), history)
+        with _listening(world):
+            try:
+                await world.run()
+            finally:
+                ended_s = loop.time()
+                await world.close()
+    return Outcome(settings, history.digest, ended_s, dict(history.counts), list(history.violations))
