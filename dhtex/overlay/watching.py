@@ -280,7 +280,13 @@ class Watching:
             self._lose(holder)
 
     def peer_found(self, contact: Contact) -> None:
-        """A peer was admitted; it may be a better holder, or the first."""
+        """A peer was admitted; it may be a better holder, or the first.
+
+        One that is shunned is none: on a bad line peers come and go every second, and to look for all keys each time
+        would crowd the line more.
+        """
+        if self._shunned.get(contact.address, 0.0) > self._network.monotonic():
+            return
         self._newcomers.append(contact)
         homeless, self._homeless = self._homeless, {}
         for key in homeless:
