@@ -60,9 +60,10 @@ def test_what_must_hold_holds(seed: int, faults: str) -> None:
 FIRST_SEEDS = {
     "self_accept": 2,
     "unsynced_decisions": 2,
-    "no_idempotency": 2,
+    "no_idempotency": 11,
     "no_replay": 2,
 }  # others from 1; saves time only
+HOURS = {"no_idempotency": 0.3}  # the overlay drops copies too, so this one shows seldom
 ONLY_SEEN_AT_THE_END = {"no_replay"}
 
 
@@ -71,7 +72,8 @@ def test_every_planted_bug_is_found(name: str) -> None:
     faults, first = sabotage.NAMES[name][1], FIRST_SEEDS.get(name, 1)
     for seed in range(first, first + SEEDS_MAX):
         judged = name in ONLY_SEEN_AT_THE_END
-        settings = Settings(seed=seed, nodes=4, hours=0.2, faults=faults, stop_early=True, judged=judged)
+        hours = HOURS.get(name, 0.2)
+        settings = Settings(seed=seed, nodes=4, hours=hours, faults=faults, stop_early=True, judged=judged)
         if play_history(settings, planted=name).violations:
             return
     pytest.fail(f"{name} was not found")
