@@ -22,7 +22,7 @@ HEAD = """# Benchmarks
 
 Made by `scripts/bench --write` on {machine}. Everything runs on one machine over loopback, so round
 trips cost almost nothing and the CPU decides: take the ratios, which come from contestants that take turns within one
-run, and not the times. Nothing here is asserted by the tests.
+run, and not the times. Each section comes from one run. Nothing here is asserted by the tests.
 """
 
 
