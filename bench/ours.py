@@ -91,18 +91,22 @@ class OverlayNetwork:
 
     def ping(self) -> Awaitable[None]:
         """One round trip between two nodes."""
-        protocol, peer = self._two()
+        return self._ping(*self._two())
+
+    async def _ping(self, protocol: Protocol, peer: Peer) -> None:
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         protocol.ping(peer, lambda _, answer: _settle(answered, answer))
-        return answered
+        await answered
 
     def find(self, key: DhtKey) -> Awaitable[None]:
         """One step of a lookup between two nodes: contacts near a key."""
-        protocol, peer = self._two()
+        return self._find(*self._two(), key)
+
+    async def _find(self, protocol: Protocol, peer: Peer, key: DhtKey) -> None:
         answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         args = GetArgs(protocol.net, protocol.own_id, b"", key, NO_KIND, 0, True)
         protocol.ask(peer, GET, args, lambda _, answer: _settle(answered, answer))
-        return answered
+        await answered
 
     def _two(self) -> tuple[Protocol, Peer]:
         asker, asked = self._chance.sample(range(len(self.nodes)), 2)
