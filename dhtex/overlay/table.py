@@ -171,8 +171,8 @@ class Table:
         if not peer.in_table:
             return []
         bucket = self._take_out(peer)
-        for spare in reversed(list(bucket.spares.values())):
-            if spare.contact is not None and spare.contact.id not in self._by_id and self._room(bucket, spare):
+        for node_id, spare in reversed(list(bucket.spares.items())):
+            if _still(spare, node_id) and node_id not in self._by_id and self._room(bucket, spare):
                 self._put_in(bucket, spare)
                 return [spare]
         return []
@@ -251,6 +251,12 @@ class Table:
     def lonely_buckets(self) -> list[object]:
         """None: buckets are refreshed by `stale_prefixes`."""
         return []
+
+
+def _still(spare: Peer, node_id: bytes) -> bool:
+    """Whether a spare is still what it was when it came: its address may have shown another id or kind since."""
+    known = spare.kind in (PeerKind.DHTEX, PeerKind.STOCK)
+    return known and not spare.in_table and spare.contact is not None and spare.contact.id == node_id
 
 
 def _worst(bucket: _Bucket) -> Peer | None:

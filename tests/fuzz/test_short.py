@@ -1,0 +1,37 @@
+"""The short part of the fuzzing, from a seed that it prints; `scripts/fuzz --seed` goes on from there."""
+
+import os
+from pathlib import Path
+
+from tests.fuzz.datagrams import Siege
+from tests.fuzz.decoders import fuzz_files, fuzz_records
+
+SEED = int(os.environ.get("DHTEX_FUZZ_SEED", "1"))
+
+
+def test_spoilt_datagrams_and_requests_raise_nothing() -> None:
+    print(f"seed {SEED}")
+    siege = Siege(SEED)
+    siege.run(24_000)
+    assert siege.findings.rows == []
+    assert siege.counts["records held"] > 50  # so it was worth it: much of it got through
+    assert siege.counts["peers"] > 5
+    assert siege.counts["replies"] > 2_000
+    assert siege.counts["requests 200"] > 0
+
+
+def test_spoilt_records_are_refused_by_a_value() -> None:
+    print(f"seed {SEED}")
+    findings: list[str] = []
+    counts = fuzz_records(4_000, SEED, findings)
+    assert findings == []
+    assert counts["stored"] > 50
+    assert counts["refused"] > 1_000
+
+
+def test_spoilt_state_files_are_refused_or_read(tmp_path: Path) -> None:
+    print(f"seed {SEED}")
+    findings: list[str] = []
+    counts = fuzz_files(40, SEED, tmp_path, findings)
+    assert findings == []
+    assert counts["refused"] > 5
