@@ -105,6 +105,7 @@ WATCH_LOOKUPS_PARALLEL: Final = 8  # holders of a thousand keys are looked up ge
 
 # --- Holdings -----------------------------------------------------------------------------------------------------
 RECORDS_HELD_MAX: Final = 200_000  # about 200 MB of memory at the largest size
+RECORDS_PER_SOURCE_MAX: Final = 50_000  # brought by one address: 64 honest nodes with 780 each pass
 RECORDS_PER_ORDER_KEY_MAX: Final = 64  # an order, its statuses, and the accepts that compete for it
 RECORDS_PER_INDEX_KEY_MAX: Final = 8192  # one pair and side, until the price tree splits it
 ORDERS_PER_MAKER_AND_INDEX_KEY_MAX: Final = 1024  # one key must not crowd out the others

@@ -3,6 +3,10 @@
 import os
 from pathlib import Path
 
+import pytest
+
+from dhtex.errors import StateError
+from dhtex.store.database import Database
 from tests.fuzz.datagrams import Siege
 from tests.fuzz.decoders import fuzz_files, fuzz_records
 
@@ -35,3 +39,14 @@ def test_spoilt_state_files_are_refused_or_read(tmp_path: Path) -> None:
     counts = fuzz_files(40, SEED, tmp_path, findings)
     assert findings == []
     assert counts["refused"] > 5
+
+
+def test_a_damaged_file_whose_error_message_is_no_text_is_refused(tmp_path: Path) -> None:
+    """SQLite puts bytes of the file's schema into its messages; Python cannot decode these."""
+    path = tmp_path / "node.db"
+    Database.open(path).close()
+    data = bytearray(path.read_bytes())
+    data[data.index(b"orders_by_")] = 0x9B
+    path.write_bytes(data)
+    with pytest.raises(StateError):
+        Database.open(path)
