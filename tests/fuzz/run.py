@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.fuzz import flood
 from tests.fuzz.datagrams import Siege
 from tests.fuzz.decoders import fuzz_files, fuzz_records
 
@@ -23,6 +24,8 @@ def memory_mb() -> float:
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
     options = _options(arguments)
+    if options.flood:
+        return flood.main(options.flood, options.seconds)
     print(f"seed {options.seed}", flush=True)
     findings: list[str] = []
     counts: Counter[str] = Counter()
@@ -61,6 +64,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(1 << 32), metavar="S", help="chance"
     )
+    flood.options(parser)
     return parser.parse_args(arguments)
 
 

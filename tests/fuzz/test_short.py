@@ -7,6 +7,7 @@ import pytest
 
 from dhtex.errors import StateError
 from dhtex.store.database import Database
+from tests.fuzz import flood
 from tests.fuzz.datagrams import Siege
 from tests.fuzz.decoders import fuzz_files, fuzz_records
 
@@ -50,3 +51,9 @@ def test_a_damaged_file_whose_error_message_is_no_text_is_refused(tmp_path: Path
     path.write_bytes(data)
     with pytest.raises(StateError):
         Database.open(path)
+
+
+@pytest.mark.processes
+def test_a_flooded_node_still_answers_the_pings_of_its_peers() -> None:
+    figures = flood.measure("pings", 3_000, 0.5)
+    assert figures.peer_lost <= 0.2  # ten pings; on a busy machine one may be late
