@@ -7,7 +7,6 @@ task, no future, no logging. Answers are matched by id *and* by the address that
 Whoever answers one of our requests has proven its address for a while and is offered to the routing table; nothing that
 merely arrives is. A stranger's ping is answered and pinged back, if it was long enough to pay for both; other stock
 requests of strangers are parked until the stranger's pong. Our own verbs carry tokens instead (see `guard`).
-
 Whether a peer speaks our verbs is told by the trailer behind its answers to stock verbs; see `wire`.
 """
 
@@ -55,6 +54,8 @@ class Protocol(StockVerbs):
         self.on_peer_lost: Callable[[Peer], None]
         self.on_watch: Callable[[wire.WatchArgs, bytes, Peer], wire.WatchReply]
         self.on_push: Callable[[wire.PushArgs, Address], bool]
+        self.on_hint: Callable[[wire.DownArgs, bytes], wire.DownReply]
+        self.hint: Callable[[Contact, Contact], None]
         self.datagrams_in = self.datagrams_out = self.bytes_in = self.bytes_out = 0
         self.monotonic = clock.monotonic
         self._random_bytes = entropy.randbytes
@@ -66,8 +67,7 @@ class Protocol(StockVerbs):
         self._timer_at = math.inf
         self._closed = False
         ping = wire.PING.head + wire.encode((self.own_id,))
-        find = len(wire.request_trailer(net))
-        short = _PONG_BYTES - wire.FRAME_BYTES - len(ping) - find
+        short = _PONG_BYTES - wire.FRAME_BYTES - len(ping) - len(wire.request_trailer(net))
         self._ping_stock = ping
         self._ping_back = ping + wire.request_trailer(net, short)
         self._ping_first = ping + wire.request_trailer(net, short + _PONG_BYTES)
@@ -76,7 +76,6 @@ class Protocol(StockVerbs):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def count(self, what: str) -> None:
-        """Count an event that is worth a number, not a log line."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
     # --- Sending ---------------------------------------------------------------------------------------------------
@@ -107,10 +106,9 @@ class Protocol(StockVerbs):
     def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, stock: bool = False) -> None:
         """Ask a peer who it is. `stock` sends no trailer, where the budget of a stranger allows none."""
         peer.pinging = True
+        body = self._ping_stock if stock else self._ping_first
         if peer.verified_until > self.monotonic():
             body = self._ping_back
-        else:
-            body = self._ping_stock if stock else self._ping_first
         self._start(Request(peer, wire.PING, "unmarked" if stock else None, done), body)
 
     def _ping_stranger(self, peer: Peer, marked: bool) -> None:
@@ -358,6 +356,8 @@ class Protocol(StockVerbs):
                     reply = self.serving.get(args, token)
                 elif verb is wire.PUT:
                     reply = self.serving.put(args, token, addr)
+                elif verb is wire.DOWN:
+                    reply = self.on_hint(args, token)
                 else:
                     reply = self.on_watch(args, token, peer)
         self.send(b"\1" + data[1:21] + wire.encode(reply), addr)

@@ -20,6 +20,7 @@ from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
 from dhtex.overlay.crawl import Crawl
+from dhtex.overlay.hints import Hints
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.protocol import Protocol
 from dhtex.overlay.putting import Putting, Regions
@@ -88,6 +89,8 @@ class Overlay(Server):
         self.protocol.serving = serving
         self.protocol.on_watch = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push
+        hints = Hints(self.protocol)
+        self.protocol.on_hint, self.protocol.hint = hints.hear, hints.tell
         self.protocol.on_peer = self._peer_found
         self.protocol.on_peer_lost = self._peer_lost
 

@@ -117,6 +117,21 @@ class PushReply(_Message, gc=False):
     responder: _Id
 
 
+class DownArgs(_Message, gc=False):
+    """`contact`, in its compact form, was named by the receiver and did not answer."""
+
+    net: _Net
+    sender: _Id
+    token: _Token
+    contact: bytes
+
+
+class DownReply(_Message, gc=False):
+    responder: _Id
+    token: _Token
+    ok: int
+
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
 
@@ -151,12 +166,13 @@ GET: Final = _verb(b"dx_get", GetArgs, msgspec.msgpack.Decoder(GetReply))
 PUT: Final = _verb(b"dx_put", PutArgs, msgspec.msgpack.Decoder(PutReply))
 WATCH: Final = _verb(b"dx_watch", WatchArgs, msgspec.msgpack.Decoder(WatchReply))
 PUSH: Final = _verb(b"dx_push", PushArgs, msgspec.msgpack.Decoder(PushReply))
+DOWN: Final = _verb(b"dx_down", DownArgs, msgspec.msgpack.Decoder(DownReply))
 PING: Final = _verb(b"ping", tuple[_Id], _ID, stock=True)
 STUN: Final = _verb(b"stun", tuple[()], _GENERIC, stock=True)
 STORE: Final = _verb(b"store", tuple[_Id, _Key, Any], _GENERIC, stock=True)
 FIND_NODE: Final = _verb(b"find_node", tuple[_Id, _Key], _GENERIC, stock=True)
 FIND_VALUE: Final = _verb(b"find_value", tuple[_Id, _Key], _GENERIC, stock=True)
-VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, PING, STUN, STORE, FIND_NODE, FIND_VALUE)}
+VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, DOWN, PING, STUN, STORE, FIND_NODE, FIND_VALUE)}
 
 
 def network_tag(network: str) -> bytes:
