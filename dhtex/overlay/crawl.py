@@ -63,6 +63,7 @@ class Crawl:
         self.kind = kind
         self._enough = enough
         self.answers: dict[Contact, wire.GetReply] = {}
+        self.beside: list[Contact] = []  # further holders, when the closest nodes are a crowd; see `widening`
         self.late: Callable[[Contact], None] = _ignore
         self.finished = False
         self._namers: dict[Contact, Contact] = {}
@@ -88,6 +89,16 @@ class Crawl:
     def closest(self) -> list[Contact]:
         """The dhtex nodes that answered, closest first."""
         return self._lookup.result()
+
+    def ranked(self) -> list[Contact]:
+        """Whom to hand a record to: the holders, those beside them, and then who may take the place of a silent one."""
+        found = self.closest()
+        return list(dict.fromkeys([*found[: limits.HOLDERS], *self.beside, *found])) if self.beside else found
+
+    def mixed(self) -> list[Contact]:
+        """The holders; if they are a crowd, the closest and then those beside, so that the first few are of both."""
+        found = self.closest()[: limits.HOLDERS]
+        return [*found[:1], *self.beside, *found[1:]]
 
     def slow(self) -> list[Contact]:
         """Those that have not answered yet and still may, closest first."""

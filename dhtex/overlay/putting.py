@@ -128,8 +128,10 @@ class Regions:
         self._rows: dict[DhtKey, tuple[float, tuple[Contact, ...]]] = {}
 
     def remember(self, crawl: Crawl) -> None:
-        """Keep the result of a crawl."""
+        """Keep the result of a crawl, unless its holders are a crowd: these are looked for anew each time."""
         self._rows.pop(crawl.target, None)
+        if crawl.beside:
+            return
         until = self._network.monotonic() + limits.HOLDERS_REMEMBERED_S
         self._rows[crawl.target] = (until, tuple(crawl.closest()[: limits.HOLDERS]))
         if len(self._rows) > limits.HOLDERS_REMEMBERED_MAX:

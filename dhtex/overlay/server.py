@@ -21,17 +21,19 @@ from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.hints import Hints
+from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.protocol import Protocol
 from dhtex.overlay.putting import Putting, Regions
 from dhtex.overlay.reading import Reading
 from dhtex.overlay.replicate import Replicator
-from dhtex.overlay.results import GetResult, PeerInfo, PutResult
+from dhtex.overlay.results import GetResult, PeerInfo, PutResult, info
 from dhtex.overlay.serving import Serving
 from dhtex.overlay.stock import StockShelf
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
+from dhtex.overlay.widening import Widening
 from dhtex.overlay.wire import GetReply, network_tag
 
 log = logging.getLogger(__name__)
@@ -46,10 +48,6 @@ _Value = TypeVar("_Value")
 def _settle(future: asyncio.Future[_Value], value: _Value) -> None:
     if not future.done():
         future.set_result(value)
-
-
-def _drop(_unused: object) -> None:
-    return
 
 
 class Overlay(Server):
@@ -85,7 +83,8 @@ class Overlay(Server):
         self._watching = Watching(self.protocol, self._locate, entropy)
         serving = Serving(self.protocol.own_id, self.protocol.table, holdings, clock, self._watching.stored)
         self._replicator = Replicator(self.protocol, holdings, serving.store, self._locate, clock, entropy)
-        self._upkeep = Upkeep(self.protocol, lambda key: _drop(self._search(key, NO_KIND, (), _drop)), entropy)
+        self._upkeep = Upkeep(self.protocol, self._survey, entropy)
+        self._widening = Widening(self.protocol, self._search, self._upkeep.joined, entropy)
         self.protocol.serving = serving
         self.protocol.on_watch = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push
@@ -148,7 +147,7 @@ class Overlay(Server):
             return False
         if peer.contact is None or peer.contact.id == self.protocol.own_id:
             return False
-        await self._crawl(DhtKey(self.protocol.own_id), NO_KIND, (peer,))
+        self._widening.sample(await self._crawl(DhtKey(self.protocol.own_id), NO_KIND, (peer,), narrow=True))
         self._upkeep.joined()
         return True
 
@@ -171,14 +170,11 @@ class Overlay(Server):
 
     def peers(self) -> list[PeerInfo]:
         """The routing table."""
-        return [
-            PeerInfo(
-                peer.contact.id, peer.address, peer.kind.value, peer.rtt.smooth_s,
-                peer.first_seen, peer.last_seen, peer.failures,
-            )
-            for peer in self.protocol.table
-            if peer.contact is not None
-        ]  # fmt: skip
+        return [info(peer, peer.contact) for peer in self.protocol.table if peer.contact is not None]
+
+    def network_size(self) -> int:
+        """An estimate of the number of dhtex nodes in the network, this one included."""
+        return self._widening.network_size()
 
     def holders_near(self, key: DhtKey) -> list[NodeId]:
         """The ids of the HOLDERS closest peers that we know, to notice when a closer one turns up."""
@@ -217,36 +213,42 @@ class Overlay(Server):
 
     # --- Searching -------------------------------------------------------------------------------------------------
 
-    def _search(self, key: DhtKey, kind: int, seeds: Iterable[Peer], done: Callable[[Crawl], None]) -> Crawl:
+    def _search(
+        self, key: DhtKey, kind: int, seeds: Iterable[Peer], done: Callable[[Crawl], None], *, narrow: bool = False
+    ) -> None:
+        """Find the nodes closest to a key; unless `narrow`, also those beside a crowd of them (see `widening`)."""
+
         def finish(crawl: Crawl) -> None:
             timer.cancel()
+            if narrow:
+                done(crawl)
+            else:
+                self._widening.widen(crawl, widened)
+
+        def widened(crawl: Crawl) -> None:
             self._regions.remember(crawl)
             done(crawl)
 
         crawl = Crawl(self.protocol, key, finish, kind=kind)
         timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
         crawl.start(seeds)
-        return crawl
 
-    async def _crawl(self, key: DhtKey, kind: int, seeds: Iterable[Peer] = ()) -> Crawl:
+    def _survey(self, key: DhtKey) -> None:
+        """Search for the sake of the contacts met and of the estimate of the network's size."""
+        self._search(key, NO_KIND, (), self._widening.sample, narrow=True)
+
+    async def _crawl(self, key: DhtKey, kind: int, seeds: Iterable[Peer] = (), *, narrow: bool = False) -> Crawl:
         found: asyncio.Future[Crawl] = asyncio.get_running_loop().create_future()
-        self._search(key, kind, seeds, lambda crawl: _settle(found, crawl))
+        self._search(key, kind, seeds, lambda crawl: _settle(found, crawl), narrow=narrow)
         return await found
 
     def _locate(self, key: DhtKey, done: Callable[[DhtKey, list[Contact]], None]) -> None:
-        """Find a key's holders, other than ourselves, closest first."""
+        """Find a key's holders, other than ourselves, closest first; if they are a crowd, mixed with those beside."""
         known = self._regions.holders(key)
         if known is not None or self.transport is None:
             done(key, list(known or ()))
         else:
-            self._search(key, NO_KIND, (), lambda crawl: done(key, crawl.closest()[: limits.HOLDERS]))
-
-    def _is_holder(self, key: DhtKey, others: list[Contact]) -> bool:
-        """Whether we are among the HOLDERS closest, given the closest others."""
-        if len(others) < limits.HOLDERS:
-            return True
-        goal = int.from_bytes(key)
-        return int.from_bytes(self.protocol.own_id) ^ goal < others[limits.HOLDERS - 1].long_id ^ goal
+            self._search(key, NO_KIND, (), lambda crawl: done(key, crawl.mixed()))
 
     # --- Records ---------------------------------------------------------------------------------------------------
 
@@ -263,23 +265,22 @@ class Overlay(Server):
         for _ in range(PUT_ROUNDS):
             crawl = await self._crawl(key, NO_KIND)
             crawl.late = putting.start_late
-            found = crawl.closest()
-            self._put_here(key, found, putting)
-            if await self._put_at(putting, found, crawl.slow()):
+            self._put_here(key, crawl.closest(), putting)
+            if await self._put_at(putting, crawl.ranked(), crawl.slow(), len(crawl.beside)):
                 break
         return putting.tally.result()
 
     def _put_here(self, key: DhtKey, others: list[Contact], putting: Putting) -> None:
         """Keep the record ourselves if we are a holder, given the closest others."""
-        if not putting.tally.judged and self._is_holder(key, others):
+        if not putting.tally.judged and is_holder(self.protocol.own_id, key, others):
             verdict = self.protocol.serving.store(putting.record, putting.prefix, None)
             putting.tally.local = putting.tally.add(verdict.taken, verdict.code, verdict.bits, verdict.newer)
             putting.tally.judged = True
 
-    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact]) -> bool:
-        """Hand the record to the closest of `found`; whether enough of them answered."""
+    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact], more: int = 0) -> bool:
+        """Hand the record to the closest of `found`, `more` of them than usual; whether enough of them answered."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        wanted = limits.HOLDERS - putting.tally.judged
+        wanted = limits.HOLDERS - putting.tally.judged + more
         putting.start(found, wanted, slow[:wanted], lambda: _settle(done, None))
         await done
         for newer in putting.tally.newer if putting.tally.judged else ():
@@ -308,7 +309,7 @@ class Overlay(Server):
 
         found = crawl.closest()[: limits.HOLDERS]
         own = None
-        if self._is_holder(wanted[0], found):
+        if is_holder(self.protocol.own_id, wanted[0], found):
             found = found[: limits.HOLDERS - 1]
             room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
             own = self._holdings.page(wanted[0], kind, 0, room, self._clock.now())
@@ -318,7 +319,7 @@ class Overlay(Server):
 
         reading = Reading(self.protocol, kind, limit, own, finish, hurry)
         timers = [loop.call_later(limits.READ_S_MAX, reading.expire)]
-        reading.start(crawl, found)
+        reading.start(crawl, found + crawl.beside)
 
     async def fetch(self, key: DhtKey, kind: int, is_it: Callable[[bytes], bool]) -> bytes | None:
         """The first record at a key that passes `is_it`, from whoever is quickest; None if nobody has it.
@@ -334,11 +335,22 @@ class Overlay(Server):
                 found.extend(filter(is_it, answer.wires))
                 return bool(found)
 
-            crawl = Crawl(self.protocol, key, lambda _: _settle(ended, None), kind=kind, enough=enough)
+            def crawled(crawl: Crawl) -> None:
+                timer.cancel()
+                if found:
+                    _settle(ended, None)
+                else:
+                    self._widening.widen(crawl, widened)
+
+            def widened(crawl: Crawl) -> None:
+                for contact in crawl.beside:
+                    enough(crawl.answers[contact])
+                _settle(ended, None)
+
+            crawl = Crawl(self.protocol, key, crawled, kind=kind, enough=enough)
             timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
             crawl.start()
             await ended
-            timer.cancel()
         return found[0] if found else None
 
     async def set_digest(self, dkey: DhtKey, value: bytes) -> bool:
@@ -388,3 +400,4 @@ class Overlay(Server):
             self._upkeep.tick(now)
             self._watching.tick(now)
             self._replicator.tick(now)
+            self._widening.tick(now)
