@@ -82,6 +82,10 @@ STRANGER_DATAGRAMS_PER_S: Final = 2000  # all unverified addresses together
 PEER_DATAGRAMS_PER_S: Final = 4000  # one verified address; 64 honest nodes may share one
 ADDRESSES_TRACKED_MAX: Final = 8192  # rate limits remember so many; the oldest goes first
 PARKED_REQUESTS_MAX: Final = 64  # stock requests that wait until their sender has answered our ping
+VOTERS_MAX: Final = 64  # whose latest view of our address and clock is kept
+VOTERS_MIN: Final = 2  # before their median clock says something about ours
+SKEW_S_WARN: Final = 30.0  # a maker whose clock is 75 s ahead lets accepts of a minute lapse unheard
+UNREACHED_S: Final = 900.0  # without a stranger's request before a node with a public address serves as a client
 HINTS_PER_S: Final = 8  # down hints, told and heard: hearsay must stay cheap
 HINT_PAUSE_S: Final = 10.0  # between two pings of a peer because of hints
 HINTS_REMEMBERED_MAX: Final = 1024  # that were told a moment ago; beyond, no more are told
@@ -95,6 +99,8 @@ HOLDERS_REMEMBERED_S: Final = 20.0  # puts and watches that follow each other ne
 REPLICATE_RECORDS_PER_S: Final = 50  # handing on must not crowd out what users wait for
 
 # --- Watch --------------------------------------------------------------------------------------------------------
+CANARY_S: Final = 180.0  # between two readings of an own record while all is well
+CANARY_RETRY_S: Final = 10.0  # and while it does not come back
 LEASE_S: Final = 120.0  # a holder forgets a dead watcher after this
 WATCH_HOLDERS: Final = 3  # leases for a key; each push is a hint, so a few are enough
 WATCH_KEYS_PER_DATAGRAM_MAX: Final = 40  # 20 bytes each beside the envelope

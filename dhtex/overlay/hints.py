@@ -23,6 +23,7 @@ class Hints:
         now = protocol.monotonic()
         self._told = Bucket(limits.HINTS_PER_S, now)
         self._heard = Bucket(limits.HINTS_PER_S, now)
+        protocol.on_hint, protocol.hint = self.hear, self.tell
         self._recent: OrderedDict[bytes, float] = OrderedDict()  # who was told of whom, and until when that is enough
 
     def tell(self, namer: Contact, silent: Contact) -> None:

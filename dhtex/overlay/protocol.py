@@ -22,9 +22,10 @@ from dhtex.clock import Clock
 from dhtex.market.ids import NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
-from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
-from dhtex.overlay.guard import Bucket, Parking, Tokens
+from dhtex.overlay.contact import Contact, Peer, PeerKind, Peers, contact_at
+from dhtex.overlay.guard import Bucket, Parking, Tokens, within_rate
 from dhtex.overlay.requests import Done, Request, Requests, Soft, _nobody
+from dhtex.overlay.selfview import SelfView
 from dhtex.overlay.serving import ask_for_token
 from dhtex.overlay.stock import StockVerbs
 from dhtex.overlay.table import Offer
@@ -32,7 +33,7 @@ from dhtex.overlay.transport import Endpoint
 
 log = logging.getLogger(__name__)
 
-_PONG_BYTES: Final = wire.FRAME_BYTES + 22 + 38  # with trailer
+_PONG_BYTES: Final = wire.FRAME_BYTES + 22 + wire.REPLY_TRAILER_BYTES_MAX
 _UNEXPECTED_LOGGED_MAX: Final = 10
 
 
@@ -46,13 +47,14 @@ class Protocol(StockVerbs):
     ) -> None:
         super().__init__(source_node, storage, ksize)
         self.net = net
-        self.peers: dict[Address, Peer] = {}
+        self.peers = Peers()
         self.counts: dict[str, int] = {}
         self.tokens = Tokens(entropy, clock.monotonic())
         self.requests = Requests(self.send)
         self.on_peer: Callable[[Peer], None]
         self.on_peer_lost: Callable[[Peer], None]
         self.on_watch: Callable[[wire.WatchArgs, bytes, Peer], wire.WatchReply]
+        self.selfview: SelfView
         self.on_push: Callable[[wire.PushArgs, Address], bool]
         self.on_hint: Callable[[wire.DownArgs, bytes], wire.DownReply]
         self.hint: Callable[[Contact, Contact], None]
@@ -153,11 +155,14 @@ class Protocol(StockVerbs):
         if request.verb is wire.PING:
             peer.pinging = False
         if self.table.failed(peer):
-            spares = self.table.remove(peer)
-            self.on_peer_lost(peer)
-            for spare in spares:
-                self.on_peer(spare)
+            self._evict(peer)
         request.done(request, None)
+
+    def _evict(self, peer: Peer) -> None:
+        spares = self.table.remove(peer)
+        self.on_peer_lost(peer)
+        for spare in spares:
+            self.on_peer(spare)
 
     def close(self) -> None:
         """Answer nothing and ask nothing any more; askers are told that no answer will come."""
@@ -172,17 +177,7 @@ class Protocol(StockVerbs):
 
     def peer_at(self, address: Address, contact: Contact | None = None) -> Peer:
         """What we know of an address; remembers at most ADDRESSES_TRACKED_MAX of them, those of the table for sure."""
-        peer = self.peers.get(address)
-        if peer is None:
-            peer = self.peers[address] = Peer(address, contact, self.monotonic())
-            while len(self.peers) > limits.ADDRESSES_TRACKED_MAX:
-                oldest = next(iter(self.peers))
-                row = self.peers.pop(oldest)
-                if row.in_table or row is peer:
-                    self.peers[oldest] = row
-        elif peer.contact is None:
-            peer.contact = contact
-        return peer
+        return self.peers.at(address, contact, self.monotonic())
 
     def _offer(self, peer: Peer) -> None:
         offer = self.table.offer(peer)
@@ -199,8 +194,12 @@ class Protocol(StockVerbs):
             return peer
         if peer is None:
             peer = self.peer_at(address)
+        if not peer.last_asked:
+            self.selfview.unasked(self.monotonic())
         contact = contact_at(sender, *address)
-        if contact is not None and not peer.pinging and (self.table.wants(contact) or peer.in_table):
+        if contact is None or peer.pinging or peer.client:
+            return peer
+        if self.table.wants(contact) or peer.in_table:
             self.ping(peer)
         return peer
 
@@ -255,7 +254,9 @@ class Protocol(StockVerbs):
                 self.table.remove(peer)
                 self.on_peer_lost(peer)
             peer.contact = contact_at(responder, *addr)
-        if not peer.in_table and responder is not None:
+        if peer.client and peer.in_table:
+            self._evict(peer)
+        elif not peer.client and not peer.in_table and responder is not None:
             self._offer(peer)
         if request.args is not None and getattr(answer, "ok", wire.OK) != wire.OK:
             self._renew(request)
@@ -292,6 +293,9 @@ class Protocol(StockVerbs):
             self.table.remove(peer)
             return None, None
         peer.kind, peer.token = PeerKind.DHTEX, token
+        if (view := wire.reply_view(ext)) is not None:
+            peer.client = view.client
+            self.selfview.heard(peer.address, view, self.monotonic())
         return answer, responder
 
     def _renew(self, request: Request) -> None:
@@ -312,7 +316,7 @@ class Protocol(StockVerbs):
         verb, rest = split
         peer = self.peers.get(addr)
         if peer is not None and peer.verified_until > now:
-            if not self._within_rate(peer, now):
+            if not within_rate(peer, now):
                 self.count("dropped_rate_peer")
                 return
         elif not (self._strange_pings if verb is wire.PING else self._strangers).take(now):
@@ -322,15 +326,6 @@ class Protocol(StockVerbs):
             self._take_stock(verb, rest, data, addr, now)
         else:
             self._take_ours(verb, rest, data, addr, peer)
-
-    @staticmethod
-    def _within_rate(peer: Peer, now: float) -> bool:
-        allowance = peer.allowance + (now - peer.allowance_at) * limits.PEER_DATAGRAMS_PER_S
-        peer.allowance_at = now
-        if allowance > limits.PEER_DATAGRAMS_PER_S:
-            allowance = limits.PEER_DATAGRAMS_PER_S
-        peer.allowance = allowance - 1.0 if allowance >= 1.0 else allowance
-        return allowance >= 1.0
 
     # --- Our own verbs ---------------------------------------------------------------------------------------------
 
@@ -382,7 +377,10 @@ class Protocol(StockVerbs):
         elif len(data) < _PONG_BYTES:
             return
         response = getattr(self, verb.method)(addr, *args)
-        trailer = b"" if net is None else wire.reply_trailer(self.net, self.own_id, self.tokens.issue(addr[0]))
+        trailer = b""
+        if net is not None:
+            view = self.selfview.tell(addr)
+            trailer = wire.reply_trailer(self.net, self.own_id, self.tokens.issue(addr[0]), view)
         self.send(b"\1" + data[1:21] + wire.encode(response) + trailer, addr)
 
     def _may_answer(self, verb: wire.Verb, data: bytes, peer: Peer, marked: bool, now: float) -> bool:
