@@ -18,6 +18,7 @@ from dhtex.market.stamp import hour_of, required_bits
 from dhtex.minting import Mint
 from dhtex.node.beats import Beats
 from dhtex.node.bootstrap import Bootstrap
+from dhtex.node.canary import Canary
 from dhtex.node.counter import Counter, Progress
 from dhtex.node.events import Hub
 from dhtex.node.market import Market
@@ -51,6 +52,7 @@ class Parts:
     hub: Hub
     mint: Mint
     bootstrap: Bootstrap
+    canary: Canary
     check: Check
 
     def save(self, now: float, *, peers: bool = False) -> bool:
@@ -129,5 +131,6 @@ def build(
         hub=hub,
         mint=mint,
         bootstrap=Bootstrap(overlay, config.bootstrap, entropy),
+        canary=Canary(config.network, identity, overlay, clock, entropy),
         check=check,
     )

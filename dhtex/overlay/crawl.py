@@ -36,6 +36,11 @@ class Network(Protocol):
 
     def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = ..., context: Any = None) -> None: ...
 
+    @property
+    def hint(self) -> Callable[[Contact, Contact], None]:
+        """Tells the first that the second, which it named, is silent."""
+        ...
+
 
 class Crawl:
     """One lookup. With a `kind`, each holder's first page of the key's records is in `answers`, by contact.
@@ -61,6 +66,7 @@ class Crawl:
         self.beside: list[Contact] = []  # further holders, when the closest nodes are a crowd; see `widening`
         self.late: Callable[[Contact], None] = _ignore
         self.finished = False
+        self._namers: dict[Contact, Contact] = {}
         self._network = network
         self._done = done
         self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted)
@@ -132,6 +138,8 @@ class Crawl:
         contact: Contact = request.context
         if answer is None or answer.responder != contact.id:
             self._lookup.on_failure(contact)
+            if contact in self._namers:
+                self._network.hint(self._namers[contact], contact)
         else:
             self.answers[contact] = answer
             if self._enough is not None and self._enough(answer):
@@ -140,6 +148,7 @@ class Crawl:
             for compact in answer.contacts[: limits.CONTACTS_PER_REPLY_MAX]:
                 if not self._lookup.knows(compact) and (named := parse_compact(compact)) is not None:
                     contacts.append(named)
+                    self._namers[named] = contact
                     self._reputed(named)
             self._lookup.on_reply(contact, contacts)
             if self.finished:

@@ -13,6 +13,7 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.overlay.addresses import Address
+from dhtex.overlay.contact import Peer
 
 TOKEN_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
@@ -77,6 +78,16 @@ class Bucket:
             return False
         self._left = left - 1.0
         return True
+
+
+def within_rate(peer: Peer, now: float) -> bool:
+    """Use up one datagram of a verified peer's allowance, PEER_DATAGRAMS_PER_S, if there is one."""
+    allowance = peer.allowance + (now - peer.allowance_at) * limits.PEER_DATAGRAMS_PER_S
+    peer.allowance_at = now
+    if allowance > limits.PEER_DATAGRAMS_PER_S:
+        allowance = limits.PEER_DATAGRAMS_PER_S
+    peer.allowance = allowance - 1.0 if allowance >= 1.0 else allowance
+    return allowance >= 1.0
 
 
 class Parking:

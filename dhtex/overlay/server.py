@@ -4,22 +4,19 @@ A key's *holders* are the HOLDERS closest live dhtex nodes, ourselves included. 
 """
 
 import asyncio
-import hashlib
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
-from kademlia.network import Server
-
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.errors import UsageError
 from dhtex.market.holding import NO_KIND
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
 from dhtex.overlay.crawl import Crawl
+from dhtex.overlay.hints import Hints
 from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.protocol import Protocol
@@ -27,8 +24,10 @@ from dhtex.overlay.putting import Putting, Regions
 from dhtex.overlay.reading import Reading
 from dhtex.overlay.replicate import Replicator
 from dhtex.overlay.results import GetResult, PeerInfo, PutResult, info
+from dhtex.overlay.selfview import SelfView
 from dhtex.overlay.serving import Serving
 from dhtex.overlay.stock import StockShelf
+from dhtex.overlay.stockserver import StockServer
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
@@ -49,7 +48,7 @@ def _settle(future: asyncio.Future[_Value], value: _Value) -> None:
         future.set_result(value)
 
 
-class Overlay(Server):
+class Overlay(StockServer):
     """One node of the network. `listen` before anything else, `close` at the end."""
 
     protocol_class: type[Protocol] = Protocol
@@ -87,6 +86,9 @@ class Overlay(Server):
         self.protocol.serving = serving
         self.protocol.on_watch = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push
+        Hints(self.protocol)
+        self.selfview = SelfView(clock)
+        self.protocol.selfview = self.selfview
         self.protocol.on_peer = self._peer_found
         self.protocol.on_peer_lost = self._peer_lost
 
@@ -115,10 +117,6 @@ class Overlay(Server):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def stop(self) -> None:
-        """Not this way: `close` must be awaited."""
-        raise UsageError("stop an overlay by awaiting its close()")
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -154,10 +152,6 @@ class Overlay(Server):
         answers = await asyncio.gather(*map(self.connect, addresses))
         return [address for address, answered in zip(addresses, answers, strict=True) if answered]
 
-    async def bootstrap_node(self, addr: Address) -> Contact | None:
-        """Connect to one node; what it is."""
-        return self.protocol.peer_at(addr).contact if await self.connect(addr) else None
-
     def load_peers(self, peers: Iterable[tuple[NodeId, Address]]) -> None:
         """Ask peers of an earlier life whether they are still there."""
         for node_id, address in peers:
@@ -177,10 +171,6 @@ class Overlay(Server):
         """The ids of the HOLDERS closest peers that we know, to notice when a closer one turns up."""
         near = self.protocol.table.closest(key, limits.HOLDERS, dhtex_only=True, sound_only=True)
         return [peer.contact.id for peer in near if peer.contact is not None]
-
-    def bootstrappable_neighbors(self) -> list[Address]:
-        """Addresses to connect to in a later life."""
-        return [peer.address for peer in self.protocol.table.closest(self.protocol.own_id, self.ksize)]
 
     def _peer_found(self, peer: Peer) -> None:
         if peer.contact is not None and peer.kind is PeerKind.DHTEX:
@@ -349,14 +339,6 @@ class Overlay(Server):
             crawl.start()
             await ended
         return found[0] if found else None
-
-    async def set_digest(self, dkey: DhtKey, value: bytes) -> bool:
-        """Put an order at its key, as a stock server would; whether another node holds it."""
-        return (await self.put(dkey, value, None)).holders > 0
-
-    async def set(self, key: str, value: bytes) -> bool:
-        """Put an order under the hex of its id; whether another node holds it."""
-        return await self.set_digest(DhtKey(hashlib.sha1(key.encode(), usedforsecurity=False).digest()), value)
 
     # --- Watching --------------------------------------------------------------------------------------------------
 

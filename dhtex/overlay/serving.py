@@ -75,12 +75,17 @@ class Serving:
         return taken
 
 
-def ask_for_token(verb: wire.Verb, own_id: NodeId, token: bytes) -> wire.GetReply | wire.PutReply | wire.WatchReply:
+TokenNeeded = wire.GetReply | wire.PutReply | wire.WatchReply | wire.DownReply
+
+
+def ask_for_token(verb: wire.Verb, own_id: NodeId, token: bytes) -> TokenNeeded:
     """The answer to a request without a valid token: nothing but a token, and smaller than any request."""
     if verb is wire.GET:
         return wire.GetReply(own_id, token, wire.TOKEN_NEEDED, [], 0, NO_DIGEST, [])
     if verb is wire.PUT:
         return wire.PutReply(own_id, token, wire.TOKEN_NEEDED, "", "", 0, b"")
+    if verb is wire.DOWN:
+        return wire.DownReply(own_id, token, wire.TOKEN_NEEDED)
     return wire.WatchReply(own_id, token, wire.TOKEN_NEEDED, 0, False, 0)
 
 

@@ -6,18 +6,20 @@
 
 0xc1 never occurs in MessagePack, and the stock packages ignore bytes behind the body, so a trailer tells dhtex nodes
 about each other without disturbing anybody. Its ext is `version(1) net(4) flags(1) padding` in a request and
-`version(1) net(4) responder id(20) token(8)` in a reply.
+`version(1) net(4) responder id(20) token(8) flags(1) time(4) IP(4 or 16) port(2)` in a reply.
 
 All decoders raise only what stands in DECODE_ERRORS, check every length, and a datagram bounds what they can allocate.
 """
 
 import hashlib
+import ipaddress
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
 from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay.addresses import Address, canonical_ip
 
 VERSION: Final = 1
 REQUEST: Final = 0
@@ -31,6 +33,8 @@ _MAGIC: Final = b"\xc1dx"
 _TAIL_BYTES: Final = 2 + len(_MAGIC)
 _REQUEST_EXT_BYTES: Final = 6
 _REPLY_EXT_BYTES: Final = 33
+_CLIENT: Final = 1  # in the flags of a reply: do not route to me
+REPLY_TRAILER_BYTES_MAX: Final = _REPLY_EXT_BYTES + 23 + _TAIL_BYTES
 
 _Id = Annotated[NodeId, msgspec.Meta(min_length=20, max_length=20)]
 _Key = Annotated[DhtKey, msgspec.Meta(min_length=20, max_length=20)]
@@ -117,6 +121,21 @@ class PushReply(_Message, gc=False):
     responder: _Id
 
 
+class DownArgs(_Message, gc=False):
+    """`contact`, in its compact form, was named by the receiver and did not answer."""
+
+    net: _Net
+    sender: _Id
+    token: _Token
+    contact: bytes
+
+
+class DownReply(_Message, gc=False):
+    responder: _Id
+    token: _Token
+    ok: int
+
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
 
@@ -151,12 +170,13 @@ GET: Final = _verb(b"dx_get", GetArgs, msgspec.msgpack.Decoder(GetReply))
 PUT: Final = _verb(b"dx_put", PutArgs, msgspec.msgpack.Decoder(PutReply))
 WATCH: Final = _verb(b"dx_watch", WatchArgs, msgspec.msgpack.Decoder(WatchReply))
 PUSH: Final = _verb(b"dx_push", PushArgs, msgspec.msgpack.Decoder(PushReply))
+DOWN: Final = _verb(b"dx_down", DownArgs, msgspec.msgpack.Decoder(DownReply))
 PING: Final = _verb(b"ping", tuple[_Id], _ID, stock=True)
 STUN: Final = _verb(b"stun", tuple[()], _GENERIC, stock=True)
 STORE: Final = _verb(b"store", tuple[_Id, _Key, Any], _GENERIC, stock=True)
 FIND_NODE: Final = _verb(b"find_node", tuple[_Id, _Key], _GENERIC, stock=True)
 FIND_VALUE: Final = _verb(b"find_value", tuple[_Id, _Key], _GENERIC, stock=True)
-VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, PING, STUN, STORE, FIND_NODE, FIND_VALUE)}
+VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, DOWN, PING, STUN, STORE, FIND_NODE, FIND_VALUE)}
 
 
 def network_tag(network: str) -> bytes:
@@ -193,9 +213,34 @@ def request_trailer(net: bytes, padding_bytes: int = 0) -> bytes:
     return _trailer(bytes((VERSION,)) + net + bytes(1 + padding_bytes))
 
 
-def reply_trailer(net: bytes, responder: bytes, token: bytes) -> bytes:
-    """What makes the answer to a stock request ours; 38 bytes."""
-    return _trailer(bytes((VERSION,)) + net + responder + token)
+class View(NamedTuple):
+    """How a responder sees itself, the time (Unix s), and the asker's address."""
+
+    client: bool
+    time: int
+    seen: Address
+
+
+def encode_view(view: View) -> bytes:
+    """Flags, time and address in 11 bytes (IPv4) or 23."""
+    ip = ipaddress.ip_address(view.seen[0]).packed
+    return bytes((_CLIENT if view.client else 0,)) + view.time.to_bytes(4) + ip + view.seen[1].to_bytes(2)
+
+
+def reply_trailer(net: bytes, responder: bytes, token: bytes, view: bytes = b"") -> bytes:
+    """What makes the answer to a stock request ours; at most REPLY_TRAILER_BYTES_MAX."""
+    return _trailer(bytes((VERSION,)) + net + responder + token + view)
+
+
+def reply_view(ext: bytes | None) -> View | None:
+    """The responder's view in a reply's trailer; None if it has none."""
+    rest = b"" if ext is None else ext[_REPLY_EXT_BYTES:]
+    if len(rest) not in (11, 23):
+        return None
+    ip = canonical_ip(ipaddress.ip_address(rest[5:-2]).compressed)
+    if ip is None:
+        return None
+    return View(bool(rest[0] & _CLIENT), int.from_bytes(rest[1:5]), (ip, int.from_bytes(rest[-2:])))
 
 
 def request_net(ext: bytes | None) -> bytes | None:
