@@ -83,6 +83,7 @@ PEER_DATAGRAMS_PER_S: Final = 4000  # one verified address; 64 honest nodes may 
 ADDRESSES_TRACKED_MAX: Final = 8192  # rate limits remember so many; the oldest goes first
 PARKED_REQUESTS_MAX: Final = 64  # stock requests that wait until their sender has answered our ping
 VOTERS_MAX: Final = 64  # whose latest view of our address and clock is kept
+PUBLIC_VOTERS_MIN: Final = 3  # networks that must agree on our address before our id follows from it
 VOTERS_MIN: Final = 2  # before their median clock says something about ours
 SKEW_S_WARN: Final = 30.0  # a maker whose clock is 75 s ahead lets accepts of a minute lapse unheard
 UNREACHED_S: Final = 900.0  # without a stranger's request before a node with a public address serves as a client

@@ -88,6 +88,8 @@ class Corpus:
             return [NET, sender, token, pick(chance, (0, 60, 120)), few, few[:1], bytes(8)]
         if verb is wire.PUSH:
             return [NET, sender, below(chance, 9), key, self.record()]
+        if verb is wire.DOWN:
+            return [NET, sender, token, self.contact()]
         if verb is wire.STORE:
             return [sender, key, self.record() if chance.random() < 0.8 else any_value(chance)]
         return [] if verb is wire.STUN else [sender] if verb is wire.PING else [sender, key]
@@ -112,7 +114,10 @@ class Corpus:
         answer: Any = self._answer(verb, sender, token)
         if isinstance(answer, list) and chance.random() < 0.2:
             answer = spoil_list(answer, chance)
-        tail = wire.reply_trailer(NET, sender, token) if verb.stock and chance.random() < 0.9 else b""
+        view = wire.encode_view(
+            wire.View(chance.random() < 0.1, 1 + below(chance, 1 << 31), pick(chance, self.addresses))
+        )
+        tail = wire.reply_trailer(NET, sender, token, view) if verb.stock and chance.random() < 0.9 else b""
         return self._finish(b"\1" + asked[1:21] + pack(answer) + tail)
 
     def _answer(self, verb: wire.Verb, sender: bytes, token: bytes) -> Any:
@@ -131,6 +136,8 @@ class Corpus:
             return [sender, token, ok, taken, "full", 3, pick(chance, (b"", self.record()))]
         if verb is wire.WATCH:
             return [sender, token, ok, 120, chance.random() < 0.8, below(chance, 3)]
+        if verb is wire.DOWN:
+            return [sender, token, ok]
         return [sender]
 
     def _finish(self, datagram: bytes) -> bytes:

@@ -42,6 +42,8 @@ ASKED: dict[str, tuple[str, tuple[object, ...], bytes]] = {
     "dx_put, guessed token": ("dx_put", (NET, ID, TOKEN, "", record(KEY, b"x")), b""),
     "dx_watch": ("dx_watch", (NET, ID, b"", 0, [], [], bytes(8)), b""),
     "dx_watch, guessed token": ("dx_watch", (NET, ID, TOKEN, 120, [KEY], [], bytes(8)), b""),
+    "dx_down": ("dx_down", (NET, ID, b"", b""), b""),
+    "dx_down, of a peer": ("dx_down", (NET, ID, TOKEN, key_of(100) + bytes((127, 0, 0, 1, 23, 112))), b""),
     "dx_push": ("dx_push", (NET, ID, 0, KEY, b""), b""),
 }
 
