@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dhtex import limits
 from dhtex.clock import SystemClock
 from dhtex.market.holding import NO_DIGEST, Page, PutVerdict, Taken
 from dhtex.market.ids import DhtKey, NodeId
@@ -67,3 +68,18 @@ async def test_fifty_sybils_around_a_key_neither_hide_an_order_nor_take_it_away(
             reader._locate(key, lambda _, contacts: near.extend(contact.id for contact in contacts[:3]))
             await until(lambda: bool(near))
             assert set(near) & {node.node.id for node in keepers}  # watchers hear of what happens from an honest one
+
+
+async def test_sixty_four_honest_nodes_on_one_address_meet_no_limit() -> None:
+    """Joining, then all of them put, get and watch at once: no token bucket runs dry."""
+    async with cluster(HONEST) as nodes:
+        keys = [key_of(number) for number in range(HONEST)]
+        puts = await asyncio.gather(*(node.put(key, record(key), None) for node, key in zip(nodes, keys, strict=True)))
+        assert min(put.holders + put.local for put in puts) == limits.HOLDERS
+        for node, key in zip(nodes, keys[1:] + keys[:1], strict=True):
+            node.watch(key)
+        reads = await asyncio.gather(*(node.get(key) for node, key in zip(nodes, keys[1:] + keys[:1], strict=True)))
+        assert all(read.versions and read.versions[0].wires for read in reads)
+        await until(lambda: sum(node.counters["leased_keys"] for node in nodes) >= HONEST)
+        dropped = {name for node in nodes for name in node.counters if name.startswith("dropped_rate")}
+        assert dropped == set()
