@@ -107,10 +107,10 @@ class Corpus:
     def reply(self, asked: bytes, sender: bytes) -> bytes:
         """An answer to a request that the node sent, spoilt half of the time."""
         chance = self.chance
-        split = wire.split_request(asked[wire.FRAME_BYTES :])
-        if split is None:
+        found = wire.verb_of(asked)
+        if found is None:
             return b""
-        verb, token = split[0], chance.randbytes(8)
+        verb, token = found[0], chance.randbytes(8)
         answer: Any = self._answer(verb, sender, token)
         if isinstance(answer, list) and chance.random() < 0.2:
             answer = spoil_list(answer, chance)

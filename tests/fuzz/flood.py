@@ -57,6 +57,7 @@ def _flood(port: int, per_s: int, kind: str, pipe: Connection) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(("127.0.0.1", port))
         began = time.monotonic()
+        pipe.send("begun")
         while not pipe.poll():
             due = int((time.monotonic() - began) * per_s)
             while sent < due:
@@ -133,7 +134,7 @@ def measure(kind: str, per_s: int, seconds: float) -> Figures:
     mine, flooders = context.Pipe()
     flooder = context.Process(target=_flood, args=(port, per_s, kind, flooders))
     flooder.start()
-    time.sleep(1.0)  # until it is under way
+    mine.recv()
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         peer.ping()
