@@ -99,3 +99,19 @@ async def test_once_the_address_is_proven_the_answer_is_long(name: str) -> None:
         asked = request(verb, *(token if part == b"" else part for part in arguments), trailer=trailer)
         node.protocol.datagram_received(asked, HERE)
         assert max(len(data) for data, _ in line.sent) > 2 * len(asked)
+
+
+async def test_a_record_is_not_sent_to_an_address_that_somebody_merely_named() -> None:
+    async with wired() as (node, line):
+        named = contact_at(NodeId(key_of(7)), *HERE)
+        peer, big = node.protocol.peer_at(HERE, named), record(DhtKey(KEY), b"." * 900)
+        args = wire.PutArgs(NET, node.protocol.own_id, b"", None, big)
+        answers: list[object] = []
+        node.protocol.ask(peer, wire.PUT, args, lambda request, answer: answers.append(answer))
+        ((first, _),) = line.sent
+        assert len(first) < 100
+        token_only = wire.PutReply(named.id if named else b"", b"t" * 8, wire.TOKEN_NEEDED, "", "", 0, b"")  # type: ignore[arg-type]
+        node.protocol.datagram_received(b"\1" + first[1:21] + wire.encode(token_only), HERE)
+        asked = line.sent[-1][0]
+        assert big in asked
+        assert not answers
