@@ -180,6 +180,8 @@ class Overlay(StockServer):
 
     def _peer_lost(self, peer: Peer) -> None:
         self._watching.peer_lost(peer)
+        if peer.contact is not None:
+            self._replicator.peer_lost(peer.contact)
         self._upkeep.lost(peer)
         self.on_peers()
 
