@@ -82,6 +82,7 @@ STRANGER_DATAGRAMS_PER_S: Final = 2000  # all unverified addresses together
 PEER_DATAGRAMS_PER_S: Final = 4000  # one verified address; 64 honest nodes may share one
 ADDRESSES_TRACKED_MAX: Final = 8192  # rate limits remember so many; the oldest goes first
 PARKED_REQUESTS_MAX: Final = 64  # stock requests that wait until their sender has answered our ping
+RESUMED_S: Final = 60.0  # clocks that went on by so much more than a tick: the machine slept, or was set right
 VOTERS_MAX: Final = 64  # whose latest view of our address and clock is kept
 VOTERS_MIN: Final = 2  # before their median clock says something about ours
 SKEW_S_WARN: Final = 30.0  # a maker whose clock is 75 s ahead lets accepts of a minute lapse unheard

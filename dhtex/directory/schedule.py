@@ -77,6 +77,11 @@ class Schedule:
         if placement.holders is not None and placement.holders < FEW_HOLDERS and nearest - placement.nearest:
             placement.due = min(placement.due, now + SETTLE_S * self._entropy.uniform(0.2, 1.0))
 
+    def hasten(self, now: float, within_s: float) -> None:
+        """Put everything again within a while: the network may have forgotten it."""
+        for placement in self._placements.values():
+            placement.due = min(placement.due, now + within_s * self._entropy.random())
+
     def placements(self) -> list[Placement]:
         """All placements, in no order."""
         return list(self._placements.values())

@@ -25,6 +25,7 @@ from dhtex.node.counter import Progress
 from dhtex.node.diagnosis import Diagnosis
 from dhtex.node.health import Health, endpoint
 from dhtex.node.naming import digits_of, only
+from dhtex.node.offers import resume_within_s
 from dhtex.node.parts import OpenDatabase, Parts, build
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 from dhtex.store.database import Database
@@ -114,6 +115,7 @@ class Node:
         parts.overlay.on_record = self._heard
         parts.overlay.on_gap = self._gap
         parts.overlay.on_peers = self._peers_changed
+        parts.overlay.on_resumed = self._resumed
         parts.directory.on_newer = self._heard
         parts.desk.on_change = self._trade_changed
         parts.desk.on_ended = self._order_ended
@@ -136,7 +138,7 @@ class Node:
         parts, self._parts = self._parts, None
         parts.overlay.on_record = parts.directory.on_newer = lambda key, wire: None
         parts.overlay.on_gap = lambda key: None
-        parts.overlay.on_peers = lambda: None
+        parts.overlay.on_peers = parts.overlay.on_resumed = lambda: None
         parts.desk.on_change = lambda trade: None
         parts.desk.on_ended = lambda order_id, state: None
         parts.hub.end()
@@ -232,6 +234,12 @@ class Node:
         parts.desk.refresh()
         if not parts.overlay.peers():
             parts.bootstrap.lost_peers()
+
+    def _resumed(self) -> None:
+        parts = self._running
+        log.warning("the machine has slept, or is at another address now: meeting the network again")
+        parts.bootstrap.lost_peers()
+        parts.directory.resumed(resume_within_s(len(parts.offers.open_orders())))
 
     # --- network ----------------------------------------------------------------------------------------------------
 

@@ -52,6 +52,14 @@ class Upkeep:
             if len(self._lost) > limits.LOST_PEERS_MAX:
                 self._lost.popitem(last=False)
 
+    def resumed(self) -> None:
+        """Everybody may have gone meanwhile: ask all peers, PINGS_PER_TICK a tick, and look around ourselves."""
+        for peer in self._protocol.table:
+            peer.last_seen = peer.last_asked = self._protocol.monotonic() - limits.PING_IDLE_S
+        self._searched_self = -limits.REFRESH_INTERVAL_S
+        for row in self._lost.values():
+            row.due, row.pause_s = 0.0, LOST_PAUSE_S
+
     def joined(self) -> None:
         """We have just searched for ourselves: now search in the ranges that are not near us, one a tick."""
         self._searched_self = self._protocol.monotonic()
