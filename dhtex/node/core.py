@@ -26,6 +26,7 @@ from dhtex.node.diagnosis import Diagnosis
 from dhtex.node.health import Health, endpoint
 from dhtex.node.naming import digits_of, only
 from dhtex.node.offers import resume_within_s
+from dhtex.node.outside import Outside
 from dhtex.node.parts import OpenDatabase, Parts, build
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 from dhtex.store.database import Database
@@ -105,6 +106,7 @@ class Node:
         database = self._open_database(None if home is None else home / "node.db", fresh=self._fresh)
         parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
         try:
+            self._outside = Outside(self.config, parts.node_id, self.connect)
             self.port = await parts.overlay.listen(self.config.port, self.config.host)
         except BaseException:
             parts.database.close()
@@ -129,6 +131,7 @@ class Node:
             self._spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._spawn(self._join(first))
+        await self._outside.start(self.port)
         await asyncio.wait([first], timeout=BOOTSTRAP_WAIT_S)
 
     async def stop(self) -> None:
@@ -145,6 +148,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._outside.stop()
         await parts.desk.stop()
         parts.mint.close()
         parts.save(self._clock.now(), peers=True)
