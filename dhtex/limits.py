@@ -83,6 +83,7 @@ STRANGER_DATAGRAMS_PER_S: Final = 2000  # all unverified addresses together
 PEER_DATAGRAMS_PER_S: Final = 4000  # one verified address; 64 honest nodes may share one
 ADDRESSES_TRACKED_MAX: Final = 8192  # rate limits remember so many; the oldest goes first
 PARKED_REQUESTS_MAX: Final = 64  # stock requests that wait until their sender has answered our ping
+RESUMED_S: Final = 60.0  # clocks that went on by so much more than a tick: the machine slept, or was set right
 VOTERS_MAX: Final = 64  # whose latest view of our address and clock is kept
 PUBLIC_VOTERS_MIN: Final = 3  # networks that must agree on our address before our id follows from it
 VOTERS_MIN: Final = 2  # before their median clock says something about ours
@@ -98,6 +99,7 @@ PAGES_IN_FLIGHT_MAX: Final = 32  # of one reading, over all its holders: 38 kB o
 HOLDERS_REMEMBERED_MAX: Final = 4096  # keys whose holders we looked up a moment ago
 REFUSAL_CODE_CHARS_MAX: Final = 24  # what a holder may call its reason
 HOLDERS_REMEMBERED_S: Final = 20.0  # puts and watches that follow each other need one search
+IDS_PER_REPLY_MAX: Final = 128  # of 8 bytes each, beside the envelope
 REPLICATE_RECORDS_PER_S: Final = 50  # handing on must not crowd out what users wait for
 
 # --- Watch --------------------------------------------------------------------------------------------------------

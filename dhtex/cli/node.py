@@ -39,6 +39,11 @@ def start(
         int | None, typer.Option("--http", metavar="N", help="Also serve HTTP on 127.0.0.1; 0: any.")
     ] = None,
     contact: Annotated[str, typer.Option("--contact", metavar="TEXT", help="Sealed to whoever you trade with.")] = "",
+    lan: Annotated[bool, typer.Option("--lan", help="Find nodes on the local network; needs dhtex[lan].")] = False,
+    map_port: Annotated[
+        bool, typer.Option("--map-port", help="Have the router forward the port (UPnP); needs dhtex[nat].")
+    ] = False,
+    client: Annotated[bool, typer.Option("--client", help="Use the network without being routed to.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay here and log to stderr, for systemd.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Put a damaged state file aside and begin anew.")] = False,
 ) -> None:
@@ -57,6 +62,9 @@ def start(
         bootstrap=split_peers(bootstrap or []),
         http_port=http,
         contact=contact,
+        client=client,
+        lan=lan,
+        map_port=map_port,
     )
 
     def ready(started: "Started") -> None:

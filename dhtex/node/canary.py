@@ -58,7 +58,8 @@ class Canary:
             await asyncio.sleep(pause_s * self._entropy.uniform(0.75, 1.25))
             if self._overlay.peers():
                 await self.try_once()
-            pause_s = limits.CANARY_S if self.sings else limits.CANARY_RETRY_S
+            if self.tried:
+                pause_s = limits.CANARY_S if self.sings else limits.CANARY_RETRY_S
 
     async def try_once(self) -> None:
         """Put, read back, and remember how that went."""

@@ -25,6 +25,8 @@ from dhtex.node.counter import Progress
 from dhtex.node.diagnosis import Diagnosis
 from dhtex.node.health import Health, endpoint
 from dhtex.node.naming import digits_of, only
+from dhtex.node.offers import resume_within_s
+from dhtex.node.outside import Outside
 from dhtex.node.parts import OpenDatabase, Parts, build
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 from dhtex.store.database import Database
@@ -104,6 +106,7 @@ class Node:
         database = self._open_database(None if home is None else home / "node.db", fresh=self._fresh)
         parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
         try:
+            self._outside = Outside(self.config, parts.node_id, self.connect)
             self.port = await parts.overlay.listen(self.config.port, self.config.host)
         except BaseException:
             parts.database.close()
@@ -114,6 +117,7 @@ class Node:
         parts.overlay.on_record = self._heard
         parts.overlay.on_gap = self._gap
         parts.overlay.on_peers = self._peers_changed
+        parts.overlay.on_resumed = self._resumed
         parts.directory.on_newer = self._heard
         parts.desk.on_change = self._trade_changed
         parts.desk.on_ended = self._order_ended
@@ -127,6 +131,7 @@ class Node:
             self._spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._spawn(self._join(first))
+        await self._outside.start(self.port)
         await asyncio.wait([first], timeout=BOOTSTRAP_WAIT_S)
 
     async def stop(self) -> None:
@@ -136,13 +141,14 @@ class Node:
         parts, self._parts = self._parts, None
         parts.overlay.on_record = parts.directory.on_newer = lambda key, wire: None
         parts.overlay.on_gap = lambda key: None
-        parts.overlay.on_peers = lambda: None
+        parts.overlay.on_peers = parts.overlay.on_resumed = lambda: None
         parts.desk.on_change = lambda trade: None
         parts.desk.on_ended = lambda order_id, state: None
         parts.hub.end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._outside.stop()
         await parts.desk.stop()
         parts.mint.close()
         parts.save(self._clock.now(), peers=True)
@@ -232,6 +238,12 @@ class Node:
         parts.desk.refresh()
         if not parts.overlay.peers():
             parts.bootstrap.lost_peers()
+
+    def _resumed(self) -> None:
+        parts = self._running
+        log.warning("the machine has slept, or is at another address now: meeting the network again")
+        parts.bootstrap.lost_peers()
+        parts.directory.resumed(resume_within_s(len(parts.offers.open_orders())))
 
     # --- network ----------------------------------------------------------------------------------------------------
 

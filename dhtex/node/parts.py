@@ -100,6 +100,7 @@ def build(
     verifier = Verifier()
     holdings = Holdings(database, config.network, config.pow_bits, verifier)
     overlay = Overlay(node_id, config.network, holdings, clock, entropy, open_endpoint=open_endpoint)
+    overlay.selfview.client = overlay.selfview.always_client = config.client
     mint = Mint(entropy)
     hub = Hub(clock)
 

@@ -33,7 +33,7 @@ from dhtex.overlay.transport import Endpoint
 
 log = logging.getLogger(__name__)
 
-_PONG_BYTES: Final = wire.FRAME_BYTES + 22 + wire.REPLY_TRAILER_BYTES_MAX
+_PONG_BYTES: Final = wire.PONG_BYTES
 _UNEXPECTED_LOGGED_MAX: Final = 10
 
 
@@ -97,13 +97,13 @@ class Protocol(StockVerbs):
         """Send one of our own verbs; `done` gets the answer, or None when none came."""
         if verb is not wire.PUSH:
             args.token = peer.token
-        sent = args if peer.token or verb is not wire.PUT else args.bare()
-        self._start(Request(peer, verb, args, done, soft, context), verb.head + wire.encode(sent))
+        body = wire.encode(args if peer.token or verb is not wire.PUT else args.bare())
+        self._start(Request(peer, verb, args, done, soft, context), verb.head + body)
 
     def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = _nobody, context: Any = None) -> None:
         """Ask a peer of any kind for contacts; its answer tells what it is."""
         verb = wire.FIND_NODE
-        body = verb.head + wire.encode((self.own_id, target)) + wire.request_trailer(self.net)
+        body = verb.head + wire.encode((self.own_id, target)) + wire.request_trailer(self.net, wire.FIND_PADDING_BYTES)
         self._start(Request(peer, verb, None, done, soft, context), body)
 
     def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, stock: bool = False) -> None:
@@ -262,9 +262,8 @@ class Protocol(StockVerbs):
             self._renew(request)
         else:
             request.done(request, answer)
-        if self._parking:
-            for parked in self._parking.release(addr, now):
-                self._take_request(parked, addr, now)
+        for parked in self._parking.release(addr, now) if self._parking else ():
+            self._take_request(parked, addr, now)
 
     def _decode_reply(self, request: Request, body: bytes) -> tuple[Any, NodeId | None]:
         """The answer and who says to have given it; notes what kind of peer it is. None if unusable."""
@@ -352,6 +351,8 @@ class Protocol(StockVerbs):
                     reply = self.serving.get(args, token)
                 elif verb is wire.PUT:
                     reply = self.serving.put(args, token, addr)
+                elif verb is wire.IDS:
+                    reply = self.serving.ids(args, token)
                 elif verb is wire.DOWN:
                     reply = self.on_hint(args, token)
                 else:

@@ -41,7 +41,9 @@ class SelfView:
         (first, count), *others = Counter(seen for seen, _ in self._votes.values()).most_common(2)
         if first == self.address or (others and others[0][1] == count):
             return
-        moved, self.address = self.address is not None, first
+        if self.address is not None and count < limits.VOTERS_MIN:
+            return
+        moved, self.address = self.address is not None and self.address[0] != first[0], first
         self._public_since = None if is_local(first[0]) else now
         self.reached_at = None
         if moved:

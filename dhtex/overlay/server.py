@@ -67,6 +67,7 @@ class Overlay(StockServer):
         shelf = StockShelf(holdings, clock)
         super().__init__(limits.BUCKET_SIZE, limits.LOOKUP_PARALLEL, node_id, shelf)  # type: ignore[no-untyped-call]
         self.on_peers: Callable[[], None] = lambda: None
+        self.on_resumed: Callable[[], None] = lambda: None
         self._net = network_tag(network)
         self._holdings = holdings
         self._clock = clock
@@ -87,6 +88,7 @@ class Overlay(StockServer):
         Hints(self.protocol)
         self.selfview = SelfView(clock)
         self.protocol.selfview = self.selfview
+        self.selfview.on_moved = self.resumed
         self.protocol.on_peer = self._peer_found
         self.protocol.on_peer_lost = self._peer_lost
 
@@ -178,6 +180,8 @@ class Overlay(StockServer):
 
     def _peer_lost(self, peer: Peer) -> None:
         self._watching.peer_lost(peer)
+        if peer.contact is not None:
+            self._replicator.peer_lost(peer.contact)
         self._upkeep.lost(peer)
         self.on_peers()
 
@@ -335,13 +339,26 @@ class Overlay(StockServer):
         """Be told no more."""
         self._watching.unwatch(key)
 
+    def resumed(self) -> None:
+        """The machine has slept, or is at another network now: nothing that was agreed with others holds any more."""
+        self.protocol.count("resumed")
+        self.selfview.forget()
+        self._upkeep.resumed()
+        self._watching.resumed()
+        self.on_resumed()
+
     # --- Upkeep ----------------------------------------------------------------------------------------------------
 
     async def _maintain(self) -> None:
         """Once a second, for ever: pings, leases, records to hand on, searches where nobody searched."""
+        wall, now = self._clock.now(), self._clock.monotonic()
         while True:
             await asyncio.sleep(TICK_S * self._entropy.uniform(0.9, 1.1))
-            now = self._clock.monotonic()
+            passed_s = max(self._clock.now() - wall, self._clock.monotonic() - now)
+            wall, now = self._clock.now(), self._clock.monotonic()
+            if passed_s > limits.RESUMED_S:
+                self.resumed()
+            self.selfview.judge(now, len(self.protocol.table))
             self.protocol.tokens.rotate(now)
             self._upkeep.tick(now)
             self._watching.tick(now)
