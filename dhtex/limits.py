@@ -54,6 +54,7 @@ BUCKET_SIZE: Final = 20  # k of the paper
 REPLACEMENTS_PER_BUCKET: Final = 8  # enough to refill a bucket that lost a machine full of peers
 HOLDERS: Final = 8  # r: how many nodes hold a key
 LOOKUP_PARALLEL: Final = 4  # alpha
+LOOKUP_SURE: Final = 4  # answers of the closest that show who the holders are: each knows its neighbours
 LOOKUP_CONTACTS: Final = 12  # in a reply of our verbs: HOLDERS and half as many again, as some may be dead
 LOOKUP_CANDIDATES_MAX: Final = 64  # a liar can invent contacts without end
 LOOKUP_REQUESTS_MAX: Final = 48  # about three times what a put needs
@@ -84,6 +85,7 @@ ADDRESSES_TRACKED_MAX: Final = 8192  # rate limits remember so many; the oldest 
 PARKED_REQUESTS_MAX: Final = 64  # stock requests that wait until their sender has answered our ping
 RESUMED_S: Final = 60.0  # clocks that went on by so much more than a tick: the machine slept, or was set right
 VOTERS_MAX: Final = 64  # whose latest view of our address and clock is kept
+PUBLIC_VOTERS_MIN: Final = 3  # networks that must agree on our address before our id follows from it
 VOTERS_MIN: Final = 2  # before their median clock says something about ours
 SKEW_S_WARN: Final = 30.0  # a maker whose clock is 75 s ahead lets accepts of a minute lapse unheard
 UNREACHED_S: Final = 900.0  # without a stranger's request before a node with a public address serves as a client
@@ -116,6 +118,7 @@ WATCH_LOOKUPS_PARALLEL: Final = 8  # holders of a thousand keys are looked up ge
 
 # --- Holdings -----------------------------------------------------------------------------------------------------
 RECORDS_HELD_MAX: Final = 200_000  # about 200 MB of memory at the largest size
+RECORDS_PER_SOURCE_MAX: Final = 50_000  # brought by one address: 64 honest nodes with 780 each pass
 RECORDS_PER_ORDER_KEY_MAX: Final = 64  # an order, its statuses, and the accepts that compete for it
 RECORDS_PER_INDEX_KEY_MAX: Final = 8192  # one pair and side, until the price tree splits it
 ORDERS_PER_MAKER_AND_INDEX_KEY_MAX: Final = 1024  # one key must not crowd out the others

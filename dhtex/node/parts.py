@@ -23,6 +23,8 @@ from dhtex.node.counter import Counter, Progress
 from dhtex.node.events import Hub
 from dhtex.node.market import Market
 from dhtex.node.offers import Offers
+from dhtex.overlay.addresses import canonical_ip
+from dhtex.overlay.bep42 import follows, node_id_for
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.transport import OpenEndpoint
 from dhtex.store.database import Database
@@ -63,9 +65,22 @@ class Parts:
             if peers:
                 known = [peer for peer in self.overlay.peers() if peer.kind == "dhtex"]
                 self.journal.save_peers([(peer.id, *peer.address) for peer in known])
+                if (ip := self.overlay.selfview.public_ip()) is not None and ip != self.journal.public_ip():
+                    self.journal.set_public_ip(ip)
         except StateError:
             return False
         return True
+
+
+def settled_id(journal: Journal, node_id: NodeId, entropy: random.Random) -> NodeId:
+    """The overlay id of this life. One that does not follow from the global address that peers saw last is replaced
+    (BEP 42): between two lives, because a running node is known by its id, and holds what is near it."""
+    ip = canonical_ip(journal.public_ip() or "")
+    if ip is None or follows(node_id, ip):
+        return node_id
+    changed = NodeId(node_id_for(ip, entropy.randbytes(len(node_id))))
+    journal.set_node_id(changed)
+    return changed
 
 
 class OpenDatabase(Protocol):
@@ -80,6 +95,7 @@ def build(
     """Build everything on an open state; nothing listens yet. Raises StateError."""
     journal = Journal(database)
     seed, node_id, epoch = journal.identity(entropy)
+    node_id = settled_id(journal, node_id, entropy)
     identity = Identity.from_seed(seed)
     verifier = Verifier()
     holdings = Holdings(database, config.network, config.pow_bits, verifier)

@@ -90,14 +90,24 @@ class Crawl:
         """The dhtex nodes that answered, closest first."""
         return self._lookup.result()
 
+    def near(self) -> list[Contact]:
+        """Those, and the ones between and behind them that are said to be dhtex nodes too, closest first."""
+        peers = ((contact, self._network.peer_at(contact.address, contact)) for contact in self._lookup.near())
+        return [contact for contact, peer in peers if peer.kind is PeerKind.DHTEX or peer.kind is PeerKind.REPUTED]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether anybody has failed to answer in time."""
+        return self._lookup.doubtful
+
     def ranked(self) -> list[Contact]:
         """Whom to hand a record to: the holders, those beside them, and then who may take the place of a silent one."""
-        found = self.closest()
+        found = self.near()
         return list(dict.fromkeys([*found[: limits.HOLDERS], *self.beside, *found])) if self.beside else found
 
     def mixed(self) -> list[Contact]:
         """The holders; if they are a crowd, the closest and then those beside, so that the first few are of both."""
-        found = self.closest()[: limits.HOLDERS]
+        found = self.near()[: limits.HOLDERS]
         return [*found[:1], *self.beside, *found[1:]]
 
     def slow(self) -> list[Contact]:

@@ -82,12 +82,11 @@ class Bucket:
 
 def within_rate(peer: Peer, now: float) -> bool:
     """Use up one datagram of a verified peer's allowance, PEER_DATAGRAMS_PER_S, if there is one."""
-    allowance = peer.allowance + (now - peer.allowance_at) * limits.PEER_DATAGRAMS_PER_S
+    per_s = limits.PEER_DATAGRAMS_PER_S
+    left = peer.allowance + (now - peer.allowance_at) * per_s
     peer.allowance_at = now
-    if allowance > limits.PEER_DATAGRAMS_PER_S:
-        allowance = limits.PEER_DATAGRAMS_PER_S
-    peer.allowance = allowance - 1.0 if allowance >= 1.0 else allowance
-    return allowance >= 1.0
+    peer.allowance = min(left, per_s) - (left >= 1.0)
+    return left >= 1.0
 
 
 class Parking:
@@ -107,8 +106,6 @@ class Parking:
 
     def release(self, address: Address, now: float) -> list[bytes]:
         """Hand out the requests of an address that has answered; drops those that have waited too long."""
-        if not self._waiting:
-            return []
         mine = [place for place in self._waiting if place[0] == address]
         released = [self._waiting.pop(place) for place in mine]
         while self._waiting and next(iter(self._waiting.values()))[0] < now:

@@ -33,7 +33,6 @@ from dhtex.overlay.transport import Endpoint
 
 log = logging.getLogger(__name__)
 
-_PONG_BYTES: Final = wire.PONG_BYTES
 _UNEXPECTED_LOGGED_MAX: Final = 10
 
 
@@ -69,10 +68,10 @@ class Protocol(StockVerbs):
         self._timer_at = math.inf
         self._closed = False
         ping = wire.PING.head + wire.encode((self.own_id,))
-        short = _PONG_BYTES - wire.FRAME_BYTES - len(ping) - len(wire.request_trailer(net))
+        short = wire.PONG_BYTES - wire.FRAME_BYTES - len(ping) - len(wire.request_trailer(net))
         self._ping_stock = ping
         self._ping_back = ping + wire.request_trailer(net, short)
-        self._ping_first = ping + wire.request_trailer(net, short + _PONG_BYTES)
+        self._ping_first = ping + wire.request_trailer(net, short + wire.PONG_BYTES)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
@@ -97,7 +96,8 @@ class Protocol(StockVerbs):
         """Send one of our own verbs; `done` gets the answer, or None when none came."""
         if verb is not wire.PUSH:
             args.token = peer.token
-        self._start(Request(peer, verb, args, done, soft, context), verb.head + wire.encode(args))
+        sent = args if peer.token or verb is not wire.PUT else args.bare()
+        self._start(Request(peer, verb, args, done, soft, context), verb.head + wire.encode(sent))
 
     def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = _nobody, context: Any = None) -> None:
         """Ask a peer of any kind for contacts; its answer tells what it is."""
@@ -108,9 +108,8 @@ class Protocol(StockVerbs):
     def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, stock: bool = False) -> None:
         """Ask a peer who it is. `stock` sends no trailer, where the budget of a stranger allows none."""
         peer.pinging = True
-        body = self._ping_stock if stock else self._ping_first
-        if peer.verified_until > self.monotonic():
-            body = self._ping_back
+        first = self._ping_stock if stock else self._ping_first
+        body = self._ping_back if peer.verified_until > self.monotonic() else first
         self._start(Request(peer, wire.PING, "unmarked" if stock else None, done), body)
 
     def _ping_stranger(self, peer: Peer, marked: bool) -> None:
@@ -262,8 +261,9 @@ class Protocol(StockVerbs):
             self._renew(request)
         else:
             request.done(request, answer)
-        for parked in self._parking.release(addr, now):
-            self._take_request(parked, addr, now)
+        if self._parking:
+            for parked in self._parking.release(addr, now):
+                self._take_request(parked, addr, now)
 
     def _decode_reply(self, request: Request, body: bytes) -> tuple[Any, NodeId | None]:
         """The answer and who says to have given it; notes what kind of peer it is. None if unusable."""
@@ -309,11 +309,11 @@ class Protocol(StockVerbs):
         self._start(again, request.verb.head + wire.encode(request.args))
 
     def _take_request(self, data: bytes, addr: Address, now: float) -> None:
-        split = wire.split_request(data[wire.FRAME_BYTES :])
-        if split is None:
+        found = wire.verb_of(data)
+        if found is None:
             self.count("dropped_unknown_verb")
             return
-        verb, rest = split
+        verb, start = found
         peer = self.peers.get(addr)
         if peer is not None and peer.verified_until > now:
             if not within_rate(peer, now):
@@ -323,9 +323,9 @@ class Protocol(StockVerbs):
             self.count("dropped_rate_strangers")
             return
         if verb.stock:
-            self._take_stock(verb, rest, data, addr, now)
+            self._take_stock(verb, data[start:], data, self.peer_at(addr) if peer is None else peer, now)
         else:
-            self._take_ours(verb, rest, data, addr, peer)
+            self._take_ours(verb, data[start:], data, addr, peer)
 
     # --- Our own verbs ---------------------------------------------------------------------------------------------
 
@@ -361,7 +361,7 @@ class Protocol(StockVerbs):
 
     # --- Stock verbs -----------------------------------------------------------------------------------------------
 
-    def _take_stock(self, verb: wire.Verb, rest: bytes, data: bytes, addr: Address, now: float) -> None:
+    def _take_stock(self, verb: wire.Verb, rest: bytes, data: bytes, peer: Peer, now: float) -> None:
         body, ext = wire.cut_trailer(rest)
         args: Sequence[Any] = verb.args.decode(body)
         net = wire.request_net(ext)
@@ -369,14 +369,14 @@ class Protocol(StockVerbs):
         if (net is not None and net != self.net and verb is not wire.PING) or sender == self.own_id:
             self.count("dropped_foreign")
             return
-        peer = self.peer_at(addr)
-        if net in (None, self.net):
+        addr = peer.address
+        if net is None or net == self.net:
             if peer.verified_until <= now:
                 if not self._may_answer(verb, data, peer, net is not None, now):
                     return
             elif sender is not None and (peer.contact is None or peer.contact.id != sender) and not peer.pinging:
                 self.ping(peer)
-        elif len(data) < _PONG_BYTES:
+        elif len(data) < wire.PONG_BYTES:
             return
         response = getattr(self, verb.method)(addr, *args)
         trailer = b""
@@ -387,12 +387,12 @@ class Protocol(StockVerbs):
 
     def _may_answer(self, verb: wire.Verb, data: bytes, peer: Peer, marked: bool, now: float) -> bool:
         """Whether a stranger's request is answered now. If not, it is parked until the stranger proves its address."""
-        if verb is wire.PING and marked and len(data) >= 2 * _PONG_BYTES:
+        if verb is wire.PING and marked and len(data) >= 2 * wire.PONG_BYTES:
             self._ping_stranger(peer, marked)
             return True
-        if verb is wire.PING and peer.pinging and len(data) >= (_PONG_BYTES if marked else wire.FRAME_BYTES + 22):
+        if verb is wire.PING and peer.pinging and len(data) >= (wire.PONG_BYTES if marked else wire.FRAME_BYTES + 22):
             return True  # two strangers who ask each other at the same time must not wait for each other
-        if len(data) < (_PONG_BYTES if marked else wire.FRAME_BYTES + len(self._ping_stock)):
+        if len(data) < (wire.PONG_BYTES if marked else wire.FRAME_BYTES + len(self._ping_stock)):
             self.count("dropped_unproven")
             return False
         self._parking.park(peer.address, data[1:21], data, now)

@@ -15,7 +15,7 @@ from statistics import median
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.overlay.addresses import Address, is_local
+from dhtex.overlay.addresses import Address, is_local, subnet
 from dhtex.overlay.wire import View, encode_view
 
 
@@ -78,6 +78,13 @@ class SelfView:
         if self.reached_at is not None:
             return True
         return False if self.client and not self.always_client else None
+
+    def public_ip(self) -> str | None:
+        """Our global address, as far as peers of PUBLIC_VOTERS_MIN networks agree: one liar must not choose it."""
+        if self.address is None or is_local(self.address[0]):
+            return None
+        agreed = {subnet(voter[0]) for voter, (seen, _) in self._votes.items() if seen[0] == self.address[0]} - {None}
+        return self.address[0] if len(agreed) >= limits.PUBLIC_VOTERS_MIN else None
 
     def skew_s(self) -> float | None:
         """How far the clocks of others are ahead of ours (negative: behind), at the median; None with too few."""

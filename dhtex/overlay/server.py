@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.market.holding import NO_KIND
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
@@ -20,10 +19,11 @@ from dhtex.overlay.hints import Hints
 from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.protocol import Protocol
-from dhtex.overlay.putting import Putting, Regions
+from dhtex.overlay.putting import Putting
 from dhtex.overlay.reading import Reading
 from dhtex.overlay.replicate import Replicator
 from dhtex.overlay.results import GetResult, PeerInfo, PutResult, info
+from dhtex.overlay.searching import Searches
 from dhtex.overlay.selfview import SelfView
 from dhtex.overlay.serving import Serving
 from dhtex.overlay.stock import StockShelf
@@ -31,13 +31,11 @@ from dhtex.overlay.stockserver import StockServer
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
-from dhtex.overlay.widening import Widening
 from dhtex.overlay.wire import GetReply, network_tag
 
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
-PUT_ROUNDS: Final = 2  # a second search when half of the holders fell silent meanwhile
 
 
 _Value = TypeVar("_Value")
@@ -78,12 +76,12 @@ class Overlay(StockServer):
         self._tasks: set[asyncio.Task[None]] = set()
         self._gets: dict[tuple[DhtKey, int, int | None], asyncio.Future[GetResult]] = {}
         self.protocol = self._create_protocol()
-        self._regions = Regions(self.protocol)
-        self._watching = Watching(self.protocol, self._locate, entropy)
+        self._searches = Searches(self.protocol, entropy)
+        self._watching = Watching(self.protocol, self._searches.locate, entropy)
         serving = Serving(self.protocol.own_id, self.protocol.table, holdings, clock, self._watching.stored)
-        self._replicator = Replicator(self.protocol, holdings, serving.store, self._locate, clock, entropy)
-        self._upkeep = Upkeep(self.protocol, self._survey, entropy)
-        self._widening = Widening(self.protocol, self._search, self._upkeep.joined, entropy)
+        self._replicator = Replicator(self.protocol, holdings, serving.store, self._searches.locate, clock, entropy)
+        self._upkeep = Upkeep(self.protocol, self._searches.survey, entropy)
+        self._searches.widening.survey = self._upkeep.joined
         self.protocol.serving = serving
         self.protocol.on_watch = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push
@@ -144,7 +142,7 @@ class Overlay(StockServer):
             return False
         if peer.contact is None or peer.contact.id == self.protocol.own_id:
             return False
-        self._widening.sample(await self._crawl(DhtKey(self.protocol.own_id), NO_KIND, (peer,), narrow=True))
+        await self._searches.settle(peer)
         self._upkeep.joined()
         return True
 
@@ -167,7 +165,7 @@ class Overlay(StockServer):
 
     def network_size(self) -> int:
         """An estimate of the number of dhtex nodes in the network, this one included."""
-        return self._widening.network_size()
+        return self._searches.widening.network_size()
 
     def holders_near(self, key: DhtKey) -> list[NodeId]:
         """The ids of the HOLDERS closest peers that we know, to notice when a closer one turns up."""
@@ -202,64 +200,34 @@ class Overlay(StockServer):
             **protocol.counts,
         }
 
-    # --- Searching -------------------------------------------------------------------------------------------------
-
-    def _search(
-        self, key: DhtKey, kind: int, seeds: Iterable[Peer], done: Callable[[Crawl], None], *, narrow: bool = False
-    ) -> None:
-        """Find the nodes closest to a key; unless `narrow`, also those beside a crowd of them (see `widening`)."""
-
-        def finish(crawl: Crawl) -> None:
-            timer.cancel()
-            if narrow:
-                done(crawl)
-            else:
-                self._widening.widen(crawl, widened)
-
-        def widened(crawl: Crawl) -> None:
-            self._regions.remember(crawl)
-            done(crawl)
-
-        crawl = Crawl(self.protocol, key, finish, kind=kind)
-        timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
-        crawl.start(seeds)
-
-    def _survey(self, key: DhtKey) -> None:
-        """Search for the sake of the contacts met and of the estimate of the network's size."""
-        self._search(key, NO_KIND, (), self._widening.sample, narrow=True)
-
-    async def _crawl(self, key: DhtKey, kind: int, seeds: Iterable[Peer] = (), *, narrow: bool = False) -> Crawl:
-        found: asyncio.Future[Crawl] = asyncio.get_running_loop().create_future()
-        self._search(key, kind, seeds, lambda crawl: _settle(found, crawl), narrow=narrow)
-        return await found
-
-    def _locate(self, key: DhtKey, done: Callable[[DhtKey, list[Contact]], None]) -> None:
-        """Find a key's holders, other than ourselves, closest first; if they are a crowd, mixed with those beside."""
-        known = self._regions.holders(key)
-        if known is not None or self.transport is None:
-            done(key, list(known or ()))
-        else:
-            self._search(key, NO_KIND, (), lambda crawl: done(key, crawl.mixed()))
-
     # --- Records ---------------------------------------------------------------------------------------------------
 
     async def put(self, key: DhtKey, wire: bytes, prefix: str | None) -> PutResult:
         """Hand a record to the holders of a key. `prefix` None means its order's key, else the index node."""
         assert len(wire) <= limits.RECORD_BYTES_MAX
         putting = Putting(self.protocol, wire, prefix)
-        known = self._regions.holders(key)
+        known = self._searches.regions.holders(key)
         if known is not None:
             self._put_here(key, list(known), putting)
-            if await self._put_at(putting, list(known), []) and not putting.silent:
-                return putting.tally.result()
-            self._regions.forget(key)  # one of them has gone
-        for _ in range(PUT_ROUNDS):
-            crawl = await self._crawl(key, NO_KIND)
-            crawl.late = putting.start_late
-            self._put_here(key, crawl.closest(), putting)
-            if await self._put_at(putting, crawl.ranked(), crawl.slow(), len(crawl.beside)):
-                break
+            await self._put_at(putting, list(known), [])
+        if known is None or putting.troubled:
+            await self._put_near(key, putting, limits.LOOKUP_SURE)
+        if putting.troubled:
+            self._searches.regions.forget(key)
+            thorough = self._put_near(key, putting, limits.HOLDERS)
+            if putting.enough:
+                self._start(thorough)
+            else:
+                await thorough
         return putting.tally.result()
+
+    async def _put_near(self, key: DhtKey, putting: Putting, wanted: int) -> None:
+        """Search, and hand the record to those near the key that have not been asked yet."""
+        crawl = await self._searches.run(key, wanted=wanted)
+        crawl.late = putting.start_late
+        putting.troubled |= crawl.doubtful
+        self._put_here(key, crawl.near(), putting)
+        await self._put_at(putting, crawl.ranked(), crawl.slow(), len(crawl.beside))
 
     def _put_here(self, key: DhtKey, others: list[Contact], putting: Putting) -> None:
         """Keep the record ourselves if we are a holder, given the closest others."""
@@ -268,15 +236,14 @@ class Overlay(StockServer):
             putting.tally.local = putting.tally.add(verdict.taken, verdict.code, verdict.bits, verdict.newer)
             putting.tally.judged = True
 
-    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact], more: int = 0) -> bool:
-        """Hand the record to the closest of `found`, `more` of them than usual; whether enough of them answered."""
+    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact], more: int = 0) -> None:
+        """Hand the record to the closest of `found`, `more` of them than usual."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         wanted = limits.HOLDERS - putting.tally.judged + more
         putting.start(found, wanted, slow[:wanted], lambda: _settle(done, None))
         await done
         for newer in putting.tally.newer if putting.tally.judged else ():
             self.protocol.serving.store(newer, putting.prefix, None)
-        return putting.enough
 
     async def get(self, key: DhtKey, kind: int = 0, limit: int | None = None) -> GetResult:
         """Read the records of a key from all its holders; `kind` 0 is all kinds, `limit` the first so many.
@@ -287,7 +254,7 @@ class Overlay(StockServer):
         running = self._gets.get(wanted)
         if running is None:
             running = self._gets[wanted] = asyncio.get_running_loop().create_future()
-            self._search(key, kind, (), lambda crawl: self._read(crawl, kind, limit, wanted))
+            self._searches.start(key, lambda crawl: self._read(crawl, kind, limit, wanted), kind=kind)
         return await asyncio.shield(running)
 
     def _read(self, crawl: Crawl, kind: int, limit: int | None, wanted: tuple[DhtKey, int, int | None]) -> None:
@@ -331,7 +298,7 @@ class Overlay(StockServer):
                 if found:
                     _settle(ended, None)
                 else:
-                    self._widening.widen(crawl, widened)
+                    self._searches.widening.widen(crawl, widened)
 
             def widened(crawl: Crawl) -> None:
                 for contact in crawl.beside:
@@ -396,4 +363,4 @@ class Overlay(StockServer):
             self._upkeep.tick(now)
             self._watching.tick(now)
             self._replicator.tick(now)
-            self._widening.tick(now)
+            self._searches.widening.tick(now)

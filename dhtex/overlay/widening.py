@@ -7,14 +7,14 @@ nodes than a search finds, so all who look there meet the same ones, whichever p
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 from dhtex import limits
 from dhtex.market.holding import NO_KIND
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
-from dhtex.overlay.contact import Contact, Peer
+from dhtex.overlay.contact import Contact
 from dhtex.overlay.crawl import Crawl, Network
 from dhtex.overlay.estimate import SizeEstimate
 from dhtex.overlay.requests import Request
@@ -24,19 +24,19 @@ Done = Callable[[Crawl], None]
 
 
 class Search(Protocol):
-    """Starts a search for a key; calls back once."""
+    """Starts a thorough search for a key; calls back once."""
 
-    def __call__(self, key: DhtKey, kind: int, seeds: Iterable[Peer], done: Done, *, narrow: bool = False) -> None: ...
+    def __call__(self, key: DhtKey, done: Done, *, narrow: bool) -> None: ...
 
 
 class Widening:
     """The size of the network as one node sees it, and what follows for its searches. `survey` orders new samples."""
 
-    def __init__(self, network: Network, search: Search, survey: Callable[[], None], entropy: random.Random) -> None:
+    def __init__(self, network: Network, search: Search, entropy: random.Random) -> None:
+        self.survey: Callable[[], None] = lambda: None
         self.size = SizeEstimate()
         self._network = network
         self._search = search
-        self._survey = survey
         self._entropy = entropy
         self._surveyed = network.monotonic()
 
@@ -60,11 +60,11 @@ class Widening:
             self._surveyed = now
             if self.size.outdated(self._network.own_id, self._neighbours()):
                 self.size.clear()
-                self._survey()
+                self.survey()
 
     def widen(self, crawl: Crawl, done: Done) -> None:
         """Call `done`, at once or after `crawl.beside` was filled with holders beside a crowd."""
-        if not self.size.crowded(crawl.target, [contact.id for contact in crawl.closest()]):
+        if not self.size.crowded(crawl.target, [contact.id for contact in crawl.near()]):
             done(crawl)
             return
         ranges = self.size.detours()
@@ -74,14 +74,14 @@ class Widening:
             depth = _shared_bits(detour.target, crawl.target)
             found[depth] = [c for c in detour.closest() if _shared_bits(c.id, crawl.target) == depth]
             if len(found) == len(ranges):
-                near = set(crawl.closest()[: limits.HOLDERS])
+                near = set(crawl.near()[: limits.HOLDERS])
                 # The narrowest range first: it is the one of which all who look meet the same nodes.
                 beside = [contact for depth in reversed(ranges) for contact in found[depth] if contact not in near]
                 self._ask_pages(crawl, beside, done)
 
         for depth in ranges:
             point = random_id_at(crawl.target, depth, self._entropy.randbytes(len(crawl.target)))
-            self._search(DhtKey(point), NO_KIND, (), ended, narrow=True)
+            self._search(DhtKey(point), ended, narrow=True)
 
     def _ask_pages(self, crawl: Crawl, beside: list[Contact], done: Done) -> None:
         """Fill `crawl.beside` and, if pages are wanted, `crawl.answers`, as the search itself does for the closest."""

@@ -5,9 +5,11 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from dhtex import limits
 from dhtex.clock import SystemClock
 from dhtex.market.holding import NO_DIGEST, Page, PutVerdict, Taken
 from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.estimate import SAMPLES_MIN
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import FakeHoldings, address_of, cluster, held, record, until
@@ -45,6 +47,12 @@ async def besieged(key: DhtKey, honest: list[Overlay]) -> AsyncIterator[list[Ove
         await asyncio.gather(*(sybil.close() for sybil in sybils))
 
 
+async def narrow(node: Overlay, key: DhtKey) -> Crawl:
+    found: asyncio.Future[Crawl] = asyncio.get_running_loop().create_future()
+    node._searches.start(key, found.set_result, narrow=True)
+    return await found
+
+
 async def test_fifty_sybils_around_a_key_neither_hide_an_order_nor_take_it_away() -> None:
     async with cluster(HONEST) as nodes:
         key = key_of(1)
@@ -52,8 +60,10 @@ async def test_fifty_sybils_around_a_key_neither_hide_an_order_nor_take_it_away(
         for node in (maker, *readers):
             node._upkeep.joined()
         async with besieged(key, nodes) as sybils:
-            await until(lambda: min(len(node._widening.size) for node in (maker, *readers)) > SAMPLES_MIN, 20.0)
-            found = await maker._crawl(key, 255, narrow=True)
+            await until(
+                lambda: min(len(node._searches.widening.size) for node in (maker, *readers)) > SAMPLES_MIN, 20.0
+            )
+            found = await narrow(maker, key)
             assert {contact.id for contact in found.closest()[:8]} <= {sybil.node.id for sybil in sybils}
             put = await maker.put(key, record(key), None)
             keepers = [node for node in nodes if key in held(node).rows]
@@ -64,6 +74,21 @@ async def test_fifty_sybils_around_a_key_neither_hide_an_order_nor_take_it_away(
             assert any(record(key) in version.wires for version in read.versions)
             assert await reader.fetch(key, 0, lambda wire: wire == record(key)) == record(key)
             near: list[bytes] = []
-            reader._locate(key, lambda _, contacts: near.extend(contact.id for contact in contacts[:3]))
+            reader._searches.locate(key, lambda _, contacts: near.extend(contact.id for contact in contacts[:3]))
             await until(lambda: bool(near))
             assert set(near) & {node.node.id for node in keepers}  # watchers hear of what happens from an honest one
+
+
+async def test_sixty_four_honest_nodes_on_one_address_meet_no_limit() -> None:
+    """Joining, then all of them put, get and watch at once: no token bucket runs dry."""
+    async with cluster(HONEST) as nodes:
+        keys = [key_of(number) for number in range(HONEST)]
+        puts = await asyncio.gather(*(node.put(key, record(key), None) for node, key in zip(nodes, keys, strict=True)))
+        assert min(put.holders + put.local for put in puts) == limits.HOLDERS
+        for node, key in zip(nodes, keys[1:] + keys[:1], strict=True):
+            node.watch(key)
+        reads = await asyncio.gather(*(node.get(key) for node, key in zip(nodes, keys[1:] + keys[:1], strict=True)))
+        assert all(any(version.wires for version in read.versions) for read in reads)
+        await until(lambda: sum(node.counters["leased_keys"] for node in nodes) >= HONEST)
+        dropped = {name for node in nodes for name in node.counters if name.startswith("dropped_rate")}
+        assert dropped == set()
