@@ -110,7 +110,8 @@ async def test_a_record_is_not_sent_to_an_address_that_somebody_merely_named() -
         node.protocol.ask(peer, wire.PUT, args, lambda request, answer: answers.append(answer))
         ((first, _),) = line.sent
         assert len(first) < 100
-        token_only = wire.PutReply(named.id if named else b"", b"t" * 8, wire.TOKEN_NEEDED, "", "", 0, b"")  # type: ignore[arg-type]
+        named_id = NodeId(named.id if named else b"")
+        token_only = wire.PutReply(named_id, b"t" * 8, wire.TOKEN_NEEDED, "", "", 0, b"")
         node.protocol.datagram_received(b"\1" + first[1:21] + wire.encode(token_only), HERE)
         asked = line.sent[-1][0]
         assert big in asked
