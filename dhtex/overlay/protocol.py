@@ -96,8 +96,8 @@ class Protocol(StockVerbs):
         """Send one of our own verbs; `done` gets the answer, or None when none came."""
         if verb is not wire.PUSH:
             args.token = peer.token
-        sent = args if peer.token or verb is not wire.PUT else args.bare()
-        self._start(Request(peer, verb, args, done, soft, context), verb.head + wire.encode(sent))
+        body = wire.encode(args if peer.token or verb is not wire.PUT else args.bare())
+        self._start(Request(peer, verb, args, done, soft, context), verb.head + body)
 
     def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = _nobody, context: Any = None) -> None:
         """Ask a peer of any kind for contacts; its answer tells what it is."""
@@ -261,9 +261,8 @@ class Protocol(StockVerbs):
             self._renew(request)
         else:
             request.done(request, answer)
-        if self._parking:
-            for parked in self._parking.release(addr, now):
-                self._take_request(parked, addr, now)
+        for parked in self._parking.release(addr, now) if self._parking else ():
+            self._take_request(parked, addr, now)
 
     def _decode_reply(self, request: Request, body: bytes) -> tuple[Any, NodeId | None]:
         """The answer and who says to have given it; notes what kind of peer it is. None if unusable."""

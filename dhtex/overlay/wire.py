@@ -207,6 +207,7 @@ _STOCK: Final = (PING, STUN, STORE, FIND_NODE, FIND_VALUE)
 VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, IDS, DOWN, *_STOCK)}
 _HEADS: Final = {verb.head: verb for verb in VERBS.values()}
 
+
 # A stranger's question must be as long as the ping back that it causes; so find_node is padded by this.
 PONG_BYTES: Final = FRAME_BYTES + 22 + REPLY_TRAILER_BYTES_MAX
 _FIND_BYTES: Final = FRAME_BYTES + len(FIND_NODE.head) + 1 + 22 + 22 + _REQUEST_EXT_BYTES + _TAIL_BYTES

@@ -88,6 +88,8 @@ class Corpus:
             return [NET, sender, token, pick(chance, (0, 60, 120)), few, few[:1], bytes(8)]
         if verb is wire.PUSH:
             return [NET, sender, below(chance, 9), key, self.record()]
+        if verb is wire.IDS:
+            return [NET, sender, token, key, pick(chance, (0, 1, 3, 255)), pick(chance, (0, 0, 5))]
         if verb is wire.DOWN:
             return [NET, sender, token, self.contact()]
         if verb is wire.STORE:
@@ -114,9 +116,8 @@ class Corpus:
         answer: Any = self._answer(verb, sender, token)
         if isinstance(answer, list) and chance.random() < 0.2:
             answer = spoil_list(answer, chance)
-        view = wire.encode_view(
-            wire.View(chance.random() < 0.1, 1 + below(chance, 1 << 31), pick(chance, self.addresses))
-        )
+        seen = ("127.0.0.1", 4000) if chance.random() < 0.98 else pick(chance, self.addresses)
+        view = wire.encode_view(wire.View(chance.random() < 0.1, 1 + below(chance, 1 << 31), seen))
         tail = wire.reply_trailer(NET, sender, token, view) if verb.stock and chance.random() < 0.9 else b""
         return self._finish(b"\1" + asked[1:21] + pack(answer) + tail)
 
@@ -136,6 +137,8 @@ class Corpus:
             return [sender, token, ok, taken, "full", 3, pick(chance, (b"", self.record()))]
         if verb is wire.WATCH:
             return [sender, token, ok, 120, chance.random() < 0.8, below(chance, 3)]
+        if verb is wire.IDS:
+            return [sender, token, ok, pick(chance, (0, 1, 9)), chance.randbytes(pick(chance, (0, 8, 64)))]
         if verb is wire.DOWN:
             return [sender, token, ok]
         return [sender]

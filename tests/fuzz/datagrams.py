@@ -113,6 +113,7 @@ class Siege:
                     self._send(line)
                 self.counts["datagrams"] += BATCH
                 if batch % REQUESTS_EACH == 0:
+                    self.counts["peers"] = max(self.counts["peers"], len(node.peers()))
                     task = asyncio.ensure_future(self._request())
                     work.add(task)
                     task.add_done_callback(work.discard)
@@ -178,7 +179,6 @@ class Siege:
         self.counts["unexpected"] = counters.get("unexpected", 0)
         self.counts["replies"] = line.replies
         self.counts["records held"] = parts.holdings.count
-        self.counts["peers"] = len(parts.overlay.peers())
         self.counts["addresses"] = len(parts.overlay.protocol.peers)
         self.counts["leases"] = counters["leases"]
         if self.counts["unexpected"]:

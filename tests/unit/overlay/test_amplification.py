@@ -42,6 +42,8 @@ ASKED: dict[str, tuple[str, tuple[object, ...], bytes]] = {
     "dx_put, guessed token": ("dx_put", (NET, ID, TOKEN, "", record(KEY, b"x")), b""),
     "dx_watch": ("dx_watch", (NET, ID, b"", 0, [], [], bytes(8)), b""),
     "dx_watch, guessed token": ("dx_watch", (NET, ID, TOKEN, 120, [KEY], [], bytes(8)), b""),
+    "dx_ids": ("dx_ids", (NET, ID, b"", KEY, 0, 0), b""),
+    "dx_ids, guessed token": ("dx_ids", (NET, ID, TOKEN, KEY, 0, 0), b""),
     "dx_down": ("dx_down", (NET, ID, b"", b""), b""),
     "dx_down, of a peer": ("dx_down", (NET, ID, TOKEN, key_of(100) + bytes((127, 0, 0, 1, 23, 112))), b""),
     "dx_push": ("dx_push", (NET, ID, 0, KEY, b""), b""),
@@ -103,15 +105,15 @@ async def test_once_the_address_is_proven_the_answer_is_long(name: str) -> None:
 
 async def test_a_record_is_not_sent_to_an_address_that_somebody_merely_named() -> None:
     async with wired() as (node, line):
-        named = contact_at(NodeId(key_of(7)), *HERE)
+        peer_id = NodeId(key_of(7))
+        named = contact_at(peer_id, *HERE)
         peer, big = node.protocol.peer_at(HERE, named), record(DhtKey(KEY), b"." * 900)
         args = wire.PutArgs(NET, node.protocol.own_id, b"", None, big)
         answers: list[object] = []
         node.protocol.ask(peer, wire.PUT, args, lambda request, answer: answers.append(answer))
         ((first, _),) = line.sent
         assert len(first) < 100
-        named_id = NodeId(named.id if named else b"")
-        token_only = wire.PutReply(named_id, b"t" * 8, wire.TOKEN_NEEDED, "", "", 0, b"")
+        token_only = wire.PutReply(peer_id, b"t" * 8, wire.TOKEN_NEEDED, "", "", 0, b"")
         node.protocol.datagram_received(b"\1" + first[1:21] + wire.encode(token_only), HERE)
         asked = line.sent[-1][0]
         assert big in asked
