@@ -72,12 +72,14 @@ class ListingView(msgspec.Struct, frozen=True, kw_only=True):
 class PublishView(msgspec.Struct, frozen=True, kw_only=True):
     """An order that was signed and journaled, and how many *other* nodes hold it by now (0: it waits for a peer).
 
-    `refusals` counts the holders that did not take it, by reason.
+    `refusals` counts the holders that did not take it, by reason. `unfinished`: some nodes were silent, and further
+    holders are looked for in the background.
     """
 
     order: OrderView
     holders: int
     refusals: dict[str, int] = {}
+    unfinished: bool = False
 
 
 class NotCanceledView(msgspec.Struct, frozen=True, kw_only=True):

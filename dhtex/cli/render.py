@@ -178,6 +178,7 @@ def published(view: View, page: Page) -> list[str]:
     if not view["holders"]:
         held = "0 other holders" + ("" if refusals else ": it is published as soon as there is a peer")
     refused = ", ".join(f"{count} refused it as {code}" for code, count in sorted(refusals.items()))
+    held += ", more are looked for" if view.get("unfinished") else ""
     about = "; ".join(filter(None, (held, refused, f"expires in {_until(new['expires'], page)}")))
     return [clean(f"{verb} {new['id'][:10]}: {offer(new)} ({about})")]
 

@@ -282,7 +282,10 @@ class Node:
         order, published = await self._running.offers.add(draft, progress)
         self._spawn(self._running.beats.beat(order.body.pair, order.body.side))
         return PublishView(
-            order=self._running.market.view(order), holders=published.holders, refusals=published.refusals
+            order=self._running.market.view(order),
+            holders=published.holders,
+            refusals=published.refusals,
+            unfinished=published.unfinished,
         )
 
     async def list_orders(self, query: OrderQuery) -> ListingView:
@@ -317,7 +320,10 @@ class Node:
         found = await self._running.market.find(id_prefix)
         successor, published = await self._running.offers.amend(found.id, amendment, progress)
         return PublishView(
-            order=self._running.market.view(successor), holders=published.holders, refusals=published.refusals
+            order=self._running.market.view(successor),
+            holders=published.holders,
+            refusals=published.refusals,
+            unfinished=published.unfinished,
         )
 
     # --- trades -----------------------------------------------------------------------------------------------------
