@@ -6,6 +6,7 @@ Whatever a stranger may have written passes `clean` (in `table` and `fields`, or
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from dhtex.cli.receipts import in_short, receipt
 from dhtex.cli.text import Column, Page, ago, clean, fields, id_digits, plural, table
 
 View = Mapping[str, Any]
@@ -39,6 +40,7 @@ TRADE_COLUMNS: Final = (
     Column("AGE", ">", spare=True),
     Column("ORDER", spare=True),
     Column("CODE"),
+    Column("SETTLED"),
     Column("MESSAGE", least=12, spare=True),
 )
 PEER_COLUMNS: Final = (
@@ -217,6 +219,7 @@ def trades(views: Sequence[View], page: Page) -> list[str]:
             _since(trade["timestamp"], page),
             trade["order"][:order_digits],
             trade["code"] or "",
+            in_short(trade),
             trade["message"] if trade["role"] == "maker" else trade["reply"],
         )
         for trade in views
@@ -244,6 +247,7 @@ def trade(view: View, page: Page) -> list[str]:
             ("deadline", _moment(view, "deadline", "deadlineDatetime", page)),
             ("taker says", view["message"]),
             ("maker says", view["reply"]),
+            *((f"for the {said['by']}", receipt(said, page)) for said in view["receipts"]),
         ),
         page,
     )

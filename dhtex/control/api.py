@@ -28,6 +28,7 @@ from dhtex.views import (
     OrderView,
     PeerView,
     PublishView,
+    ReceiptRequest,
     StatusView,
     TradeView,
 )
@@ -67,6 +68,7 @@ class NodeFace(Protocol):
     async def decline_order(self, id_prefix: str, accept_prefix: str) -> TradeView: ...
     def trades(self) -> list[TradeView]: ...
     def trade(self, id_prefix: str) -> TradeView: ...
+    def settle_trade(self, id_prefix: str, request: ReceiptRequest) -> TradeView: ...
     def events(self) -> AsyncIterator[EventView]: ...
     def watch(self, pair: str) -> AsyncIterator[EventView]: ...
 
@@ -251,6 +253,10 @@ async def _trade(call: Call) -> TradeView:
     return call.node.trade(call.id)
 
 
+async def _settle(call: Call) -> TradeView:
+    return call.node.settle_trade(call.id, call.body)
+
+
 async def _stop(call: Call) -> StopView:
     call.stop()
     return StopView()
@@ -292,6 +298,7 @@ ROUTES: Final = (
     Route("POST", "/v1/orders/{id}/decline", "Turn an accept down", TradeView, _decline, body=DeclineRequest),
     Route("GET", "/v1/trades", "All trades of this node", list[TradeView], _trades),
     Route("GET", "/v1/trades/{id}", "Show a trade", TradeView, _trade),
+    Route("POST", "/v1/trades/{id}/receipt", "Say what became of a trade", TradeView, _settle, body=ReceiptRequest),
     Route("GET", "/v1/events", "Everything that happens here", EventView, stream=_events),
     Route("GET", "/v1/watch", "What happens to a pair", EventView, stream=_watch, query=WatchQuery),
     Route("POST", "/v1/stop", "Stop the node", StopView, _stop),

@@ -8,6 +8,7 @@ from dhtex.errors import NoPeerError
 from dhtex.market.ids import DhtKey, RecordId, order_key
 from dhtex.market.records import AnyRecord, Kind, Order
 from dhtex.overlay.server import Overlay
+from dhtex.trading.ports import ACCEPTS
 
 Progress = Callable[[float], None]
 Mint = Callable[[RecordId, Kind, Progress | None], Awaitable[bytes]]
@@ -23,6 +24,7 @@ class Counter:
         self._overlay = overlay
         self._mint = mint
         self._watched: dict[DhtKey, RecordId] = {}
+        self._reasons: dict[RecordId, set[str]] = {}
 
     def order_at(self, key: DhtKey) -> RecordId | None:
         """The order whose key is watched."""
@@ -54,12 +56,16 @@ class Counter:
             raise NoPeerError("no peer answers", hint="see: dhtex peers")
         return reading
 
-    def watch(self, order_id: RecordId) -> None:
+    def watch(self, order_id: RecordId, why: str = ACCEPTS) -> None:
         self._watched[order_key(order_id)] = order_id
+        self._reasons.setdefault(order_id, set()).add(why)
         self._directory.watch_order(order_id)
 
-    def unwatch(self, order_id: RecordId) -> None:
-        if self._watched.pop(order_key(order_id), None) is not None:
+    def unwatch(self, order_id: RecordId, why: str = ACCEPTS) -> None:
+        reasons = self._reasons.get(order_id, set())
+        reasons.discard(why)
+        if not reasons and self._watched.pop(order_key(order_id), None) is not None:
+            del self._reasons[order_id]
             self._directory.unwatch_order(order_id)
 
     async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:

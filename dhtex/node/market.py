@@ -6,7 +6,7 @@ sees them, whether or not anyone else does yet.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,7 +52,7 @@ class Market:
     def __init__(
         self,
         network: str,
-        own_keys: frozenset[PublicKey],
+        own_keys: Set[PublicKey],
         directory: Directory,
         journal: Journal,
         holdings: Holdings,

@@ -8,8 +8,8 @@ from typing import Final
 from dhtex import limits
 from dhtex.errors import RefusedError, UsageError
 from dhtex.market.drafts import accepted_amount, check_reply
-from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
+from dhtex.market.keyring import Keyring
 from dhtex.market.merge import order_state
 from dhtex.market.money import canonical
 from dhtex.market.records import (
@@ -42,9 +42,10 @@ _RUNNING: Final = (TakerState.SENT, TakerState.PENDING)
 class Buying:
     """Sends accepts and follows them. Methods raise StateError when the journal cannot be written."""
 
-    def __init__(self, journal: Journal, identity: Identity, terms: Terms, entropy: random.Random) -> None:
+    def __init__(self, journal: Journal, keys: Keyring, terms: Terms, entropy: random.Random) -> None:
         self._journal = journal
-        self._identity = identity
+        self._keys = keys
+        self._identity = keys.main
         self._terms = terms
         self._entropy = entropy
 
@@ -54,8 +55,8 @@ class Buying:
         body = order.body
         check_reply(request.message)
         amount = accepted_amount(body, request.amount)
-        if body.maker == self._identity.public:
-            raise RefusedError("this is your own order", reason=Code.SELF_TRADE)
+        if self._keys.is_own_trade(body):
+            raise RefusedError("this is an order of your own", reason=Code.SELF_TRADE)
         created = int(now)
         if created >= body.expires:
             raise RefusedError("the order has expired", reason=Code.EXPIRED)

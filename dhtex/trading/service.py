@@ -16,8 +16,8 @@ from typing import Any, Final
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.errors import NoPeerError, NotFoundError, RefusedError, StateError
-from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
+from dhtex.market.keyring import Keyring
 from dhtex.market.records import Accept, AnyRecord, Code, Kind, Order, Record, Refusal, Status, id_of, is_a
 from dhtex.market.trade import TakerState
 from dhtex.store.journal import Journal
@@ -62,7 +62,7 @@ class Desk:
     def __init__(
         self,
         journal: Journal,
-        identity: Identity,
+        keys: Keyring,
         publisher: Publisher,
         clock: Clock,
         entropy: random.Random,
@@ -76,8 +76,8 @@ class Desk:
         self._clock = clock
         self._entropy = entropy
         self._terms = terms
-        self._selling = Selling(journal, identity, terms, entropy)
-        self._buying = Buying(journal, identity, terms, entropy)
+        self._selling = Selling(journal, keys, terms, entropy)
+        self._buying = Buying(journal, keys, terms, entropy)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers = Timers(clock, self._safely)
         self._followed: dict[RecordId, Followed] = {}

@@ -59,6 +59,7 @@ TRADE: dict[str, Any] = {
     "counterparty": "ab" * 32,
     "message": "",
     "reply": "",
+    "receipts": [],
 }
 
 

@@ -23,6 +23,8 @@ from dhtex.views import (
     OrderView,
     PeerView,
     PublishView,
+    ReceiptRequest,
+    ReceiptView,
     StatusView,
     TradeView,
     TryView,
@@ -211,6 +213,14 @@ class FakeNode:
         if self.error is not None:
             raise self.error
         return trade_view()
+
+    def settle_trade(self, id_prefix: str, request: ReceiptRequest) -> TradeView:
+        self.calls.append(("settle_trade", id_prefix, request))
+        if self.error is not None:
+            raise self.error
+        moment: dict[str, Any] = MOMENT
+        said = ReceiptView(by="taker", outcome=request.outcome, reason=request.reason, **moment)
+        return trade_view(receipts=[said])
 
     def events(self) -> AsyncIterator[EventView]:
         return self._read()
