@@ -10,6 +10,18 @@ import msgspec
 from dhtex import limits
 
 
+class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
+    """What one side of a trade says became of it. `by`: maker or taker; `outcome`: settled or failed; `reason`: for the
+    other side only, empty to everybody else; `held`: another node is known to hold it."""
+
+    by: str
+    outcome: str
+    timestamp: int
+    datetime: str
+    reason: str = ""
+    held: bool = True
+
+
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     """One order as this node sees it.
 
@@ -18,7 +30,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     other nodes hold it (own orders only).
     `parent`: the order whose remainder this is; `child`: that of what a part fill has left of this one, when a single
     order is shown and the child is open or our own. `cancelAt`: when the dead man's switch of an own open order
-    goes off, in milliseconds.
+    goes off, in milliseconds. `proof`: of a disputed order, the signed statuses that contradict each other, in hex.
+    `receipts`: what the sides of its trade say became of it, when a single order is shown.
     """
 
     id: str
@@ -50,6 +63,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     child: str | None = None
     cancelAt: int | None = None
     group: str | None = None
+    proof: list[str] = []
+    receipts: list[ReceiptView] = []
 
 
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,18 +110,6 @@ class CancelView(msgspec.Struct, frozen=True, kw_only=True):
 
     canceled: list[OrderView]
     failed: list[NotCanceledView]
-
-
-class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side of a trade says became of it. `by`: maker or taker; `outcome`: settled or failed; `reason`: for the
-    other side only, empty to everybody else; `held`: another node is known to hold it."""
-
-    by: str
-    outcome: str
-    timestamp: int
-    datetime: str
-    reason: str = ""
-    held: bool = True
 
 
 class TradeView(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What the sides of a trade say became of it, as lines for people."""
+"""How orders and trades ended: how much was taken, and what both sides say became of it. In words for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,6 +6,21 @@ from typing import Any
 from dhtex.cli.text import Page, ago, clean
 
 View = Mapping[str, Any]
+
+
+def filled(view: View) -> str:
+    """How much of a closed order was taken, as `0.2 of 0.5 BTC`; nothing of one that is open, because it is whole."""
+    base = view["symbol"].partition("/")[0]
+    return "" if view["filled"] == "0" else f"{view['filled']} of {view['amount']} {base}"
+
+
+def left(view: View) -> str:
+    """What a part fill has left, and the order in which it is offered again."""
+    if view["status"] != "filled" or view["remaining"] == "0":
+        return ""
+    base = view["symbol"].partition("/")[0]
+    child = view.get("child")
+    return f"{view['remaining']} {base}, " + (f"offered again as {child}" if child else "in no order that is open now")
 
 
 def receipt(said: View, page: Page) -> str:

@@ -6,7 +6,7 @@ Whatever a stranger may have written passes `clean` (in `table` and `fields`, or
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from dhtex.cli.receipts import in_short, receipt
+from dhtex.cli.receipts import filled, in_short, left, receipt
 from dhtex.cli.text import Column, Page, ago, clean, fields, id_digits, plural, table
 
 View = Mapping[str, Any]
@@ -148,7 +148,8 @@ def order(view: View, page: Page) -> list[str]:
             ("status", view["status"] + ("" if view["live"] or view["status"] != "open" else ", its maker is silent")),
             ("offer", offer(view)),
             ("minimum", "" if view["minimum"] == view["amount"] else view["minimum"]),
-            ("remaining", "" if view["status"] == "open" else view["remaining"]),
+            ("filled", filled(view)),
+            ("why disputed", f"its maker signed {len(view['proof'])} ends: see --json" if view["proof"] else ""),
             ("payment", ", ".join(view["payment"])),
             ("note", view["note"]),
             ("maker", view["maker"] + (" (this node)" if view["mine"] else "")),
@@ -161,7 +162,8 @@ def order(view: View, page: Page) -> list[str]:
             ("replaces", view.get("replaces") or ""),
             ("replaced by", view.get("replacedBy") or ""),
             ("remainder of", view.get("parent") or ""),
-            ("what is left", view.get("child") or ""),
+            ("what is left", left(view)),
+            *((f"for the {said['by']}", receipt(said, page)) for said in view["receipts"]),
             ("group", view.get("group") or ""),
             ("canceled in", _until(view["cancelAt"], page) + " unless renewed" if view.get("cancelAt") else ""),
         ),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from dhtex.market.ids import PublicKey, RecordId
-from dhtex.market.merge import may_sign_receipt
+from dhtex.market.merge import may_sign_receipt, order_state
 from dhtex.market.records import (
     Accept,
     AnyRecord,
@@ -153,3 +153,12 @@ def _distinct(result: GetResult) -> dict[bytes, list[Version]]:
         for wire in dict.fromkeys(version.wires):
             found.setdefault(wire, []).append(version)
     return found
+
+
+def untold(reading: OrderReading, result: GetResult, now: float) -> list[Record[Status]]:
+    """The statuses that prove an equivocation, if some holder that answered in full lacks one of them."""
+    if reading.order is None:
+        return []
+    proof = order_state(reading.order, reading.statuses, now).proof
+    told = [set(version.wires) for version in result.versions if version.complete]
+    return [status for status in proof if any(status.wire not in wires for wires in told)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dhtex.clock import Clock
-from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_index, merge_order
+from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_index, merge_order, untold
 from dhtex.directory.schedule import Placement, Schedule
 from dhtex.market.admission import keep_until
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
@@ -117,9 +117,15 @@ class Directory:
         return None if wire is None else order_in(wire)
 
     async def read_order(self, order_id: RecordId) -> OrderReading:
-        """Everything that the network knows about one order."""
+        """Everything that the network knows about one order. Proof that its maker signed twice is handed on."""
         result = await self._overlay.get(order_key(order_id))
-        return merge_order(self._network, order_id, result, self._check)
+        reading = merge_order(self._network, order_id, result, self._check)
+        for status in untold(reading, result, self._clock.now()):
+            await self._overlay.put(order_key(order_id), status.wire, None)
+            await self._overlay.put(
+                index_key(self._network, status.body.pair, status.body.side, ROOT), status.wire, ROOT
+            )
+        return reading
 
     async def read_index(self, pair: str, side: str, limit: int | None = None) -> IndexReading:
         """The best `limit` orders (None: all) of one side of a pair, with what is known against those in doubt."""

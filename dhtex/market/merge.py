@@ -29,10 +29,12 @@ class Meeting(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderState:
-    """Where an order stands, and the status that says so (None while it is open, or when it expired)."""
+    """Where an order stands, and the status that says so (None while it is open, or when it expired). `proof`: of a
+    disputed order, the statuses that contradict each other, by id."""
 
     state: MakerState
     status: Record[Status] | None = None
+    proof: tuple[Record[Status], ...] = ()
 
 
 _CLOSED: Final = {
@@ -109,7 +111,8 @@ def order_state(order: Record[Order], statuses: Iterable[Record[Status]], now: f
     top = [s for s in own.values() if s.body.seq == highest]
     winner = min(top, key=lambda s: s.id)
     if len(top) > 1 or len({s.body.accept_id for s in fills}) > 1:
-        return OrderState(MakerState.DISPUTED, winner)
+        proof = {status.id: status for status in (*fills, *top)}
+        return OrderState(MakerState.DISPUTED, winner, tuple(proof[status_id] for status_id in sorted(proof)))
     return OrderState(_CLOSED[winner.body.closing], winner)
 
 

@@ -3,15 +3,15 @@
 Times become milliseconds and ISO 8601 in UTC, money stays a canonical string, byte strings become hex.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, Protocol
 
 from dhtex import limits
-from dhtex.market.merge import OrderState
+from dhtex.market.merge import Meeting, OrderState, meet, slot
 from dhtex.market.money import EXACT, canonical
-from dhtex.market.records import RETRYABLE, Accept, Liveness, Order, Record, Side, is_a, parse_record
+from dhtex.market.records import RETRYABLE, Accept, Liveness, Order, Receipt, Record, Side, is_a, parse_record
 from dhtex.market.trade import MakerState
 from dhtex.views import OrderView, ReceiptView, TradeView
 
@@ -83,6 +83,7 @@ def order_view(
         replacedBy=_hex(status.replaced_by) if status else None,
         parent=_hex(body.parent),
         group=_hex(body.group),
+        proof=[status.wire.hex() for status in state.proof],
     )
 
 
@@ -129,6 +130,25 @@ def _receipt_view(row: ReceiptRow) -> ReceiptView:
         reason=row.reason,
         held=bool(row.published),
     )
+
+
+def public_receipts(order: Order, receipts: Iterable[Record[Receipt]], now: float) -> list[ReceiptView]:
+    """What the sides of an order's trade say became of it, as anybody can read it: the newest word of each."""
+    newest: dict[bytes, Record[Receipt]] = {}
+    for receipt in receipts:
+        before = newest.get(slot(receipt))
+        if before is None or meet(receipt, before, now) is Meeting.NEW_WINS:
+            newest[slot(receipt)] = receipt
+    found = [
+        ReceiptView(
+            by="maker" if receipt.body.signer == order.maker else "taker",
+            outcome=receipt.body.outcome,
+            timestamp=milliseconds(receipt.body.at),
+            datetime=iso_time(receipt.body.at),
+        )
+        for receipt in newest.values()
+    ]
+    return sorted(found, key=lambda view: (view.by, view.timestamp, view.outcome))
 
 
 def trade_view(trade: TradeRow, receipts: Sequence[ReceiptRow] = ()) -> TradeView:

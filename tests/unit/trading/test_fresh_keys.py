@@ -1,5 +1,7 @@
 """Orders with keys of their own, and nodes that share a tag: decided, sealed and read with the right key throughout."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -13,7 +15,7 @@ from tests.unit.trading.world import Party, VirtualClock, new_network, parties, 
 TAG = "a secret of several words"
 
 
-def publish(maker: Party, salt: bytes = b"freshkey", **fields: object) -> Record[Order]:
+def publish(maker: Party, salt: bytes = b"freshkey", **fields: Any) -> Record[Order]:
     """An order under a key of its own."""
     order = make_order(by=maker.keys.fresh(salt), salt=salt, **fields)
     row = OwnOrder(order.id, order.wire, "open", 0, b"", "ring me", order.body.created, order.body.expires)
@@ -51,7 +53,7 @@ def test_what_a_part_fill_leaves_has_a_key_of_its_own_again() -> None:
         assert row is not None
         child = parse_record(row.wire, NETWORK)
         assert is_a(child, Order)
-        assert child.body.maker not in (order.body.maker, maker.identity.public)
+        assert child.body.author not in (order.body.author, maker.identity.public)
         assert maker.keys.of(child.body) is not None
         plain = maker.publish(minimum="0.1")
         await taker.accept(plain, amount="0.4", wait_s=30)
