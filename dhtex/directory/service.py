@@ -30,10 +30,12 @@ FIRST_PUT_S: Final = 3.0  # a first put that was not waited for to its end is ma
 
 @dataclass(slots=True)
 class Published:
-    """What became of a record at both of its keys: the fewer holders of the two, and who refused why."""
+    """What became of a record at both of its keys: the fewer holders of the two, and who refused why. `bits_asked`: what
+    most of them want of its stamp, if that is why; else 0."""
 
     holders: int
     refusals: dict[str, int] = field(default_factory=dict)
+    bits_asked: int = 0
 
 
 class Directory:
@@ -64,7 +66,7 @@ class Directory:
         for result in results:
             for code, count in result.refusals.items():
                 refusals[code] = max(count, refusals.get(code, 0))
-        return Published(min(result.holders for result in results), refusals)
+        return Published(min(r.holders for r in results), refusals, max(r.dearer for r in results))
 
     def keep(self, record: Record[Order] | Record[Status], delay_s: float) -> None:
         """Take a record into care without waiting: its first put is due within `delay_s`, at random."""
@@ -91,12 +93,12 @@ class Directory:
         """How many other nodes held a kept record at its last put, at the worse of its keys."""
         return self._schedule.holders(record_id)
 
-    async def put_at_order(self, order_id: RecordId, wire: bytes) -> int:
-        """Put an Accept or a Refusal at an order's key, once; the number of other nodes that hold it."""
+    async def put_at_order(self, order_id: RecordId, wire: bytes) -> PutResult:
+        """Put an Accept, a Refusal or a Receipt at an order's key, once."""
         key = order_key(order_id)
         result = await self._overlay.put(key, wire, None)
         self._learn(key, result)
-        return result.holders
+        return result
 
     async def put_at_index(self, pair: str, side: str, wire: bytes, prefix: str = ROOT) -> int:
         """Put a Status or a Beat at an index node, once; the number of other nodes that hold it."""

@@ -33,6 +33,7 @@ from dhtex.market.records import (
     parse_record,
     seal_record,
 )
+from dhtex.market.stamp import bits_of, bits_to_mint
 from dhtex.market.trade import MakerState
 from dhtex.node.counter import MintAt, Progress
 from dhtex.store.journal import Journal
@@ -61,6 +62,7 @@ class Offers:
         journal: Journal,
         directory: Directory,
         mint: MintAt,
+        pow_bits: int,
         clock: Clock,
         entropy: random.Random,
         on_opened: Callable[[RecordId], None],
@@ -73,6 +75,7 @@ class Offers:
         self._journal = journal
         self._directory = directory
         self._mint = mint
+        self._pow_bits = pow_bits
         self._clock = clock
         self._entropy = entropy
         self._on_opened = on_opened
@@ -93,7 +96,7 @@ class Offers:
             raise RefusedError(
                 f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
             )
-        return order, await self._publish(order)
+        return await self._stamped_enough(order, await self._publish(order), progress)
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
         """Close an open order for good and say so in the network."""
@@ -120,7 +123,7 @@ class Offers:
         ):
             raise self._closed_meanwhile(order_id)
         published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
-        return successor, published[0]
+        return await self._stamped_enough(successor, published[0], progress)
 
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
@@ -158,10 +161,10 @@ class Offers:
             try:
                 bare = parse_record(own.wire, self._network)
                 assert is_a(bare, Order), "the journal holds what was once valid"
-                stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None)
+                stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None, 0)
                 order = seal_record(bare.body, self._signer(bare).sign, stamp)
                 if self._journal.stamp_order(order.id, order.wire):
-                    await self._publish(order)
+                    await self._stamped_enough(order, await self._publish(order), None)
             finally:
                 self._stamping.discard(own.order_id)
 
@@ -224,8 +227,22 @@ class Offers:
             salt=salt,
         )
         body = order_from_draft(draft, author, lineage)
-        stamp = await self._mint(id_of(body), Kind.ORDER, body.created, progress)
+        stamp = await self._mint(id_of(body), Kind.ORDER, body.created, progress, 0)
         return seal_record(body, signer.sign, stamp)
+
+    async def _stamped_enough(
+        self, order: Record[Order], published: Published, progress: Progress | None
+    ) -> tuple[Record[Order], Published]:
+        """Stamp an order again if most holders ask for more work than it bears, and publish it: the same order."""
+        bits = bits_to_mint(published.bits_asked, bits_of(order.stamp), self._pow_bits)
+        if not bits:
+            return order, published
+        stamp = await self._mint(order.id, Kind.ORDER, order.body.created, progress, bits)
+        again = seal_record(order.body, self._signer(order).sign, stamp)
+        if not self._journal.stamp_again(order.id, again.wire):
+            return order, published
+        self._directory.forget(order.id)
+        return again, await self._directory.publish(again)
 
     # Whoever asked may go away while a put is under way. So these two are no coroutines: what must happen has happened
     # when they return, and only the first put is left to wait for.

@@ -103,14 +103,11 @@ def build(
     def check(record: AnyRecord) -> Code | None:
         return admit(record, clock.now(), config.pow_bits, verifier.check)
 
-    async def stamp_at(record_id: RecordId, kind: Kind, made: float, progress: Progress | None) -> bytes:
-        return await mint.mint(record_id, required_bits(kind, config.pow_bits), hour_of(made), progress)
-
-    async def stamp(record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
-        return await stamp_at(record_id, kind, clock.now(), progress)
+    async def stamp(record_id: RecordId, kind: Kind, made: float, progress: Progress | None, bits: int) -> bytes:
+        return await mint.mint(record_id, max(bits, required_bits(kind, config.pow_bits)), hour_of(made), progress)
 
     directory = Directory(overlay, config.network, check, clock, entropy)
-    counter = Counter(directory, overlay, stamp)
+    counter = Counter(directory, overlay, stamp, clock.now)
     terms = Terms(config.network, config.pow_bits, epoch, verifier.check, config.contact)
     desk = Desk(journal, keys, counter, clock, entropy, terms)
     offers = Offers(
@@ -119,7 +116,8 @@ def build(
         epoch,
         journal,
         directory,
-        stamp_at,
+        stamp,
+        config.pow_bits,
         clock,
         entropy,
         on_opened=desk.order_opened,

@@ -21,7 +21,7 @@ from dhtex.market.holding import NO_DIGEST, Page, PutVerdict, Taken
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.merge import Meeting, meet
 from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Receipt, Status, is_a, parse_record
-from dhtex.market.stamp import required_bits
+from dhtex.market.stamp import bits_of, required_bits
 from dhtex.store.database import Database
 from dhtex.store.shelf import Held, Shelf, is_stamped, order_of
 
@@ -68,7 +68,8 @@ class Holdings:
         if key is None:
             return PutVerdict(Taken.REFUSED, code=WRONG_KEY)
         shelf = self._shelves.get(key) or Shelf(key, prefix)
-        if shelf.get(record.id) is not None:
+        held = shelf.get(record.id)
+        if held is not None and (not is_stamped(record) or bits_of(record.stamp) <= bits_of(held.record.stamp)):
             return self._superseded(shelf, record) or PutVerdict(Taken.KNOWN, key)
         fault = admit(record, now, self._pow_bits, self._verifier.check)
         if fault is not None:
@@ -184,7 +185,7 @@ class Holdings:
             meeting = meet(record, rival.record, now)
             if meeting is Meeting.OLD_STAYS and not _may_ask_again(shelf, record, rival.record):
                 return PutVerdict(Taken.SUPERSEDED, shelf.key, newer=rival.record.wire)
-            if meeting in (Meeting.NEW_WINS, Meeting.OLD_STAYS):
+            if meeting is not Meeting.BOTH_STAY:  # the same one comes again with a better stamp only
                 beaten.append(rival)
         anchored = self._is_anchored(shelf, record, maker is not None)
         if is_a(record, Status) and shelf.prefix is not None and anchored and order_id is not None:

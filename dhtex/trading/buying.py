@@ -26,6 +26,7 @@ from dhtex.market.records import (
     parse_record,
     seal_record,
 )
+from dhtex.market.stamp import bits_of, bits_to_mint
 from dhtex.market.trade import TAKER, MakerState, TakerEvent, TakerState, advance
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Role, Trade
@@ -155,6 +156,18 @@ class Buying:
         if trade is None or self.records(trade)[0].body.confirm is not Confirm.ASK:
             return []
         return self._advance(trade, TakerEvent.DEFER)
+
+    def bits_to_mint(self, trade: Trade, asked: int) -> int:
+        """How many bits to stamp an accept with again, if holders ask for so many; 0: it stays as it is."""
+        return bits_to_mint(asked, bits_of(self.records(trade)[1].stamp), self._terms.pow_bits)
+
+    def stamp_again(self, accept_id: RecordId, stamp: bytes) -> list[Effect]:
+        """Put another stamp on an accept that still waits: the same accept, with the same id."""
+        trade = self._journal.trade(accept_id)
+        if trade is not None and _is_running(trade):
+            wire = seal_record(self.records(trade)[1].body, self._identity.sign, stamp).wire
+            self._journal.update_trade(accept_id, trade.state, replace(trade, accept_wire=wire))
+        return []
 
     def lapse(self, accept_id: RecordId) -> list[Effect]:
         """Note that no answer came in time."""

@@ -38,6 +38,10 @@ class Publisher(Protocol):
         """Ask no longer, unless there is another reason to."""
         ...
 
-    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
-        """Make the stamp that this network asks of a record of this kind."""
+    def bits_asked(self, wire: bytes) -> int:
+        """How many bits most holders want the stamp of a record to have that was put just now; 0: they are content."""
+        ...
+
+    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None, bits: int = 0) -> bytes:
+        """Make the stamp that this network asks of a record of this kind, or one of `bits` if that is more."""
         ...

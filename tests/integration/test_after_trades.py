@@ -1,16 +1,20 @@
 """What comes after a trade, and what comes of two ends for one order: whole nodes, real UDP on loopback."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from dhtex import limits
 from dhtex.errors import RefusedError
 from dhtex.market.ids import RecordId, index_key, order_key
 from dhtex.market.records import Closing, Kind, Order, Record, Status, is_a, parse_record, seal_record
+from dhtex.market.stamp import bits_of, bits_to_mint
 from dhtex.node import Node
+from dhtex.overlay.results import PutResult
 from dhtex.trading.maker import closing_status
 from dhtex.views import AcceptRequest, Amendment, OrderQuery, ReceiptRequest
 from tests.integration.test_nodes import DRAFT, config, lists, network, until
@@ -122,3 +126,34 @@ async def shows_disputed(node: Node, order_id: str) -> bool:
 
 async def everyone(nodes: list[Node], order_id: str) -> bool:
     return all(await asyncio.gather(*(listed_live(node, {order_id}) for node in nodes)))
+
+
+async def test_who_is_asked_for_more_work_does_it_and_is_heard() -> None:
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(Node(replace(config(), pow_bits=6)))
+        dear = [await stack.enter_async_context(Node(replace(config(first), pow_bits=6))) for _ in range(2)]
+        cheap = await stack.enter_async_context(Node(config(first)))
+        everybody = [first, *dear, cheap]
+        await until(lambda: all(node.status().peers == 3 for node in everybody))
+        published = await cheap.add_order(DRAFT)
+        assert (published.holders, published.refusals) == (3, {})
+        own = cheap._running.journal.order(RecordId(bytes.fromhex(published.order.id)))
+        assert own is not None
+        order = parse_record(own.wire, "test")
+        assert isinstance(order, Record)
+        assert (order.id.hex(), bits_of(order.stamp)) == (published.order.id, 6)
+        assert await lists(first) == {published.order.id}
+        theirs = (await first.add_order(DRAFT)).order.id
+        won = await cheap.accept_order(theirs, AcceptRequest(wait_s=15))
+        assert won.state == "confirmed"
+        accept = parse_record(cheap._running.journal.trades()[0].accept_wire, "test")
+        assert isinstance(accept, Record)
+        assert (accept.id.hex(), bits_of(accept.stamp)) == (won.accept, 2)
+
+
+def test_only_a_fair_price_is_paid() -> None:
+    most = limits.STAMP_BITS_PUBLIC + limits.STAMP_BITS_MORE_MAX
+    assert [bits_to_mint(asked, 16, 16) for asked in (0, 12, 16, 17, most, most + 1, 24)] == [0, 0, 0, 17, most, 0, 0]
+    assert [bits_to_mint(asked, 0, 0) for asked in (1, 16, 17)] == [1, 16, 0]
+    shares = [({"stamp_too_low": 5}, 3), ({"stamp_too_low": 3}, 3), ({"full": 8}, 0), ({}, 8)]
+    assert [PutResult(8, holders, False, codes, 17).dearer for codes, holders in shares] == [17, 0, 0, 0]

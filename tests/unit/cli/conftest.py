@@ -36,6 +36,8 @@ ORDER: dict[str, Any] = {
     "replacedBy": None,
     "parent": None,
     "group": None,
+    "proof": [],
+    "receipts": [],
 }
 COVERAGE: dict[str, Any] = {"nodes": 1, "asked": 8, "answered": 8, "agreed": 8, "complete": True}
 EMPTY_LISTING: dict[str, Any] = {"orders": [], "coverage": COVERAGE, "hidden": {}}

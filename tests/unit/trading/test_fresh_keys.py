@@ -38,7 +38,7 @@ def test_a_trade_under_a_fresh_key_says_nothing_of_the_main_one() -> None:
         await until(lambda: any(is_a(r, Refusal) for r in network.at_order[order.id].values()))
         said = [r for r in network.at_order[order.id].values() if is_a(r, Status) or is_a(r, Refusal)]
         assert {bytes(r.body.author) for r in said} == {bytes(order.body.maker)} != {bytes(maker.identity.public)}
-        assert all(maker.identity.public not in r.wire for r in network.at_order[order.id].values())
+        assert all(bytes(maker.identity.public) not in r.wire for r in network.at_order[order.id].values())
         await stop(maker, taker, late)
 
     play(story())
@@ -53,7 +53,7 @@ def test_what_a_part_fill_leaves_has_a_key_of_its_own_again() -> None:
         assert row is not None
         child = parse_record(row.wire, NETWORK)
         assert is_a(child, Order)
-        assert child.body.author not in (order.body.author, maker.identity.public)
+        assert len({child.body.author, order.body.author, maker.identity.public}) == 3
         assert maker.keys.of(child.body) is not None
         plain = maker.publish(minimum="0.1")
         await taker.accept(plain, amount="0.4", wait_s=30)
