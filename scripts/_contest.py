@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -37,9 +38,10 @@ NETWORK: Final = "contest"
 LOSS_VARIABLE: Final = "DHTEX_TEST_LOSS"
 PAIR: Final = "BTC/USD"
 BOOTSTRAP_PEERS: Final = 3
-PATIENCE_S: Final = 90.0  # for one thing that must happen in the end
+PATIENCE_S: Final = 150.0  # for one thing that must happen in the end
 OUTCOMES_S_MAX: Final = 400.0
 PAUSE_S: Final = 0.2
+LONG_AWAY_S: Final = (80.0, 95.0)  # longer than an accept waits that a running node has to answer
 RUNNING: Final = ("sent", "pending")
 Result = TypeVar("Result")
 
@@ -144,7 +146,7 @@ class Contest:
             list(pool.map(lambda place: place.start(), self.places))
         wanted = min(8, len(self.places) - 1)
         for place in self.places:
-            eventually(lambda p=place: p.ask("GET", "status")["peers"] >= wanted, f"{place.port} has {wanted} peers")
+            eventually(partial(_has_peers, place, wanted), f"{place.port} has {wanted} peers")
 
     def stop(self) -> None:
         for place in self.places:
@@ -179,6 +181,8 @@ class Contest:
         view = maker.ask("POST", "orders", draft)
         order = Order(number, view["order"]["id"], maker, takers, reader)
         moment_s, away_s = chance.choice((0.0, 0.02, 0.05, 0.1, 0.3, 1.0)) * chance.random(), chance.uniform(0.1, 2.0)
+        if chance.random() < self.options.long:
+            away, away_s = True, chance.uniform(*LONG_AWAY_S)
 
         def kill() -> None:
             time.sleep(0.0 if away else moment_s)
@@ -274,6 +278,10 @@ def _trades_of(place: Place, order: Order, role: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["order"] == order.id and row["role"] == role]
 
 
+def _has_peers(place: Place, wanted: int) -> bool:
+    return bool(place.ask("GET", "status")["peers"] >= wanted)
+
+
 def _trade_of(place: Place, order: Order) -> bool:
     return bool(_trades_of(place, order, "taker"))
 
@@ -289,6 +297,9 @@ def main() -> int:
     parser.add_argument("--loss", type=float, default=0.3, help="share of datagrams that each node loses")
     parser.add_argument("--parallel", type=int, default=6, help="orders that are contested at the same time")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument(
+        "--long", type=float, default=0.03, help="share of makers that stay away until accepts are void"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the nodes' files")
     options = parser.parse_args()
     if options.nodes < 5:

@@ -274,14 +274,14 @@ def accepted(view: View, page: Page) -> list[str]:
     return [page.paint(clean(text), "green"), *says]
 
 
+def attempt(view: View) -> str:
+    """An order that was tried in vain on the way to the best."""
+    return clean(f"refused {view['order']['id'][:10]}: {offer(view['order'])} ({view['code'] or 'declined'})")
+
+
 def tried(view: View, page: Page) -> list[str]:
-    """The orders that a wish for the best went through, then the trade if there is one."""
-    lines = [
-        clean(f"refused {attempt['order']['id'][:10]}: {offer(attempt['order'])} ({attempt['code'] or 'declined'})")
-        for attempt in view["tries"]
-        if attempt["state"] == "refused"
-    ]
-    return lines + (accepted(view["outcome"], page) if view["outcome"] else [])
+    """What a wish for the best came to; the orders that were tried in vain have been told of as that ended."""
+    return accepted(view["outcome"], page) if view["outcome"] else []
 
 
 # Why an accept is refused, and what to do then; `{id}` and `{pair}` are filled in.

@@ -31,10 +31,15 @@ from dhtex.views import (
     ReceiptRequest,
     StatusView,
     TradeView,
+    TryView,
 )
 
 Progress = Callable[[float], None]
 """Told a fraction from 0 to 1, in the event loop, while a stamp is being minted."""
+
+
+OnTry = Callable[[TryView], None]
+"""Told of each order that was tried, as that ends."""
 
 
 class NodeFace(Protocol):
@@ -63,7 +68,9 @@ class NodeFace(Protocol):
     async def accept_order(
         self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
     ) -> AcceptView: ...
-    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView: ...
+    async def accept_best(
+        self, request: BestRequest, progress: Progress | None = None, on_try: OnTry = ...
+    ) -> BestView: ...
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView: ...
     async def decline_order(self, id_prefix: str, accept_prefix: str) -> TradeView: ...
     def trades(self) -> list[TradeView]: ...
@@ -160,13 +167,15 @@ class Call:
     query: Any
     body: Any
     progress: Progress | None = None
+    on_try: OnTry = lambda attempt: None
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One row of the table. `run` answers once, `stream` answers with events; a row has one of them.
 
-    `steps`: with `Accept: text/event-stream` the answer comes as events, `progress` ones and at last `result`.
+    `steps`: with `Accept: text/event-stream` the answer comes as events: `progress`, `try` (an order of several was
+    tried) and at last `result`.
     """
 
     method: str
@@ -234,7 +243,7 @@ async def _accept(call: Call) -> AcceptView:
 
 async def _accept_best(call: Call) -> BestView:
     _check_wait(call.body.wait_s)
-    return await call.node.accept_best(call.body, call.progress)
+    return await call.node.accept_best(call.body, call.progress, call.on_try)
 
 
 async def _confirm(call: Call) -> TradeView:

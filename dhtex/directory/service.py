@@ -30,8 +30,10 @@ FIRST_PUT_S: Final = 3.0  # a first put that was not waited for to its end is ma
 
 @dataclass(slots=True)
 class Published:
-    """What became of a record at both of its keys: the fewer holders of the two, and who refused why. `bits_asked`: what
-    most of them want of its stamp, if that is why; else 0."""
+    """What became of a record at both of its keys: the fewer holders of the two, and who refused why.
+
+    `bits_asked`: what most of them want of its stamp, if that is why; else 0.
+    """
 
     holders: int
     refusals: dict[str, int] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from dhtex.errors import NotRunningError
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.money import Pair
 from dhtex.market.records import Record, parse_record
-from dhtex.node.best import accept_best, accept_view
+from dhtex.node.best import OnTry, accept_best, accept_view
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.parts import OpenDatabase, Parts, build
@@ -343,9 +343,11 @@ class Node:
         trade = await self._running.desk.wait(trade.accept_id, request.wait_s)
         return accept_view(trade)
 
-    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
+    async def accept_best(
+        self, request: BestRequest, progress: Progress | None = None, on_try: OnTry = lambda attempt: None
+    ) -> BestView:
         """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits."""
-        return await accept_best(self._running.market, self._running.desk, request, progress)
+        return await accept_best(self._running.market, self._running.desk, request, progress, on_try)
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str = "", reply: str = "") -> TradeView:
         """Confirm one of the accepts that wait for a person; `accept_prefix` may be empty if there is only one."""

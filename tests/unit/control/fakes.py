@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dhtex.config import NodeConfig
-from dhtex.control.api import Progress
+from dhtex.control.api import OnTry, Progress
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
@@ -192,10 +192,14 @@ class FakeNode:
             accept=trade.accept, order=trade.order, state=trade.state, code=None, retryable=False, trade=trade
         )
 
-    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
+    async def accept_best(
+        self, request: BestRequest, progress: Progress | None = None, on_try: OnTry = lambda attempt: None
+    ) -> BestView:
         self._report(progress)
         await self._work("accept_best", request)
-        return BestView(tries=[TryView(order=order_view(), state="refused", code="taken")], outcome=None)
+        attempt = TryView(order=order_view(), state="refused", code="taken")
+        on_try(attempt)
+        return BestView(tries=[attempt], outcome=None)
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView:
         await self._work("confirm_order", id_prefix, accept_prefix, reply)
