@@ -23,7 +23,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ BOOTSTRAP_PEERS: Final = 3
 PATIENCE_S: Final = 150.0  # for one thing that must happen in the end
 OUTCOMES_S_MAX: Final = 400.0
 PAUSE_S: Final = 0.2
+SAID_EVERY: Final = 10
 LONG_AWAY_S: Final = (80.0, 95.0)  # longer than an accept waits that a running node has to answer
 RUNNING: Final = ("sent", "pending")
 Result = TypeVar("Result")
@@ -156,13 +157,21 @@ class Contest:
 
     def play(self) -> None:
         """Contest orders until enough of them were accepted by two or more."""
-        number = 0
-        while (done := self.contested()) < self.options.orders and number < 3 * self.options.orders:
-            wave = range(number, number + min(self.options.parallel, self.options.orders - done))
-            with ThreadPoolExecutor(self.options.parallel) as pool:
-                list(pool.map(self.one, wave))
-            number = wave.stop
-            self.say(f"{self.contested()} of {self.options.orders} contested, {self.kills()} kills")
+        wanted, number, said = self.options.orders, 0, 0
+        running: set[Future[None]] = set()
+        with ThreadPoolExecutor(self.options.parallel) as pool:
+            while True:
+                while len(running) < min(self.options.parallel, wanted - self.contested()) and number < 3 * wanted:
+                    running.add(pool.submit(self.one, number))
+                    number += 1
+                if not running:
+                    return
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for job in ended:
+                    job.result()
+                if self.contested() >= said + SAID_EVERY:
+                    said = self.contested()
+                    self.say(f"{said} of {wanted} contested, {self.kills()} kills")
 
     def contested(self) -> int:
         """How many orders two or more accepts were sent for."""

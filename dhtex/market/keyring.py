@@ -9,7 +9,7 @@ belong together.
 The *tag* is a secret that the nodes of one person share, so that they do not trade with each other. It shows in nothing
 but the salt of their orders, which to all others is a random number as ever:
 
-    salt = r (4 random bytes) ‖ first 4 bytes of HMAC-SHA-256(SHA-256(tag), "dhtex/self-trade/1\\0" ‖ r ‖ created u64)
+    salt = r (4 random bytes) ‖ first 4 bytes of HMAC-SHA-256(SHA-256(tag), "dhtex/self-trade/1\\0" ‖ r)
 
 A taker with the same tag recognises the order and does not accept it; nothing is sent, so nobody else learns of it. An
 order of a stranger looks like one of its own once in 2^32.
@@ -58,19 +58,19 @@ class Keyring:
         derived = Identity.from_seed(hmac.digest(self._seed, _ORDER_KEY_TAG + order.salt, "sha256"))
         return self._known.setdefault(derived.public, derived) if derived.public == order.maker else None
 
-    def salt(self, created: int, entropy: random.Random) -> bytes:
+    def salt(self, entropy: random.Random) -> bytes:
         """The salt of a new order: random, or with the mark of the tag."""
         if not self._tag:
             return entropy.randbytes(2 * _MARK_BYTES)
         drawn = entropy.randbytes(_MARK_BYTES)
-        return drawn + self._mark(drawn, created)
+        return drawn + self._mark(drawn)
 
     def is_own_trade(self, order: Order) -> bool:
         """Whether to accept an order would be to trade with oneself: it is ours, or bears our tag."""
         if self.of(order) is not None:
             return True
         drawn, mark = order.salt[:_MARK_BYTES], order.salt[_MARK_BYTES:]
-        return bool(self._tag) and hmac.compare_digest(mark, self._mark(drawn, order.created))
+        return bool(self._tag) and hmac.compare_digest(mark, self._mark(drawn))
 
-    def _mark(self, drawn: bytes, created: int) -> bytes:
-        return hmac.digest(self._tag, _SELF_TRADE_TAG + drawn + created.to_bytes(8), "sha256")[:_MARK_BYTES]
+    def _mark(self, drawn: bytes) -> bytes:
+        return hmac.digest(self._tag, _SELF_TRADE_TAG + drawn, "sha256")[:_MARK_BYTES]

@@ -216,7 +216,7 @@ class Offers:
 
     async def _sign(self, draft: OrderDraft, lineage: Lineage, progress: Progress | None) -> Record[Order]:
         now = self._clock.now()
-        salt = self._keys.salt(int(now), self._entropy)
+        salt = self._keys.salt(self._entropy)
         signer = self._keys.fresh(salt) if draft.fresh_key else self._keys.main
         author = Author(
             network=self._network,

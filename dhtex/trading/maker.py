@@ -18,7 +18,6 @@ import msgspec
 from dhtex import limits
 from dhtex.errors import UsageError
 from dhtex.market import stamp
-from dhtex.market.identity import Identity
 from dhtex.market.ids import PublicKey, RecordId
 from dhtex.market.money import EXACT, Pair, canonical, parse_amount
 from dhtex.market.records import VERSION, Accept, AnyRecord, Closing, Code, Confirm, Order, Record, Refusal, Status
@@ -156,14 +155,9 @@ def _in_range(accept: Accept, order: Order) -> bool:
     return Decimal(order.minimum) <= amount <= Decimal(order.amount)
 
 
-def signed_by(body: Order, signer: Identity, salt: bytes) -> Order:
-    """An order under another salt, and under the key that is to sign it."""
-    return msgspec.structs.replace(body, maker=signer.public, encryption_key=signer.encryption_public, salt=salt)
-
-
 def remainder(order: Record[Order], accept: Accept, epoch: int, now: float) -> Order | None:
-    """What a part fill leaves: a new order of the same terms and expiry, whose salt is still to be drawn; None when
-    nothing is left."""
+    """What a part fill leaves, as a new order of the same terms, key, salt and expiry, to be signed; None when nothing
+    is left."""
     body = order.body
     rest = EXACT.subtract(Decimal(body.amount), Decimal(accept.amount))
     if rest <= 0:

@@ -36,7 +36,6 @@ from dhtex.trading.maker import (
     objection,
     refusal,
     remainder,
-    signed_by,
 )
 
 
@@ -282,13 +281,10 @@ class Selling:
 
     def _child(self, own: OwnOrder, order: Record[Order], accept: Accept, now: float) -> OwnOrder | None:
         """The order of what is left: signed now, so that it has its id; the stamp stands outside and comes later."""
-        fresh = order.body.maker != self._keys.main.public
         body = remainder(order, accept, self._terms.epoch, now)
         if body is None:
             return None
-        salt = self._keys.salt(body.created, self._entropy)
-        signer = self._keys.fresh(salt) if fresh else self._keys.main
-        child = seal_record(signed_by(body, signer, salt), signer.sign)
+        child = seal_record(body, self._signer(order).sign)
         return OwnOrder(
             order_id=child.id,
             wire=child.wire,
