@@ -235,7 +235,10 @@ class Contest:
         problems: list[str] = []
 
         def look() -> bool:
-            problems[:] = self._problems(order)
+            try:
+                problems[:] = self._problems(order)
+            except TimeoutError as error:
+                problems[:] = [str(error)]
             return not problems
 
         try:
