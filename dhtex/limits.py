@@ -35,6 +35,7 @@ ACCEPT_DEADLINE_S_MAX: Final = 86_400  # for orders that a person or an absent m
 ACCEPT_DEADLINE_S_DEFAULT: Final = 60  # for orders that a running node decides
 ACCEPT_GRACE_S: Final = 15  # after the deadline a decision may still be on its way
 ACCEPT_TRIES_MAX: Final = 5  # orders that one wish for the best goes through; each costs a stamp and a refusal
+PLAN_ORDERS_MAX: Final = 64  # orders that one wish for an amount may take: each costs a stamp and a round trip
 ANSWERS_PER_ORDER_MAX: Final = 1024  # each is a row on the maker's disk; further accepts go unanswered
 PENDING_PER_ORDER_MAX: Final = 64  # accepts that wait for a person: as many as an order's key holds
 BEAT_INTERVAL_S: Final = 30  # three in the time after which a maker counts as silent

@@ -259,30 +259,3 @@ class AcceptView(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None
     retryable: bool
     trade: TradeView
-
-
-class BestRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A wish to take the best order of a pair. `side`: what the taker does, buy or sell. `wait_s`: for each try."""
-
-    pair: str
-    side: str
-    amount: str
-    min_price: str = ""
-    max_price: str = ""
-    message: str = ""
-    wait_s: float = 30.0
-
-
-class TryView(msgspec.Struct, frozen=True, kw_only=True):
-    """One order that was tried; `state` as in TradeView, `code`: why it was refused."""
-
-    order: OrderView
-    state: str
-    code: str | None
-
-
-class BestView(msgspec.Struct, frozen=True, kw_only=True):
-    """The orders that were tried, one after the other; `outcome` of the last, null when all were refused."""
-
-    tries: list[TryView]
-    outcome: AcceptView | None

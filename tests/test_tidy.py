@@ -20,7 +20,7 @@ LINE_CHARS_MAX = 120
 # Imports point down: a unit may import the rows below its own, and beside itself only what `SAME_ROW` names.
 ROWS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "limits", "clock", "version"}),
-    frozenset({"views", "config", "nodefiles", "children"}),
+    frozenset({"views", "marketviews", "config", "nodefiles", "children"}),
     frozenset({"market"}),
     frozenset({"overlay", "store"}),
     frozenset({"directory", "trading"}),
@@ -32,7 +32,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"cli"}),
     frozenset({"dhtex", "__main__"}),  # the package's own front page
 )
-SAME_ROW = {("nodefiles", "config"), ("spawn", "daemon"), ("daemon", "spawn")}
+SAME_ROW = {("nodefiles", "config"), ("marketviews", "views"), ("spawn", "daemon"), ("daemon", "spawn")}
 # The command line is a client: it knows the socket, what stands on disk and how to start a process, and nothing that
 # runs a node.
 CLI_MAY_IMPORT = (

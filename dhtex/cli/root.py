@@ -13,6 +13,7 @@ _NODE: Final = "dhtex.cli.node"
 _ORDER: Final = "dhtex.cli.order"
 _PUBLISH: Final = "dhtex.cli.publish"
 _BOOK: Final = "dhtex.cli.book"
+_MARKET: Final = "dhtex.cli.market"
 _TRADE: Final = "dhtex.cli.trade"
 _BACKUP: Final = "dhtex.cli.backup"
 
@@ -68,6 +69,8 @@ def make_root() -> TyperGroup:
             "restore": _BACKUP,
             "order": order,
             "book": _BOOK,
+            "quote": _MARKET,
+            "take": _MARKET,
             "trade": trade,
         },
     )

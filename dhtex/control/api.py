@@ -13,12 +13,11 @@ import msgspec
 from dhtex import limits
 from dhtex.config import split_endpoint
 from dhtex.errors import UsageError
+from dhtex.marketviews import BestView, QuoteQuery, QuoteView, TakeRequest, TakeView
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
-    BestRequest,
-    BestView,
     BookView,
     CancelView,
     EventView,
@@ -34,6 +33,9 @@ from dhtex.views import (
 
 Progress = Callable[[float], None]
 """Told a fraction from 0 to 1, in the event loop, while a stamp is being minted."""
+
+Tell = Callable[[str, Any], None]
+"""Told the name of a step and its view, in the event loop, while an operation goes on."""
 
 
 class NodeFace(Protocol):
@@ -62,7 +64,9 @@ class NodeFace(Protocol):
     async def accept_order(
         self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
     ) -> AcceptView: ...
-    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView: ...
+    async def quote(self, query: QuoteQuery) -> QuoteView: ...
+    async def take(self, request: TakeRequest, progress: Progress | None = None, tell: Tell = ...) -> TakeView: ...
+    async def accept_best(self, request: TakeRequest, progress: Progress | None = None) -> BestView: ...
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView: ...
     async def decline_order(self, id_prefix: str, accept_prefix: str) -> TradeView: ...
     def trades(self) -> list[TradeView]: ...
@@ -158,13 +162,15 @@ class Call:
     query: Any
     body: Any
     progress: Progress | None = None
+    tell: Tell = lambda step, view: None
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One row of the table. `run` answers once, `stream` answers with events; a row has one of them.
 
-    `steps`: with `Accept: text/event-stream` the answer comes as events, `progress` ones and at last `result`.
+    `steps`: with `Accept: text/event-stream` the answer comes as events: `progress`, those that the operation tells of,
+    and at last `result`.
     """
 
     method: str
@@ -235,6 +241,15 @@ async def _accept_best(call: Call) -> BestView:
     return await call.node.accept_best(call.body, call.progress)
 
 
+async def _quote(call: Call) -> QuoteView:
+    return await call.node.quote(call.query)
+
+
+async def _take(call: Call) -> TakeView:
+    _check_wait(call.body.wait_s)
+    return await call.node.take(call.body, call.progress, call.tell)
+
+
 async def _confirm(call: Call) -> TradeView:
     return await call.node.confirm_order(call.id, call.body.accept, call.body.reply)
 
@@ -282,7 +297,9 @@ ROUTES: Final = (
     Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery),
     Route("POST", "/v1/orders/cancel", "Withdraw own open orders", CancelView, _cancel_many, body=CancelRequest),
     Route("POST", "/v1/orders/renew", "Put off all dead man's switches", list[OrderView], _renew),
-    Route("POST", "/v1/orders/accept", "Take the best", BestView, _accept_best, body=BestRequest, steps=True),
+    Route("POST", "/v1/orders/accept", "Take the best", BestView, _accept_best, body=TakeRequest, steps=True),
+    Route("GET", "/v1/quote", "What an amount would cost", QuoteView, _quote, query=QuoteQuery),
+    Route("POST", "/v1/take", "Take orders for an amount", TakeView, _take, body=TakeRequest, steps=True),
     Route("GET", "/v1/book", "The ladder of a pair", BookView, _book, query=BookQuery),
     Route("GET", "/v1/orders/{id}", "Show an order", OrderView, _show),
     Route("POST", "/v1/orders/{id}/cancel", "Withdraw an own order", OrderView, _cancel),

@@ -117,13 +117,20 @@ async def views(source: AsyncIterator[EventView]) -> AsyncGenerator[Event, None]
 
 
 async def steps(run: Callable[[api.Call], Awaitable[Any]], call: api.Call) -> AsyncGenerator[Event, None]:
-    """An operation: `progress` events, then its `result`. Closing this cancels it."""
-    reports: asyncio.Queue[float | None] = asyncio.Queue()
-    operation = asyncio.ensure_future(run(replace(call, progress=reports.put_nowait)))
-    operation.add_done_callback(lambda _: reports.put_nowait(None))
+    """An operation: `progress` events and others that it tells of, then its `result`. Closing this cancels it."""
+    told: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
+
+    def progress(fraction: float) -> None:
+        tell("progress", api.ProgressView(fraction=fraction))
+
+    def tell(step: str, view: Any) -> None:
+        told.put_nowait((step, view))
+
+    operation = asyncio.ensure_future(run(replace(call, progress=progress, tell=tell)))
+    operation.add_done_callback(lambda _: told.put_nowait(None))
     try:
-        while (fraction := await reports.get()) is not None:
-            yield "progress", msgspec.json.encode(api.ProgressView(fraction=fraction))
+        while (event := await told.get()) is not None:
+            yield event[0], msgspec.json.encode(event[1])
         yield "result", msgspec.json.encode(operation.result())
     finally:
         operation.cancel()

@@ -15,16 +15,16 @@ from typing import Any, Final, Self
 
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
-from dhtex.errors import NotRunningError
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.money import Pair
 from dhtex.market.present import trade_view
 from dhtex.market.records import Record, parse_record
-from dhtex.node.best import accept_best, accept_view
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.naming import digits_of, only
-from dhtex.node.parts import OpenDatabase, Parts, build
+from dhtex.node.parts import OpenDatabase, build
+from dhtex.node.queries import Queries
+from dhtex.node.taking import accept_view
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 from dhtex.store.database import Database
 from dhtex.store.rows import Trade
@@ -33,14 +33,9 @@ from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
-    BestRequest,
-    BestView,
-    BookView,
     CancelView,
     EventView,
-    ListingView,
     OrderDraft,
-    OrderQuery,
     OrderView,
     PeerView,
     PublishView,
@@ -62,7 +57,7 @@ def endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-class Node:
+class Node(Queries):
     """A node of the network: `async with Node(NodeConfig(port=3001)) as node: ...`.
 
     Methods raise subclasses of DhtexError. Not for use from several threads or event loops. A simulation brings its own
@@ -87,7 +82,6 @@ class Node:
         self._open_endpoint = open_endpoint
         self._open_database = open_database
         self._tasks: set[asyncio.Task[None]] = set()
-        self._parts: Parts | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -154,12 +148,6 @@ class Node:
     def set_aside(self) -> Path | None:
         """Where a corrupt state file was moved when the node was started afresh."""
         return self._running.database.set_aside
-
-    @property
-    def _running(self) -> Parts:
-        if self._parts is None:
-            raise NotRunningError("the node has been stopped")
-        return self._parts
 
     def _spawn(self, routine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(routine)
@@ -290,14 +278,6 @@ class Node:
             order=self._running.market.view(order), holders=published.holders, refusals=published.refusals
         )
 
-    async def list_orders(self, query: OrderQuery) -> ListingView:
-        """Orders that pass the filters, and how complete that is."""
-        return await self._running.market.listing(query)
-
-    async def book(self, pair: str, limit: int = 20) -> BookView:
-        """The ladder of a pair, its best `limit` prices on each side."""
-        return await self._running.market.book(pair, limit)
-
     async def show_order(self, id_prefix: str) -> OrderView:
         """One order, by its id or at least 6 first digits of it, in its newest state."""
         found = await self._running.market.find(id_prefix)
@@ -335,10 +315,6 @@ class Node:
         trade = await self._running.desk.accept(found, request, progress)
         trade = await self._running.desk.wait(trade.accept_id, request.wait_s)
         return accept_view(trade)
-
-    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
-        """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits."""
-        return await accept_best(self._running.market, self._running.desk, request, progress)
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str = "", reply: str = "") -> TradeView:
         """Confirm one of the accepts that wait for a person; `accept_prefix` may be empty if there is only one."""

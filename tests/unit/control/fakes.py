@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from dhtex.config import NodeConfig
-from dhtex.control.api import Progress
+from dhtex.control.api import Progress, Tell
+from dhtex.marketviews import BestView, QuoteQuery, QuoteView, TakeRequest, TakeView, TryView
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
-    BestRequest,
-    BestView,
     BookView,
     CancelView,
     Coverage,
@@ -25,7 +24,6 @@ from dhtex.views import (
     PublishView,
     StatusView,
     TradeView,
-    TryView,
 )
 
 MOMENT = {"timestamp": 1_700_000_000_000, "datetime": "2023-11-14T22:13:20.000Z"}
@@ -190,10 +188,25 @@ class FakeNode:
             accept=trade.accept, order=trade.order, state=trade.state, code=None, retryable=False, trade=trade
         )
 
-    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
+    async def accept_best(self, request: TakeRequest, progress: Progress | None = None) -> BestView:
         self._report(progress)
         await self._work("accept_best", request)
-        return BestView(tries=[TryView(order=order_view(), state="refused", code="taken")], outcome=None)
+        return BestView(tries=[TryView(order=order_view(), amount="1", state="refused", code="taken")], outcome=None)
+
+    async def quote(self, query: QuoteQuery) -> QuoteView:
+        await self._work("quote", query)
+        amounts: dict[str, Any] = {"amount": query.amount, "filled": "0", "remaining": query.amount, "depth": "0"}
+        nothing: dict[str, Any] = {"average": None, "worst": None, "cost": None, "makers": [], "plan": []}
+        beside: dict[str, Any] = {"left_out": {}, "coverage": COVERAGE, "hidden": {}, **MOMENT}
+        return QuoteView(symbol=query.pair, side=query.side, **amounts, **nothing, **beside)
+
+    async def take(self, request: TakeRequest, progress: Progress | None = None, tell: Tell = print) -> TakeView:
+        self._report(progress)
+        tried = TryView(order=order_view(), amount="1", state="refused", code="taken")
+        tell("tried", tried)
+        await self._work("take", request)
+        amounts: dict[str, Any] = {"amount": "1", "filled": "0", "outstanding": "0", "remaining": "1"}
+        return TakeView(symbol=request.pair, side=request.side, **amounts, average=None, cost=None, tries=[tried])
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView:
         await self._work("confirm_order", id_prefix, accept_prefix, reply)

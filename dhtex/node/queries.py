@@ -1,0 +1,57 @@
+"""What a face may ask about the market as a whole, and do in it: the part of a node that reads pairs and takes from
+them."""
+
+from typing import Any
+
+from dhtex.clock import Clock
+from dhtex.errors import NotRunningError
+from dhtex.marketviews import BestView, QuoteQuery, QuoteView, TakeRequest, TakeView
+from dhtex.node import taking
+from dhtex.node.counter import Progress
+from dhtex.node.parts import Parts
+from dhtex.views import BookView, ListingView, OrderQuery
+
+
+def _nobody(step: str, view: Any) -> None:
+    """For those who want to hear of no steps."""
+
+
+class Queries:
+    """Base of `Node`, which gives it its parts."""
+
+    _clock: Clock
+    _parts: Parts | None = None
+
+    @property
+    def _running(self) -> Parts:
+        if self._parts is None:
+            raise NotRunningError("the node has been stopped")
+        return self._parts
+
+    async def list_orders(self, query: OrderQuery) -> ListingView:
+        """Orders that pass the filters, and how complete that is."""
+        return await self._running.market.listing(query)
+
+    async def book(self, pair: str, limit: int = 20) -> BookView:
+        """The ladder of a pair, its best `limit` prices on each side."""
+        return await self._running.market.book(pair, limit)
+
+    async def quote(self, query: QuoteQuery) -> QuoteView:
+        """What an amount would cost, and which orders it would be taken from; nothing is taken."""
+        return await taking.quote(self._running.market, self._clock, query)
+
+    async def take(
+        self, request: TakeRequest, progress: Progress | None = None, tell: taking.Tell = _nobody
+    ) -> TakeView:
+        """Take orders for an amount, best first. `tell` hears each step: `plan` (QuoteView), then for each order
+        `trying`, `sent` (PlannedView) and `tried` (TryView). Raises NotFoundError when no order fits.
+
+        If the call is cancelled, accepts that were sent stay on their way; no further one is sent.
+        """
+        parts = self._running
+        return await taking.Taking(parts.market, parts.desk, request, progress, tell).all(self._clock.now())
+
+    async def accept_best(self, request: TakeRequest, progress: Progress | None = None) -> BestView:
+        """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits."""
+        parts = self._running
+        return await taking.Taking(parts.market, parts.desk, request, progress, _nobody).best()
