@@ -94,3 +94,134 @@ class TakeView(msgspec.Struct, frozen=True, kw_only=True):
     average: str | None
     cost: str | None
     tries: list[TryView]
+
+
+class PairView(msgspec.Struct, frozen=True, kw_only=True):
+    """One pair that this node knows, and why: `held` (it keeps orders of it for the network), `own` (it has open orders
+    there), `watched` (somebody follows it here now), `listed` (it was listed since the start, and was not empty).
+
+    `bids` and `asks` count the shown orders; `bid` and `ask` are the best prices, null for an empty side.
+    """
+
+    symbol: str
+    known: list[str]
+    bids: int
+    asks: int
+    bid: str | None
+    ask: str | None
+    spread: str | None
+
+
+class PairsView(msgspec.Struct, frozen=True, kw_only=True):
+    """All pairs that this node knows. There may be others: nobody has a list of all."""
+
+    pairs: list[PairView]
+    coverage: Coverage
+    hidden: dict[str, int]
+
+
+class StatsQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`limit`: how many of the latest fills are read. `timeframe`: of the candles, as 1m, 15m, 1h, 1d."""
+
+    pair: str
+    limit: int = 100
+    timeframe: str = "1h"
+
+
+class FillView(msgspec.Struct, frozen=True, kw_only=True):
+    """A fill that a maker has signed. `side`: what the taker did. `price` is the order's, `amount` the Status's."""
+
+    id: str
+    order: str
+    symbol: str
+    side: str
+    price: str
+    amount: str
+    cost: str
+    timestamp: int
+    datetime: str
+    maker: str
+    taker: str
+
+
+class DepthView(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a book: orders, their amounts in the base, and these at their prices in the quote."""
+
+    orders: int
+    amount: str
+    cost: str
+
+
+class StatsView(msgspec.Struct, frozen=True, kw_only=True):
+    """A pair in figures. Spread and depth are of now; `open` to `quoteVolume` of the `fills`, which are the latest
+    whose order could be read and fits; null when there are none. `unverified` counts those whose order could not.
+
+    `ohlcv`: [timestamp, open, high, low, close, volume] for each `timeframe` with a fill, oldest first.
+    """
+
+    symbol: str
+    timestamp: int
+    datetime: str
+    bid: str | None
+    ask: str | None
+    spread: str | None
+    mid: str | None
+    bids: DepthView
+    asks: DepthView
+    open: str | None
+    high: str | None
+    low: str | None
+    close: str | None
+    vwap: str | None
+    baseVolume: str
+    quoteVolume: str
+    timeframe: str
+    ohlcv: list[tuple[int, str, str, str, str, str]]
+    fills: list[FillView]
+    unverified: int
+    coverage: Coverage
+    hidden: dict[str, int]
+
+
+class RecordView(msgspec.Struct, frozen=True, kw_only=True):
+    """A signed record as it travels, in base64, with some of what it says; only `record` counts."""
+
+    kind: str
+    id: str
+    symbol: str
+    side: str
+    price: str
+    amount: str
+    maker: str
+    expires: int
+    record: str
+
+
+class ExportView(msgspec.Struct, frozen=True, kw_only=True):
+    """The shown orders of a pair as their makers signed them, best first."""
+
+    records: list[RecordView]
+    coverage: Coverage
+    hidden: dict[str, int]
+
+
+class ImportRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Signed records in base64, from wherever."""
+
+    records: list[str]
+
+
+class ImportedView(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a record. `state`: stored (so many other `holders` have it), refused (it is sound, but nobody took
+    it, as when it is closed), or invalid; `code` says why."""
+
+    state: str
+    id: str | None = None
+    code: str | None = None
+    holders: int = 0
+
+
+class ImportView(msgspec.Struct, frozen=True, kw_only=True):
+    """One result for each record, in their order."""
+
+    results: list[ImportedView]

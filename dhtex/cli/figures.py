@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dhtex.cli.render import coverage_line, refusal_words
-from dhtex.cli.text import Column, Page, clean, id_digits, plural, table
+from dhtex.cli.text import Column, Page, clean, fields, id_digits, plural, table
 
 View = Mapping[str, Any]
 
@@ -16,6 +16,24 @@ PLAN_COLUMNS: Final = (
     Column("COST", ".", spare=True),
     Column("MAKER", spare=True),
 )
+PAIR_COLUMNS: Final = (
+    Column("PAIR"),
+    Column("BUY", ">"),
+    Column("SELL", ">"),
+    Column("BEST BUY", "."),
+    Column("BEST SELL", "."),
+    Column("SPREAD", ".", spare=True),
+    Column("KNOWN AS", spare=True),
+)
+CANDLE_COLUMNS: Final = (
+    Column("SINCE"),
+    Column("OPEN", "."),
+    Column("HIGH", "."),
+    Column("LOW", "."),
+    Column("CLOSE", "."),
+    Column("VOLUME", "."),
+)
+CANDLES_SHOWN: Final = 24
 _LEFT_OUT: Final = {
     "mine": "of your own",
     "ask": "confirmed by hand",
@@ -92,3 +110,59 @@ def taken(view: View, page: Page) -> list[str]:
     if view["remaining"] != "0":
         text += f"; {view['remaining']} {base} not taken"
     return [page.paint(clean(text), "green" if view["filled"] == view["amount"] else "yellow")]
+
+
+def pairs(view: View, page: Page) -> list[str]:
+    """A table of pairs."""
+    rows = [
+        (
+            row["symbol"],
+            str(row["bids"]),
+            str(row["asks"]),
+            row["bid"] or "",
+            row["ask"] or "",
+            row["spread"] or "",
+            ", ".join(row["known"]),
+        )
+        for row in view["pairs"]
+    ]
+    lines = table(PAIR_COLUMNS, rows, page) if rows else ["no pairs are known: list one, such as dhtex book BTC/USD"]
+    return [*lines, page.paint(coverage_line(view["coverage"], view["hidden"]), "dim")]
+
+
+def stats(view: View, page: Page) -> list[str]:
+    """A pair in figures, then its candles, the latest last."""
+    base, _, quote = view["symbol"].partition("/")
+    fills = plural(len(view["fills"]), "fill")
+    if view["unverified"]:
+        fills += f", {view['unverified']} more whose order is not to be had"
+    volume = f"{view['baseVolume']} {base} for {view['quoteVolume']} {quote}"
+    prices = f"last {view['close']}, high {view['high']}, low {view['low']}, on average {view['vwap']}"
+    lines = fields(
+        (
+            ("pair", view["symbol"]),
+            ("best buy", view["bid"] or ""),
+            ("best sell", view["ask"] or ""),
+            ("spread", "" if view["spread"] is None else f"{view['spread']} {quote}, middle {view['mid']}"),
+            ("wanted", _depth(view["bids"], base, quote)),
+            ("for sale", _depth(view["asks"], base, quote)),
+            ("traded", fills),
+            ("volume", volume if view["fills"] else ""),
+            ("prices", prices if view["fills"] else ""),
+        ),
+        page,
+    )
+    rows = [(_minute(when), *numbers) for when, *numbers in view["ohlcv"][-CANDLES_SHOWN:]]
+    candles = ["", *table(CANDLE_COLUMNS, rows, page)] if rows else []
+    return [*lines, *candles, page.paint(coverage_line(view["coverage"], view["hidden"]), "dim")]
+
+
+def _depth(side: View, base: str, quote: str) -> str:
+    return f"{side['amount']} {base} for {side['cost']} {quote}, {plural(side['orders'], 'order')}"
+
+
+def _minute(milliseconds: int) -> str:
+    """Where a candle begins, in UTC."""
+    from datetime import UTC, datetime
+
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%MZ}"

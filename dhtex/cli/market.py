@@ -1,4 +1,4 @@
-"""A pair as a whole: what an amount costs, and taking it."""
+"""Pairs as a whole: what an amount costs, taking it, which pairs there are, and one of them in figures."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -66,8 +66,8 @@ def take(
     \b
     dhtex take BTC/USD --buy 2.5 --max-price 51000
 
-    The plan is that of `dhtex quote`, made anew after each order, so that the next takes the place of one that is
-    refused; 5 refusals in a row end it. An accept without an answer may still win: its amount is not asked for again.
+    The plan is that of `dhtex quote`; after a refusal it is made anew, without the order that refused. 5 refusals in a
+    row end it. An accept without an answer may still win: its amount is not asked for again.
 
     Exits with 0 when all is taken, 5 when an answer is missing, 4 when less is taken, 3 when there was nothing to take.
     Ctrl-C sends no further accept; what was sent stays on its way, and is named.
@@ -151,3 +151,33 @@ def _check_outcome(view: Any) -> None:
             reason=refused[-1] if refused else "not_enough",
             hint=f"see what is left: dhtex book {view['symbol']}",
         )
+
+
+@app.command("pairs")
+def pairs(context: typer.Context) -> None:
+    """List the pairs that this node knows, with the number of orders and the best prices.
+
+    Known are pairs of which it holds orders for the network, in which it has open orders itself, which somebody follows
+    here, or which were listed since it started. There may be others: no node has a list of all.
+    """
+    session = session_of(context)
+    session.show(session.call("GET", path_of("pairs")), figures.pairs)
+
+
+@app.command("stats")
+def stats(
+    context: typer.Context,
+    pair: Pair,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="How many of the latest fills.")] = 100,
+    timeframe: Annotated[
+        str, typer.Option("--timeframe", metavar="TIME", help="Length of a candle: 1m, 15m, 1h, 1d.")
+    ] = "1h",
+) -> None:
+    """Show a pair in figures: spread, depth, and what was traded, with candles.
+
+    A fill is what a maker has signed; it counts when its order can be read and fits, which is so until the order would
+    have expired. It costs two proofs of work to trade with oneself: volumes are no proof of anything.
+    """
+    session = session_of(context)
+    query = {"pair": pair, "limit": limit, "timeframe": timeframe}
+    session.show(session.call("GET", path_of("stats"), query=query), figures.stats)

@@ -14,6 +14,7 @@ _ORDER: Final = "dhtex.cli.order"
 _PUBLISH: Final = "dhtex.cli.publish"
 _BOOK: Final = "dhtex.cli.book"
 _MARKET: Final = "dhtex.cli.market"
+_COPIES: Final = "dhtex.cli.copies"
 _TRADE: Final = "dhtex.cli.trade"
 _BACKUP: Final = "dhtex.cli.backup"
 
@@ -51,6 +52,7 @@ def make_root() -> TyperGroup:
             "confirm": _ORDER,
             "decline": _ORDER,
             "watch": _BOOK,
+            "export": _COPIES,
         },
     )
     trade = group("trade", "What became of accepts, yours and those of your orders.", {"list": _TRADE, "show": _TRADE})
@@ -71,6 +73,9 @@ def make_root() -> TyperGroup:
             "book": _BOOK,
             "quote": _MARKET,
             "take": _MARKET,
+            "pairs": _MARKET,
+            "stats": _MARKET,
+            "import": _COPIES,
             "trade": trade,
         },
     )

@@ -13,7 +13,19 @@ import msgspec
 from dhtex import limits
 from dhtex.config import split_endpoint
 from dhtex.errors import UsageError
-from dhtex.marketviews import BestView, QuoteQuery, QuoteView, TakeRequest, TakeView
+from dhtex.marketviews import (
+    BestView,
+    ExportView,
+    ImportRequest,
+    ImportView,
+    PairsView,
+    QuoteQuery,
+    QuoteView,
+    StatsQuery,
+    StatsView,
+    TakeRequest,
+    TakeView,
+)
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
@@ -66,6 +78,10 @@ class NodeFace(Protocol):
     ) -> AcceptView: ...
     async def quote(self, query: QuoteQuery) -> QuoteView: ...
     async def take(self, request: TakeRequest, progress: Progress | None = None, tell: Tell = ...) -> TakeView: ...
+    async def pairs(self) -> PairsView: ...
+    async def stats(self, query: StatsQuery) -> StatsView: ...
+    async def export_orders(self, pair: str) -> ExportView: ...
+    async def import_records(self, records: list[str]) -> ImportView: ...
     async def accept_best(self, request: TakeRequest, progress: Progress | None = None) -> BestView: ...
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView: ...
     async def decline_order(self, id_prefix: str, accept_prefix: str) -> TradeView: ...
@@ -118,7 +134,7 @@ class BookQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     limit: int = 20
 
 
-class WatchQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PairQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A pair."""
 
     pair: str
@@ -250,6 +266,25 @@ async def _take(call: Call) -> TakeView:
     return await call.node.take(call.body, call.progress, call.tell)
 
 
+async def _pairs(call: Call) -> PairsView:
+    return await call.node.pairs()
+
+
+async def _stats(call: Call) -> StatsView:
+    _check_limit(call.query.limit, limits.FILLS_READ_MAX)
+    return await call.node.stats(call.query)
+
+
+async def _export(call: Call) -> ExportView:
+    return await call.node.export_orders(call.query.pair)
+
+
+async def _import(call: Call) -> ImportView:
+    if len(call.body.records) > limits.IMPORT_RECORDS_MAX:
+        raise UsageError("too many records in one request", hint=f"at most {limits.IMPORT_RECORDS_MAX}")
+    return await call.node.import_records(call.body.records)
+
+
 async def _confirm(call: Call) -> TradeView:
     return await call.node.confirm_order(call.id, call.body.accept, call.body.reply)
 
@@ -300,6 +335,10 @@ ROUTES: Final = (
     Route("POST", "/v1/orders/accept", "Take the best", BestView, _accept_best, body=TakeRequest, steps=True),
     Route("GET", "/v1/quote", "What an amount would cost", QuoteView, _quote, query=QuoteQuery),
     Route("POST", "/v1/take", "Take orders for an amount", TakeView, _take, body=TakeRequest, steps=True),
+    Route("GET", "/v1/pairs", "The pairs that this node knows", PairsView, _pairs),
+    Route("GET", "/v1/stats", "A pair in figures", StatsView, _stats, query=StatsQuery),
+    Route("GET", "/v1/export", "The signed orders of a pair", ExportView, _export, query=PairQuery),
+    Route("POST", "/v1/import", "Check and put signed records", ImportView, _import, body=ImportRequest),
     Route("GET", "/v1/book", "The ladder of a pair", BookView, _book, query=BookQuery),
     Route("GET", "/v1/orders/{id}", "Show an order", OrderView, _show),
     Route("POST", "/v1/orders/{id}/cancel", "Withdraw an own order", OrderView, _cancel),
@@ -310,6 +349,6 @@ ROUTES: Final = (
     Route("GET", "/v1/trades", "All trades of this node", list[TradeView], _trades),
     Route("GET", "/v1/trades/{id}", "Show a trade", TradeView, _trade),
     Route("GET", "/v1/events", "Everything that happens here", EventView, stream=_events),
-    Route("GET", "/v1/watch", "What happens to a pair", EventView, stream=_watch, query=WatchQuery),
+    Route("GET", "/v1/watch", "What happens to a pair", EventView, stream=_watch, query=PairQuery),
     Route("POST", "/v1/stop", "Stop the node", StopView, _stop),
 )

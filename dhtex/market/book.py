@@ -141,6 +141,12 @@ def levels(views: Iterable[OrderView], side: Side, limit: int) -> list[LevelView
     return ladder
 
 
+def middle(bid: str, ask: str) -> tuple[str, str]:
+    """What is between the best prices, and the price in the middle."""
+    spread = EXACT.subtract(Decimal(ask), Decimal(bid))
+    return canonical(spread), canonical(EXACT.multiply(EXACT.add(Decimal(ask), Decimal(bid)), _HALF))
+
+
 def book_view(
     symbol: str, views: Sequence[OrderView], limit: int, coverage: Coverage, hidden: dict[str, int], now: float
 ) -> BookView:
@@ -149,11 +155,7 @@ def book_view(
     `spread` is the best ask less the best bid, below zero when the book is crossed: nobody matches orders here.
     """
     bids, asks = levels(views, Side.BUY, limit), levels(views, Side.SELL, limit)
-    spread = mid = None
-    if bids and asks:
-        bid, ask = Decimal(bids[0].price), Decimal(asks[0].price)
-        spread = canonical(EXACT.subtract(ask, bid))
-        mid = canonical(EXACT.multiply(EXACT.add(ask, bid), _HALF))
+    spread, mid = middle(bids[0].price, asks[0].price) if bids and asks else (None, None)
     return BookView(
         symbol=symbol,
         bids=bids,

@@ -4,9 +4,21 @@ them."""
 from typing import Any
 
 from dhtex.clock import Clock
+from dhtex.config import NodeConfig
 from dhtex.errors import NotRunningError
-from dhtex.marketviews import BestView, QuoteQuery, QuoteView, TakeRequest, TakeView
-from dhtex.node import taking
+from dhtex.marketviews import (
+    BestView,
+    ExportView,
+    ImportView,
+    PairsView,
+    QuoteQuery,
+    QuoteView,
+    StatsQuery,
+    StatsView,
+    TakeRequest,
+    TakeView,
+)
+from dhtex.node import copies, statistics, taking
 from dhtex.node.counter import Progress
 from dhtex.node.parts import Parts
 from dhtex.views import BookView, ListingView, OrderQuery
@@ -19,6 +31,7 @@ def _nobody(step: str, view: Any) -> None:
 class Queries:
     """Base of `Node`, which gives it its parts."""
 
+    config: NodeConfig
     _clock: Clock
     _parts: Parts | None = None
 
@@ -55,3 +68,20 @@ class Queries:
         """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits."""
         parts = self._running
         return await taking.Taking(parts.market, parts.desk, request, progress, _nobody).best()
+
+    async def pairs(self) -> PairsView:
+        """All pairs that this node knows, with counts and best prices."""
+        return await statistics.pairs(self._running.market)
+
+    async def stats(self, query: StatsQuery) -> StatsView:
+        """A pair in figures: spread, depth, latest fills, candles."""
+        return await statistics.stats(self._running.market, self._clock, query)
+
+    async def export_orders(self, pair: str) -> ExportView:
+        """The shown orders of a pair as their makers signed them."""
+        return await copies.export_orders(self._running.market, pair)
+
+    async def import_records(self, records: list[str]) -> ImportView:
+        """Check signed records in base64 as if a stranger had sent them, and put those that are sound."""
+        parts = self._running
+        return await copies.import_records(parts.directory, self.config.network, parts.check, records)

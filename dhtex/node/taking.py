@@ -89,8 +89,8 @@ class Taking:
         return BestView(tries=self._tries, outcome=None)
 
     async def all(self, now: float) -> TakeView:
-        """Take orders by the plan, which is made anew after each of them, until the amount is reached or nothing fits
-        any more. Raises NotFoundError when nothing fits from the beginning."""
+        """Take orders by a plan, which is made anew after a refusal and at its end, until the amount is reached or
+        nothing fits any more. Raises NotFoundError when nothing fits from the beginning."""
         listing = await self._market.listing(_offers(self._request))
         self._tell("plan", _quote(self._pair, self._wanted, self._request, listing, now))
         async for _ in self._attempts(lambda orders, rest: plan.plan(orders, rest, limits.PLAN_ORDERS_MAX)):
@@ -112,29 +112,37 @@ class Taking:
 
     async def _attempts(self, choose: Choose) -> AsyncIterator[TryView]:
         rest, refused = self._wanted, 0
+        fills: list[plan.Fill] = []
         while rest and refused < limits.ACCEPT_TRIES_MAX and len(self._tries) < limits.PLAN_ORDERS_MAX:
-            # Listed anew each time: what a part fill left of one order may be the best offer now.
-            listing = await self._market.listing(_offers(self._request))
-            tried = {attempt.order.id for attempt in self._tries}
-            fills = choose([o for o in plan.takeable(listing.orders)[0] if o.id not in tried], rest)
+            fills = fills or await self._chosen(choose, rest)
             if not fills:
                 break
-            self._tell("trying", fills[0].view())
+            fill = fills.pop(0)
+            self._tell("trying", fill.view())
             try:
-                attempt = await self._attempt(fills[0])
+                attempt = await self._attempt(fill)
             except NoPeerError:
                 if not self._tries:
                     raise
                 break
             self._tries.append(attempt)
             self._tell("tried", attempt)
-            refused = refused + 1 if attempt.state == TakerState.REFUSED else 0
-            if not refused:
-                rest = EXACT.subtract(rest, fills[0].amount)
+            if attempt.state == TakerState.REFUSED:
+                refused += 1
+                fills.clear()
+            else:
+                refused = 0
+                rest = EXACT.subtract(rest, fill.amount)
             yield attempt
         if not self._tries:
             hint = f"see: dhtex order list {self._pair}"
             raise NotFoundError("no order fits that can be had at once", hint=hint)
+
+    async def _chosen(self, choose: Choose, rest: Decimal) -> list[plan.Fill]:
+        """The plan for what is still wanted, from the book as it is now: a part fill may have left something."""
+        listing = await self._market.listing(_offers(self._request))
+        tried = {attempt.order.id for attempt in self._tries}
+        return choose([o for o in plan.takeable(listing.orders)[0] if o.id not in tried], rest)
 
     async def _attempt(self, fill: plan.Fill) -> TryView:
         """The outcome of one order; a refusal may come before anything is sent."""

@@ -1,4 +1,4 @@
-"""`quote` and `take`: what they ask the node for, what they print, and how they exit."""
+"""`quote`, `take`, `pairs` and `stats`: what they ask the node for, what they print, and how they exit."""
 
 import json
 from typing import Any
@@ -87,3 +87,36 @@ def test_a_take_that_is_broken_off_says_what_is_done_and_what_is_outstanding(dht
     assert "broken off: 1 of 2.5 confirmed; 1 on the way without an answer (3f2a9c1b04)" in result.out
     broken = json.loads(dhtex("take BTC/USD --buy 2.5 --json").out)
     assert (broken["filled"], broken["outstanding"], broken["unanswered"]) == ("1", "1", [ORDER["id"]])
+
+
+def test_pairs_are_listed_with_the_reason_for_which_they_are_known(dhtex: Dhtex, node: FakeNode) -> None:
+    row = {"symbol": "BTC/USD", "known": ["held", "own"], "bids": 0, "asks": 2, "bid": None, "ask": "5", "spread": None}
+    node.answer = {"pairs": [row], "coverage": COVERAGE, "hidden": {}}
+    assert dhtex("pairs").out.splitlines()[:2] == [
+        "PAIR     BUY  SELL  BEST SELL  KNOWN AS",
+        "BTC/USD    0     2          5  held, own",
+    ]
+    node.answer = {**node.answer, "pairs": []}
+    assert dhtex("pairs").out.startswith("no pairs are known")
+
+
+def test_figures_show_what_there_is(dhtex: Dhtex, node: FakeNode) -> None:
+    side = {"orders": 2, "amount": "3", "cost": "150"}
+    prices = {"bid": "49", "ask": "51", "spread": "2", "mid": "50", "open": "50", "high": "50", "low": "50"}
+    view = {
+        **{"symbol": "BTC/USD", "bids": side, "asks": side, **prices, "close": "50", "vwap": "50"},
+        **{"baseVolume": "1", "quoteVolume": "50", "timeframe": "1h", "fills": [{}], "unverified": 2},
+        **{"ohlcv": [[1_700_000_000_000, "50", "50", "50", "50", "1"]], "coverage": COVERAGE, "hidden": {}},
+    }
+    node.answer = view
+    result = dhtex("stats BTC/USD --limit 5 --timeframe 15m")
+    assert node.calls == [("GET", "/v1/stats?pair=BTC%2FUSD&limit=5&timeframe=15m", None)]
+    for text in (
+        "spread     2 USD, middle 50",
+        "wanted     3 BTC for 150 USD, 2 orders",
+        "traded     1 fill, 2 more whose order is not to be had",
+        "prices     last 50, high 50, low 50, on average 50",
+        "2023-11-14T22:13Z    50    50   50     50       1",
+    ):
+        assert text in result.out
+    assert json.loads(dhtex("stats BTC/USD --json").out) == view

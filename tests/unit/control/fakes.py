@@ -7,7 +7,21 @@ from typing import Any
 
 from dhtex.config import NodeConfig
 from dhtex.control.api import Progress, Tell
-from dhtex.marketviews import BestView, QuoteQuery, QuoteView, TakeRequest, TakeView, TryView
+from dhtex.marketviews import (
+    BestView,
+    DepthView,
+    ExportView,
+    ImportedView,
+    ImportView,
+    PairsView,
+    QuoteQuery,
+    QuoteView,
+    StatsQuery,
+    StatsView,
+    TakeRequest,
+    TakeView,
+    TryView,
+)
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
@@ -207,6 +221,26 @@ class FakeNode:
         await self._work("take", request)
         amounts: dict[str, Any] = {"amount": "1", "filled": "0", "outstanding": "0", "remaining": "1"}
         return TakeView(symbol=request.pair, side=request.side, **amounts, average=None, cost=None, tries=[tried])
+
+    async def pairs(self) -> PairsView:
+        await self._work("pairs")
+        return PairsView(pairs=[], coverage=COVERAGE, hidden={})
+
+    async def stats(self, query: StatsQuery) -> StatsView:
+        await self._work("stats", query)
+        empty = DepthView(orders=0, amount="0", cost="0")
+        nothing: dict[str, Any] = dict.fromkeys(("bid", "ask", "spread", "mid", "open", "high", "low", "close", "vwap"))
+        rows: dict[str, Any] = {"timeframe": query.timeframe, "ohlcv": [], "fills": [], "unverified": 0}
+        beside: dict[str, Any] = {"baseVolume": "0", "quoteVolume": "0", "coverage": COVERAGE, "hidden": {}, **MOMENT}
+        return StatsView(symbol=query.pair, bids=empty, asks=empty, **nothing, **rows, **beside)
+
+    async def export_orders(self, pair: str) -> ExportView:
+        await self._work("export_orders", pair)
+        return ExportView(records=[], coverage=COVERAGE, hidden={})
+
+    async def import_records(self, records: list[str]) -> ImportView:
+        await self._work("import_records", records)
+        return ImportView(results=[ImportedView(state="invalid", code="malformed") for _ in records])
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView:
         await self._work("confirm_order", id_prefix, accept_prefix, reply)
