@@ -62,11 +62,16 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListingView(msgspec.Struct, frozen=True, kw_only=True):
-    """Orders of one pair or all pairs known here; `hidden` counts what was left out, by reason."""
+    """Orders of one pair or all pairs known here; `hidden` counts what was left out, by reason.
+
+    `next`: where the listing goes on, for `after` of the next query; null at its end, and when the orders stand in more
+    than one line (several sides or pairs, without `sort`).
+    """
 
     orders: list[OrderView]
     coverage: Coverage
     hidden: dict[str, int]
+    next: str | None = None
 
 
 class PublishView(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,7 +234,11 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class OrderQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The filters of a listing. `pair` empty: every pair in which this node has, watches or has listed orders."""
+    """The filters of a listing. `pair` empty: every pair in which this node has, watches or has listed orders.
+
+    `sort`: best first within each side and pair (empty), or all in one line by one of `dhtex.market.paging`'s words.
+    `after`: the `next` of an earlier answer.
+    """
 
     pair: str = ""
     side: str = ""
@@ -240,6 +249,10 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_price: str = ""
     amount: str = ""
     payment: str = ""
+    live: bool = False
+    not_mine: bool = False
+    sort: str = ""
+    after: str = ""
 
 
 class AcceptRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from dhtex.directory.livebook import LiveBook
 from dhtex.directory.reading import OrderReading, add_coverage
 from dhtex.directory.service import Directory
 from dhtex.errors import NotFoundError
-from dhtex.market import book
+from dhtex.market import book, paging
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import order_state
 from dhtex.market.money import Pair
@@ -86,10 +86,10 @@ class Market:
             for reasons in (rejected, closed):
                 for reason, count in reasons.items():
                     hidden[reason] = hidden.get(reason, 0) + count
-        coverage = add_coverage(row for _, row, _ in read)
-        if len(orders) > query.limit:
-            hidden["limit"] = len(orders) - query.limit
-        return ListingView(orders=book.best(orders, query.limit), coverage=coverage, hidden=hidden)
+        shown, left, goes_on = paging.page(orders, query)
+        if left:
+            hidden["limit"] = left
+        return ListingView(orders=shown, coverage=add_coverage(row for _, row, _ in read), hidden=hidden, next=goes_on)
 
     def known_pairs(self) -> dict[str, list[str]]:
         """The pairs that this node knows of, each with the reasons: held, own, watched, listed."""

@@ -87,6 +87,10 @@ def test_a_book_goes_through_a_file_into_another_network(network: Network, tmp_p
     again = network.run("import", str(book), "--json", node=there)
     assert (again.code, json.loads(again.out.splitlines()[-1])) == (0, {"stored": 2, "refused": 0, "invalid": 0})
     assert {order["id"] for order in network.orders("BTC/USD", peer)} == ids
+    first = network.json("order", "list", "BTC/USD", "--sort", "dearest", "--limit", "1", node=peer)
+    second = network.json("order", "list", "BTC/USD", "--after", first["next"], "--not-mine", node=peer)
+    assert [order["price"] for page in (first, second) for order in page["orders"]] == ["50100", "50000"]
+    assert (second["next"], network.orders("BTC/USD", here, "--not-mine")) == (None, [])
     pairs = network.run("pairs", node=peer)
     assert "BTC/USD" in pairs.out
     assert "held" in pairs.out
