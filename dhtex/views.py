@@ -155,7 +155,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened. `sequence` grows by one in each stream; a gap means that this reader was too slow.
 
     `type`: order (new or changed, with `order`), trade (with `trade`), network (with `text`), lost (events dropped),
-    progress (with `fraction`, of a stamp being minted).
+    progress (with `fraction`, of a stamp being minted), book (with `book`: the ladder as it is from now on).
     """
 
     sequence: int
@@ -166,6 +166,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     trade: TradeView | None = None
     text: str | None = None
     fraction: float | None = None
+    book: BookView | None = None
 
 
 class PeerView(msgspec.Struct, frozen=True, kw_only=True):

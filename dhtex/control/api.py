@@ -89,6 +89,7 @@ class NodeFace(Protocol):
     def trade(self, id_prefix: str) -> TradeView: ...
     def events(self) -> AsyncIterator[EventView]: ...
     def watch(self, pair: str) -> AsyncIterator[EventView]: ...
+    def follow_book(self, pair: str, limit: int) -> AsyncIterator[EventView]: ...
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -314,6 +315,11 @@ def _watch(call: Call) -> AsyncIterator[EventView]:
     return call.node.watch(call.query.pair)
 
 
+def _follow(call: Call) -> AsyncIterator[EventView]:
+    _check_limit(call.query.limit, limits.LISTING_ORDERS_MAX)
+    return call.node.follow_book(call.query.pair, call.query.limit)
+
+
 def _check_wait(wait_s: float) -> None:
     if not 0 <= wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
         raise UsageError("the time to wait is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
@@ -350,5 +356,6 @@ ROUTES: Final = (
     Route("GET", "/v1/trades/{id}", "Show a trade", TradeView, _trade),
     Route("GET", "/v1/events", "Everything that happens here", EventView, stream=_events),
     Route("GET", "/v1/watch", "What happens to a pair", EventView, stream=_watch, query=PairQuery),
+    Route("GET", "/v1/book/follow", "The ladder of a pair, live", EventView, stream=_follow, query=BookQuery),
     Route("POST", "/v1/stop", "Stop the node", StopView, _stop),
 )

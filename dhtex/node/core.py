@@ -16,7 +16,6 @@ from typing import Any, Final, Self
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
 from dhtex.market.ids import DhtKey, RecordId
-from dhtex.market.money import Pair
 from dhtex.market.present import trade_view
 from dhtex.market.records import Record, parse_record
 from dhtex.node.bulk import cancel_all
@@ -350,19 +349,3 @@ class Node(Queries):
         """What happens to this node's own orders and trades, until the node stops."""
         async for event in self._running.hub.join(ALL).read():
             yield event
-
-    async def watch(self, pair: str) -> AsyncIterator[EventView]:
-        """The visible orders of a pair, then each change, until the node stops."""
-        name = str(Pair.parse(pair))
-        parts = self._running
-        stream = parts.hub.join(name)
-        try:
-            await parts.market.watch(name)
-            for view in parts.market.snapshot(name):
-                stream.offer(type="order", order=view)
-            async for event in stream.read():
-                yield event
-        finally:
-            parts.hub.leave(stream)
-            if parts.hub.readers(name) == 0:
-                parts.market.unwatch(name)

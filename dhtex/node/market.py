@@ -43,6 +43,7 @@ class Watched:
     book: LiveBook
     keys: dict[DhtKey, Side]
     told: dict[RecordId, tuple[str, bool]] = field(default_factory=dict)
+    coverage: dict[Side, Coverage] = field(default_factory=dict)
     ready: bool = False
 
 
@@ -206,6 +207,13 @@ class Market:
         watched = self._watched[pair]
         return self._views(watched.book, False, False)[0]
 
+    def live_book(self, pair: str, limit: int) -> BookView:
+        """The ladder of a followed pair as it is now, with the coverage of its last reading."""
+        watched = self._watched[pair]
+        views, hidden = self._views(watched.book, False, False)
+        coverage = add_coverage(watched.coverage.values())
+        return book.book_view(pair, views, limit, coverage, hidden, self._clock.now())
+
     def unwatch(self, pair: str) -> None:
         """Stop following a pair."""
         if self._watched.pop(pair, None) is not None:
@@ -231,6 +239,7 @@ class Market:
         for side in SIDES:
             reading = await self._directory.read_index(watched.book.pair, side)
             self._remember(reading.orders.values())
+            watched.coverage[side] = reading.coverage
             self._tell(watched, watched.book.merge(side, reading, self._clock.now()))
 
     def tick(self) -> None:

@@ -1,11 +1,15 @@
 """What a face may ask about the market as a whole, and do in it: the part of a node that reads pairs and takes from
 them."""
 
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 from dhtex.clock import Clock
 from dhtex.config import NodeConfig
 from dhtex.errors import NotRunningError
+from dhtex.market.money import Pair
 from dhtex.marketviews import (
     BestView,
     ExportView,
@@ -20,8 +24,11 @@ from dhtex.marketviews import (
 )
 from dhtex.node import copies, statistics, taking
 from dhtex.node.counter import Progress
+from dhtex.node.events import Stream
 from dhtex.node.parts import Parts
-from dhtex.views import BookView, ListingView, OrderQuery
+from dhtex.views import BookView, EventView, ListingView, OrderQuery
+
+FOLLOW_PAUSE_S: Final = 0.1  # nobody reads faster, and a burst of changes is one picture
 
 
 def _nobody(step: str, view: Any) -> None:
@@ -85,3 +92,42 @@ class Queries:
         """Check signed records in base64 as if a stranger had sent them, and put those that are sound."""
         parts = self._running
         return await copies.import_records(parts.directory, self.config.network, parts.check, records)
+
+    async def watch(self, pair: str) -> AsyncIterator[EventView]:
+        """The visible orders of a pair, then each change, until the node stops."""
+        async with self._followed(pair) as (name, stream):
+            stream.snapshot(self._running.market.snapshot(name))
+            async for event in stream.read():
+                yield event
+
+    async def follow_book(self, pair: str, limit: int = 20) -> AsyncIterator[EventView]:
+        """The ladder of a pair now, and whenever it has changed, until the node stops; at most ten times a second.
+
+        Each is the whole ladder of one moment, so a reader that misses some has no torn book.
+        """
+        async with self._followed(pair) as (name, stream):
+            market, seen, sequence = self._running.market, None, 0
+            while True:
+                book, shown_at = market.live_book(name, limit), self._clock.monotonic()
+                if seen != (seen := (book.bids, book.asks, book.hidden, book.coverage)):
+                    sequence += 1
+                    yield EventView(
+                        sequence=sequence, type="book", timestamp=book.timestamp, datetime=book.datetime, book=book
+                    )
+                if not await stream.changed():
+                    return
+                if (pause := shown_at + FOLLOW_PAUSE_S - self._clock.monotonic()) > 0:
+                    await asyncio.sleep(pause)
+
+    @asynccontextmanager
+    async def _followed(self, pair: str) -> AsyncIterator[tuple[str, Stream]]:
+        """Follow a pair for one reader. Raises UsageError, or RefusedError when too many streams are open."""
+        name, parts = str(Pair.parse(pair)), self._running
+        stream = parts.hub.join(name)
+        try:
+            await parts.market.watch(name)
+            yield name, stream
+        finally:
+            parts.hub.leave(stream)
+            if parts.hub.readers(name) == 0:
+                parts.market.unwatch(name)

@@ -266,6 +266,10 @@ class FakeNode:
         self.calls.append(("watch", pair))
         return self._read()
 
+    def follow_book(self, pair: str, limit: int) -> AsyncIterator[EventView]:
+        self.calls.append(("follow_book", pair, limit))
+        return self._read()
+
     async def _read(self) -> AsyncIterator[EventView]:
         if self.error is not None:
             raise self.error
