@@ -19,12 +19,14 @@ from dhtex.marketviews import (
     ImportRequest,
     ImportView,
     PairsView,
+    PlannedView,
     QuoteQuery,
     QuoteView,
     StatsQuery,
     StatsView,
     TakeRequest,
     TakeView,
+    TryView,
 )
 from dhtex.views import (
     AcceptRequest,
@@ -186,8 +188,8 @@ class Call:
 class Route:
     """One row of the table. `run` answers once, `stream` answers with events; a row has one of them.
 
-    `steps`: with `Accept: text/event-stream` the answer comes as events: `progress`, those that the operation tells of,
-    and at last `result`.
+    `steps`: with `Accept: text/event-stream` the answer comes as events: `progress`, those that the operation tells of
+    (views of the types `told`), and at last `result`.
     """
 
     method: str
@@ -199,6 +201,7 @@ class Route:
     query: type[msgspec.Struct] = Nothing
     body: type[msgspec.Struct] = Nothing
     steps: bool = False
+    told: tuple[type[msgspec.Struct], ...] = ()
 
 
 async def _status(call: Call) -> StatusView:
@@ -330,6 +333,7 @@ def _check_limit(limit: int, limit_max: int) -> None:
         raise UsageError(f"a limit of {limit} is out of range", hint=f"1 to {limit_max}")
 
 
+STEPS_TOLD: Final = (QuoteView, PlannedView, TryView)
 ROUTES: Final = (
     Route("GET", "/v1/status", "The node in one page", StatusView, _status),
     Route("GET", "/v1/peers", "The contacts of the routing table", list[PeerView], _peers),
@@ -340,7 +344,9 @@ ROUTES: Final = (
     Route("POST", "/v1/orders/renew", "Put off all dead man's switches", list[OrderView], _renew),
     Route("POST", "/v1/orders/accept", "Take the best", BestView, _accept_best, body=TakeRequest, steps=True),
     Route("GET", "/v1/quote", "What an amount would cost", QuoteView, _quote, query=QuoteQuery),
-    Route("POST", "/v1/take", "Take orders for an amount", TakeView, _take, body=TakeRequest, steps=True),
+    Route(
+        "POST", "/v1/take", "Take orders for an amount", TakeView, _take, body=TakeRequest, steps=True, told=STEPS_TOLD
+    ),
     Route("GET", "/v1/pairs", "The pairs that this node knows", PairsView, _pairs),
     Route("GET", "/v1/stats", "A pair in figures", StatsView, _stats, query=StatsQuery),
     Route("GET", "/v1/export", "The signed orders of a pair", ExportView, _export, query=PairQuery),
