@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dhtex.market.ids import index_key
 from dhtex.node import Node
 from dhtex.sim.history import History
-from dhtex.sim.host import PORT, Host
+from dhtex.sim.host import NETWORK, PORT, Host
 from dhtex.sim.loop import VirtualLoop
 from dhtex.sim.network import Network, Weather
 from dhtex.sim.world import MEMORY
@@ -37,6 +38,8 @@ class Room:
         for host in self.hosts:
             await host.start((f"{self.hosts[0].ip}:{PORT}",) if host.index else ())
         await asyncio.sleep(30)
+        key = int.from_bytes(index_key(NETWORK, PAIR, "sell", ""))
+        self.hosts.sort(key=lambda host: int.from_bytes(host.parts.node_id) ^ key)  # the last ones hold nothing of it
         watched = [self._watched(host) for host in self.hosts[-WATCHERS:]]
         await asyncio.sleep(10)
         self.network.weather = Weather(loss=0.1, tail=0.01)
