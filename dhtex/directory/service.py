@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dhtex.clock import Clock
-from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_index, merge_order, untold
+from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends, merge_index, merge_order, untold
 from dhtex.directory.schedule import Placement, Schedule
 from dhtex.market.admission import keep_until
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
@@ -150,6 +150,11 @@ class Directory:
             if known.statuses:
                 reading.statuses[order_id] = known.statuses
         return reading
+
+    async def read_ends(self, pair: str, side: str) -> list[Record[Status]]:
+        """The statuses that holders keep of one side of a pair, signed by whom they say; nobody knows whose orders."""
+        result = await self._overlay.get(index_key(self._network, pair, side, ROOT), Kind.STATUS)
+        return merge_ends(self._network, pair, side, result, self._check)
 
     def watch_pair(self, pair: str, side: str) -> DhtKey:
         """Ask to be told what happens on one side of a pair; the key under which it will be heard of."""
