@@ -189,7 +189,7 @@ class Node:
         while True:
             await asyncio.sleep(TICK_S)
             parts.market.tick()
-            if parts.journal.overdue(self._clock.now()):
+            if parts.offers.is_overdue():
                 self._spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:

@@ -1,8 +1,9 @@
 """Holders hand on what they hold, so that records survive the coming and going of nodes.
 
-Theory of operation. Every REPLICATE_INTERVAL_S, jittered, all keys that we hold come up once; keys for which a newly
-met peer is a holder come up soon, at the closest holder first. For a key that is up, its holders are asked for the
-digest of what they hold, by kind; records are sent only where it differs from ours, within a budget. Signed records end
+Theory of operation. Every REPLICATE_INTERVAL_S, jittered, all keys that we hold come up once, for all their holders;
+keys for which a newly met peer is a holder come up soon, for that peer only, at the closest holder first. For a key
+that is up, those holders are asked for the digest of what they hold, by kind; records are sent only where it differs
+from ours, within a budget. Signed records end
 by their own time, which handing on does not change. Beats are not handed on: their makers repeat them.
 """
 
@@ -58,6 +59,7 @@ class Replicator:
         self._walk: list[DhtKey] = []
         self._walk_for: list[Contact] = []
         self._due: dict[DhtKey, float] = {}
+        self._due_for: dict[DhtKey, dict[Contact, None]] = {}  # newcomers; a key that is due and not here is for all
         self._rows: dict[DhtKey, list[Row]] = {}
         self._budget = 0.0
         self._ticked = network.monotonic()
@@ -79,6 +81,7 @@ class Replicator:
             self._rows = self._held()
             for key in self._rows:
                 self._due[key] = now + self._entropy.uniform(0, limits.REPLICATE_INTERVAL_S / 2)
+                self._due_for.pop(key, None)
         if self._newcomers and not self._walk and now >= self._walk_at:
             self._walk_for, self._newcomers = self._newcomers, []
             self._rows = self._held()
@@ -88,7 +91,11 @@ class Replicator:
         if not self._send_queue:
             for key in [key for key, due in self._due.items() if due <= now][:KEYS_PER_TICK]:
                 del self._due[key]
-                self._locate(key, self._compare)
+                newcomers = self._due_for.pop(key, None)
+                if newcomers is None:
+                    self._locate(key, self._compare)
+                else:
+                    self._compare(key, list(newcomers))
 
     def _held(self) -> dict[DhtKey, list[Row]]:
         rows: dict[DhtKey, list[Row]] = {}
@@ -103,10 +110,13 @@ class Replicator:
         for key in part:
             near = self._network.table.closest(key, limits.HOLDERS, dhtex_only=True)
             contacts = [peer.contact for peer in near if peer.contact is not None]
-            if any(contact in contacts for contact in self._walk_for):
+            newcomers = dict.fromkeys(contact for contact in self._walk_for if contact in contacts)
+            if newcomers:
                 goal = int.from_bytes(key)
                 rank = sum(contact.long_id ^ goal < own ^ goal for contact in contacts)
                 due = now + rank * TURN_S + self._entropy.uniform(0, 1.0)
+                if key not in self._due or key in self._due_for:
+                    self._due_for.setdefault(key, {}).update(newcomers)
                 self._due[key] = min(due, self._due.get(key, due))
 
     def _compare(self, key: DhtKey, contacts: list[Contact]) -> None:

@@ -60,9 +60,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.on_step: Callable[[Life], None] | None = None
         self._now = 0.0
         self._turns = 0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[float, int, Any]] = []
         self._timers_made = 0
-        self._ready: deque[asyncio.Handle]
+        self._generators: dict[int, Life | None] = {}
+        self._ready: deque[Any]
+        self._stopping: bool
         self.set_debug(False)
         self.set_task_factory(_task)
 
@@ -89,6 +91,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             handle = ready.popleft()
             if self.on_step is not None and (life := handle._context.get(_OWNER)) is not None:
                 self.on_step(life)
+                if not life.alive:
+                    continue
             if not handle._cancelled:
                 handle._run()
 
@@ -129,12 +133,21 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 life.context.copy().run(task.get_coro().close)
 
+    def _asyncgen_firstiter_hook(self, agen: Any) -> None:
+        self._generators[id(agen)] = _OWNER.get()
+        super()._asyncgen_firstiter_hook(agen)  # type: ignore[misc]
+
+    def _asyncgen_finalizer_hook(self, agen: Any) -> None:
+        life = self._generators.pop(id(agen), None)
+        if life is None or life.alive:  # else nothing of it runs again, however late it is collected
+            super()._asyncgen_finalizer_hook(agen)  # type: ignore[misc]
+
     async def getaddrinfo(self, host: Any, port: Any, **_options: Any) -> Any:
         """Literal addresses only: there are no names here."""
         return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", (host, int(port)))]
 
 
-def _is_dead(handle: asyncio.Handle) -> bool:
+def _is_dead(handle: Any) -> bool:
     life = handle._context.get(_OWNER)
     return life is not None and not life.alive
 

@@ -6,6 +6,7 @@ once, whoever races for it, and nobody is told of one that a crash could undo. T
 signed bytes: asked again, the node says the same again.
 """
 
+import math
 import random
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,7 @@ _PUT_TRADE: Final = f"INSERT OR REPLACE INTO trades({_TRADE}) VALUES({_marks(Tra
 _PUT_ANSWER: Final = f"INSERT INTO answers({_ANSWER}) VALUES({_marks(Answer)})"
 _NO_SEQUEL: Final = Sequel()
 _OTHERS_OPEN: Final = f"group_id = ? AND order_id != ? AND state IN ({_leading_to(MakerEvent.CANCEL)})"
+_SWITCHED: Final = f"cancel_at > 0 AND state IN ({_leading_to(MakerEvent.CANCEL)})"
 _EVENTS: Final = {
     MakerState.FILLED: MakerEvent.FILL,
     MakerState.CANCELED: MakerEvent.CANCEL,
@@ -96,9 +98,12 @@ class Journal:
 
     def overdue(self, now: float) -> list[OwnOrder]:
         """Orders that may still be filled and that nobody has renewed in time."""
-        return self._orders(
-            f"WHERE cancel_at > 0 AND cancel_at <= ? AND state IN ({_leading_to(MakerEvent.CANCEL)})", now
-        )
+        return self._orders(f"WHERE {_SWITCHED} AND cancel_at <= ? AND expires > ?", now, now)
+
+    def next_overdue(self, now: float) -> float:
+        """When the next order is overdue unless it is renewed, Unix seconds; infinite if none can be."""
+        rows = self._database.rows(f"SELECT min(cancel_at) FROM orders WHERE {_SWITCHED} AND expires > ?", now)
+        return math.inf if rows[0][0] is None else float(rows[0][0])
 
     def renew(self, now: float) -> None:
         """Let the time of all dead man's switches begin again. What was due before this stays due."""
