@@ -34,7 +34,7 @@ RARE: Final = {"restore", "liar", "two_faced", "flood", "stale"}  # drawn less o
 SKEW_S: Final = 50.0  # two machines differ by less than what the protocol bears
 FUSES: Final = {
     "decision": 3, "decision_unsynced": 3, "decision_done": 3, "batch": 6, "batch_done": 6, "send": 300, "answer": 1,
-    "step": 3000,
+    "step": 400,
 }  # fmt: skip
 FUSE_S_MAX: Final = 60
 USUAL_S: Final = 900.0  # of trouble; in a shorter one everything goes wrong sooner
@@ -250,7 +250,7 @@ class Troubles:
             self._network.is_whole
             and all(other.up for other in self._hosts)
             and not host.parts.journal.unpublished()
-            and host.up_for_s > 60.0
+            and host.up_for_s > 15.0
         )
 
     async def _disk_full(self) -> None:

@@ -31,6 +31,10 @@ class Crash(BaseException):
     """A machine ends in the middle of a step. Not an `Exception`: no border of the product may survive it."""
 
 
+class StuckError(Exception):
+    """Time does not go on: somebody is busy for ever, or all wait for each other."""
+
+
 class Life:
     """What runs from one start of a machine to its end."""
 
@@ -77,14 +81,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if ready:
             self._turns += 1
             if self._turns > TURNS_WITHOUT_TIME_MAX:
-                raise RuntimeError(f"busy for ever at {self._now} s")
+                raise StuckError(f"busy for ever at {self._now} s")
         elif not self._stopping:
             self._turns = 0
             while timers and timers[0][2]._cancelled:
                 heapq.heappop(timers)
             if not timers:
-                raise RuntimeError("everyone waits for someone else")
-            self._now = max(self._now, timers[0][0]) + WAKE_LATE_S
+                raise StuckError("everyone waits for someone else")
+            self._now = timers[0][0] + WAKE_LATE_S
         while timers and timers[0][0] <= self._now:
             ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
@@ -114,7 +118,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             timer.cancel()
         else:
             self._timers_made += 1
-            heapq.heappush(self._timers, (when, self._timers_made, timer))
+            due = max(when, self._now + WAKE_LATE_S)  # a wait takes time, however short
+            heapq.heappush(self._timers, (due, self._timers_made, timer))
         return timer
 
     def _timer_handle_cancelled(self, _handle: asyncio.TimerHandle) -> None:

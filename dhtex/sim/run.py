@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dhtex.sim import sabotage
 from dhtex.sim.history import History
-from dhtex.sim.loop import VirtualLoop
+from dhtex.sim.loop import StuckError, VirtualLoop
 from dhtex.sim.shrink import shrink
 from dhtex.sim.world import Outcome, Settings, live
 
@@ -32,6 +32,9 @@ def play_history(settings: Settings, trace: Callable[[str], None] | None = None,
     try:
         with sabotage.planted(planted):
             return loop.run_until_complete(live(settings, history))
+    except StuckError as error:
+        history.violation(loop.time(), "no_exception", str(error))
+        return Outcome(settings, history.digest, loop.time(), history.counts, history.violations)
     finally:
         loop.close()
         if collecting:

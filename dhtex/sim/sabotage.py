@@ -194,7 +194,7 @@ NAMES: Final[dict[str, tuple[Bug, str]]] = {
         (two_fills, "none"),
         (tombstone_dropped_early, "none"),
         (no_tombstone_check, "none"),
-        (deadline_not_checked, "crashes"),
+        (deadline_not_checked, "flood"),
         (self_accept, "none"),
         (no_replay, "crashes,loss"),
         (signature_not_checked, "none"),

@@ -27,8 +27,8 @@ from dhtex.views import OrderDraft
 
 CROWD_S: Final = 10.0
 FORGE_S: Final = 60.0
-TWO_FACED_S: Final = 80.0
-FLOOD_S: Final = 60.0
+TWO_FACED_S: Final = 20.0
+FLOOD_S: Final = 25.0
 FLOOD_ACCEPTS: Final = (4, 12)
 ORDERS_REMEMBERED: Final = 200
 
@@ -104,7 +104,7 @@ class Strangers:
             self._judge.shady.add(order.body.maker)
             await self._put_at_both(chance.choice(up), order, order.wire)
             self._tell_people(order.id.hex())
-            await asyncio.sleep(chance.uniform(1.0, 30.0))
+            await asyncio.sleep(chance.uniform(1.0, 15.0))
             ends = [end.wire for end in self._contradicting(order, identity, chance)]
             up = [host for host in self._hosts if host.up]
             if up:
@@ -186,7 +186,8 @@ class Strangers:
     async def _put_at_both(self, host: Host, order: Record[Order], wire: bytes) -> bool:
         """Whether another node has it."""
         index = index_key(NETWORK, order.body.pair, order.body.side, "")
-        return await self._put(host, order.id, wire) and await self._put_at(host, index, wire, "")
+        at_order = await self._put(host, order.id, wire)
+        return await self._put_at(host, index, wire, "") and at_order
 
     async def _put(self, host: Host, order_id: bytes, wire: bytes) -> bool:
         return await self._put_at(host, order_key(RecordId(order_id)), wire, None)

@@ -180,8 +180,10 @@ class Workload:
         self._count("cancelled_all")
 
     async def _renew(self, host: Host, chance: random.Random) -> None:
-        host.node.renew_orders()
-        self._count("renewed")
+        async def renew(node: Node) -> int:
+            return len(node.renew_orders())
+
+        self._history.counts["renewed"] += await host.ask(renew)
 
     async def _answer(self, host: Host, chance: random.Random) -> None:
         waiting = host.parts.journal.pending()

@@ -113,6 +113,7 @@ class World:
         await self._boot_all()
         trouble_s = self.settings.hours * 3600
         actors = [self._spawn(self.workload.person(host)) for host in self.people]
+        actors.append(self._spawn(self.strangers.crowd()))
         harmful = [self._spawn(routine) for routine in self._harm()]
         if self.plan.calm:
             self.judge.calm_since = self._loop.time() + YOUNG_S - self.judge.settled_s
@@ -139,7 +140,7 @@ class World:
 
     def _harm(self) -> list[Coroutine[Any, Any, None]]:
         strangers, kinds = self.strangers, self.plan.kinds
-        routines = [strangers.crowd(), strangers.forger()]
+        routines = [strangers.forger()]
         routines += [strangers.two_faced()] if "two_faced" in kinds else []
         routines += [strangers.flood()] if "flood" in kinds else []
         return routines

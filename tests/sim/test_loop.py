@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from dhtex.sim.loop import Crash, Life, VirtualLoop, play
+from dhtex.sim.loop import Crash, Life, StuckError, VirtualLoop, play
 
 
 def test_hours_pass_in_no_time_and_in_order() -> None:
@@ -81,7 +81,7 @@ def test_waiting_for_nothing_is_told_and_not_waited_for() -> None:
 
     loop = VirtualLoop()
     task = loop.create_task(story())
-    with pytest.raises(RuntimeError, match="everyone waits"):
+    with pytest.raises(StuckError, match="everyone waits"):
         loop.run_until_complete(task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
