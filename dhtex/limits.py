@@ -54,6 +54,7 @@ BUCKET_SIZE: Final = 20  # k of the paper
 REPLACEMENTS_PER_BUCKET: Final = 8  # enough to refill a bucket that lost a machine full of peers
 HOLDERS: Final = 8  # r: how many nodes hold a key
 LOOKUP_PARALLEL: Final = 4  # alpha
+LOOKUP_SURE: Final = 4  # answers of the closest that show who the holders are: each knows its neighbours
 LOOKUP_CONTACTS: Final = 8  # contacts in a reply of our own verbs; leaves room for records
 LOOKUP_CANDIDATES_MAX: Final = 64  # a liar can invent contacts without end
 LOOKUP_REQUESTS_MAX: Final = 48  # about three times what a put needs
