@@ -215,9 +215,9 @@ class Troubles:
                     await asyncio.sleep(self._entropy.uniform(0.0, 4.0))
 
     async def _stale(self) -> None:
-        """A machine was off for so long that what it holds for others is old."""
+        """One machine was off for so long that what it holds for others is old. One: what nobody holds is gone."""
+        host = self._entropy.choice(self._hosts)
         while True:
-            host = self._entropy.choice(self._hosts)
             if host.up:
                 host.remember_held()
             await self._pause(90.0)
@@ -229,10 +229,10 @@ class Troubles:
                 await self._boot(host)
 
     async def _restore(self) -> None:
-        """A machine's state is put back as it was. Not while it decides, or is cut off: see the fence's reach."""
+        """One machine's state is put back as it was. Not while it decides, or is cut off: see the fence's reach."""
+        host = self._entropy.choice([host for host in self._hosts if not host.lies])
         while True:
             await self._pause(40.0)
-            host = self._entropy.choice([host for host in self._hosts if not host.lies])
             if not host.up:
                 continue
             if not host.backed_up:
