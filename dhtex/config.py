@@ -14,7 +14,7 @@ import json
 import os
 import re
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ class NodeConfig:
     home        the node's own folder; None keeps nothing on disk
     http_port   TCP port of the control interface on 127.0.0.1; None leaves it to the Unix socket
     contact     text sealed to the taker when an accept is confirmed
+    tag         secret that all nodes of one person share, so that they do not trade with each other; empty: none
     """
 
     port: int = 0
@@ -52,6 +53,7 @@ class NodeConfig:
     home: Path | None = None
     http_port: int | None = None
     contact: str = ""
+    tag: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         check_port(self.port)
@@ -67,6 +69,10 @@ class NodeConfig:
         for peer in self.bootstrap:
             split_endpoint(peer)
         _check_contact(self.contact)
+        if self.tag and not limits.TAG_CHARS_MIN <= len(self.tag) <= limits.TAG_CHARS_MAX:
+            raise UsageError(
+                f"the tag has {len(self.tag)} characters", hint=f"use {limits.TAG_CHARS_MIN} to {limits.TAG_CHARS_MAX}"
+            )
 
 
 def _network_bits(network: str, bits: int) -> int:

@@ -23,6 +23,7 @@ FOLLOW_S: Final = 0.2
 TAIL_BYTES_MAX: Final = 1 << 20
 
 _POW_BITS = "How much work a stamp costs in a private network, in bits."
+_TAG = "A secret of 16 characters or more; nodes that share it do not take each other's orders. Or: DHTEX_TAG."
 _BOOTSTRAP = "A peer to join through, HOST:PORT or [IPV6]:PORT; several with commas, or repeated."
 
 
@@ -38,6 +39,7 @@ def start(
         int | None, typer.Option("--http", metavar="N", help="Also serve HTTP on 127.0.0.1; 0: any.")
     ] = None,
     contact: Annotated[str, typer.Option("--contact", metavar="TEXT", help="Sealed to whoever you trade with.")] = "",
+    tag: Annotated[str, typer.Option("--tag", envvar="DHTEX_TAG", metavar="SECRET", help=_TAG)] = "",
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay here and log to stderr, for systemd.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Put a damaged state file aside and begin anew.")] = False,
 ) -> None:
@@ -56,6 +58,7 @@ def start(
         bootstrap=split_peers(bootstrap or []),
         http_port=http,
         contact=contact,
+        tag=tag,
     )
 
     def ready(started: "Started") -> None:

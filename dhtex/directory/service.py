@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dhtex.clock import Clock
-from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_index, merge_order
+from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_index, merge_order, untold
 from dhtex.directory.schedule import Placement, Schedule
 from dhtex.market.admission import keep_until
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
@@ -30,10 +30,14 @@ FIRST_PUT_S: Final = 3.0  # a first put that was not waited for to its end is ma
 
 @dataclass(slots=True)
 class Published:
-    """What became of a record at both of its keys: the fewer holders of the two, and who refused why."""
+    """What became of a record at both of its keys: the fewer holders of the two, and who refused why.
+
+    `bits_asked`: what most of them want of its stamp, if that is why; else 0.
+    """
 
     holders: int
     refusals: dict[str, int] = field(default_factory=dict)
+    bits_asked: int = 0
 
 
 class Directory:
@@ -64,7 +68,7 @@ class Directory:
         for result in results:
             for code, count in result.refusals.items():
                 refusals[code] = max(count, refusals.get(code, 0))
-        return Published(min(result.holders for result in results), refusals)
+        return Published(min(r.holders for r in results), refusals, max(r.dearer for r in results))
 
     def keep(self, record: Record[Order] | Record[Status], delay_s: float) -> None:
         """Take a record into care without waiting: its first put is due within `delay_s`, at random."""
@@ -91,12 +95,12 @@ class Directory:
         """How many other nodes held a kept record at its last put, at the worse of its keys."""
         return self._schedule.holders(record_id)
 
-    async def put_at_order(self, order_id: RecordId, wire: bytes) -> int:
-        """Put an Accept or a Refusal at an order's key, once; the number of other nodes that hold it."""
+    async def put_at_order(self, order_id: RecordId, wire: bytes) -> PutResult:
+        """Put an Accept, a Refusal or a Receipt at an order's key, once."""
         key = order_key(order_id)
         result = await self._overlay.put(key, wire, None)
         self._learn(key, result)
-        return result.holders
+        return result
 
     async def put_at_index(self, pair: str, side: str, wire: bytes, prefix: str = ROOT) -> int:
         """Put a Status or a Beat at an index node, once; the number of other nodes that hold it."""
@@ -117,9 +121,15 @@ class Directory:
         return None if wire is None else order_in(wire)
 
     async def read_order(self, order_id: RecordId) -> OrderReading:
-        """Everything that the network knows about one order."""
+        """Everything that the network knows about one order. Proof that its maker signed twice is handed on."""
         result = await self._overlay.get(order_key(order_id))
-        return merge_order(self._network, order_id, result, self._check)
+        reading = merge_order(self._network, order_id, result, self._check)
+        for status in untold(reading, result, self._clock.now()):
+            await self._overlay.put(order_key(order_id), status.wire, None)
+            await self._overlay.put(
+                index_key(self._network, status.body.pair, status.body.side, ROOT), status.wire, ROOT
+            )
+        return reading
 
     async def read_index(self, pair: str, side: str, limit: int | None = None) -> IndexReading:
         """The best `limit` orders (None: all) of one side of a pair, with what is known against those in doubt."""

@@ -1,4 +1,4 @@
-"""A maker's signs of life: one for each pair and side in which an own order asks for it."""
+"""A maker's signs of life: one for each pair, side and key in which an own order asks for it."""
 
 import asyncio
 import random
@@ -8,7 +8,8 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.service import Directory
 from dhtex.market.identity import Identity
-from dhtex.market.records import VERSION, Beat, Side, seal_record
+from dhtex.market.keyring import Keyring
+from dhtex.market.records import VERSION, Beat, Order, Record, Side, seal_record
 from dhtex.node.offers import Offers
 
 JITTER: Final = (0.8, 1.0)
@@ -20,14 +21,14 @@ class Beats:
     def __init__(
         self,
         network: str,
-        identity: Identity,
+        keys: Keyring,
         offers: Offers,
         directory: Directory,
         clock: Clock,
         entropy: random.Random,
     ) -> None:
         self._network = network
-        self._identity = identity
+        self._keys = keys
         self._offers = offers
         self._directory = directory
         self._clock = clock
@@ -36,19 +37,25 @@ class Beats:
     async def run(self) -> None:
         """Beat for ever; cancelled when the node stops."""
         while True:
-            for pair, side in sorted(self._offers.beats_needed()):
-                await self.beat(pair, side)
+            for pair, side, signer in self._offers.beats_needed():
+                await self.beat(pair, side, signer)
             await asyncio.sleep(limits.BEAT_INTERVAL_S * self._entropy.uniform(*JITTER))
 
-    async def beat(self, pair: str, side: Side) -> None:
-        """Say once that this maker is there."""
+    async def beat_for(self, order: Record[Order]) -> None:
+        """Say once that the maker of an own order is there."""
+        signer = self._keys.of(order.body)
+        assert signer is not None, "it beats for its own orders only"
+        await self.beat(order.body.pair, order.body.side, signer)
+
+    async def beat(self, pair: str, side: Side, signer: Identity) -> None:
+        """Say once that the maker of this key is there."""
         body = Beat(
             version=VERSION,
             network=self._network,
-            maker=self._identity.public,
+            maker=signer.public,
             pair=pair,
             side=side,
             prefix="",
             at=int(self._clock.now()),
         )
-        await self._directory.put_at_index(pair, side, seal_record(body, self._identity.sign).wire)
+        await self._directory.put_at_index(pair, side, seal_record(body, signer.sign).wire)

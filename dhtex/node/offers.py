@@ -10,6 +10,8 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
+import msgspec
+
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.service import Directory, Published
@@ -17,6 +19,7 @@ from dhtex.errors import DhtexError, NotFoundError, RefusedError, UsageError
 from dhtex.market.drafts import Author, Lineage, draft_of, group_name, order_from_draft
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
+from dhtex.market.keyring import Keyring
 from dhtex.market.records import (
     Closing,
     Code,
@@ -30,6 +33,7 @@ from dhtex.market.records import (
     parse_record,
     seal_record,
 )
+from dhtex.market.stamp import bits_of, bits_to_mint
 from dhtex.market.trade import MakerState
 from dhtex.node.counter import MintAt, Progress
 from dhtex.store.journal import Journal
@@ -53,11 +57,12 @@ class Offers:
     def __init__(
         self,
         network: str,
-        identity: Identity,
+        keys: Keyring,
         epoch: int,
         journal: Journal,
         directory: Directory,
         mint: MintAt,
+        pow_bits: int,
         clock: Clock,
         entropy: random.Random,
         on_opened: Callable[[RecordId], None],
@@ -65,11 +70,12 @@ class Offers:
         read_back: Callable[[RecordId], Awaitable[object]],
     ) -> None:
         self._network = network
-        self._identity = identity
+        self._keys = keys
         self._epoch = epoch
         self._journal = journal
         self._directory = directory
         self._mint = mint
+        self._pow_bits = pow_bits
         self._clock = clock
         self._entropy = entropy
         self._on_opened = on_opened
@@ -85,13 +91,13 @@ class Offers:
         when an order of its group was filled already."""
         _check_switch(draft.cancel_after_s)
         name = group_name(draft.group)
-        lineage = Lineage(group=self._identity.group(name) if name else b"")
+        lineage = Lineage(group=self._keys.main.group(name) if name else b"")
         order = await self._sign(draft, lineage, progress)
         if not self._journal.add_order(self._row(order, draft.reply, draft.cancel_after_s)):
             raise RefusedError(
                 f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
             )
-        return order, await self._publish(order)
+        return await self._stamped_enough(order, await self._publish(order), progress)
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
         """Close an open order for good and say so in the network."""
@@ -109,6 +115,7 @@ class Offers:
         """Replace an open order by a changed one. The old one closes in the transaction that opens the new one."""
         own, order = self._open(order_id)
         draft = draft_of(order.body, change, own.reply_text, self._clock.now())
+        draft = msgspec.structs.replace(draft, fresh_key=order.body.maker != self._keys.main.public)
         successor = await self._sign(draft, Lineage(replaces=order_id, group=order.body.group), progress)
         await self._read_back(order_id)  # after the stamp, which takes a while: nothing may come between it and the end
         status = self._status(order, own.seq + 1, Closing.REPLACED, successor.id)
@@ -117,7 +124,7 @@ class Offers:
         ):
             raise self._closed_meanwhile(order_id)
         published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
-        return successor, published[0]
+        return await self._stamped_enough(successor, published[0], progress)
 
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
@@ -164,10 +171,10 @@ class Offers:
             try:
                 bare = parse_record(own.wire, self._network)
                 assert is_a(bare, Order), "the journal holds what was once valid"
-                stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None)
-                order = seal_record(bare.body, self._identity.sign, stamp)
+                stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None, 0)
+                order = seal_record(bare.body, self._signer(bare).sign, stamp)
                 if self._journal.stamp_order(order.id, order.wire):
-                    await self._publish(order)
+                    await self._stamped_enough(order, await self._publish(order), None)
             finally:
                 self._stamping.discard(own.order_id)
 
@@ -203,22 +210,49 @@ class Offers:
         rows = [own for state in LIVE for own in self._journal.orders(state) if own.expires > now]
         return [order for row in rows if is_a(order := parse_record(row.wire, self._network), Order)]
 
-    def beats_needed(self) -> set[tuple[str, Side]]:
-        """The pairs and sides where this maker must be heard of."""
-        return {(order.body.pair, order.body.side) for order in self.open_orders() if order.body.liveness == "beat"}
+    def beats_needed(self) -> list[tuple[str, Side, Identity]]:
+        """The pairs and sides where this maker must be heard of, and under which of its keys."""
+        needed = {
+            (order.body.pair, order.body.side, order.body.author): self._signer(order)
+            for order in self.open_orders()
+            if order.body.liveness == "beat"
+        }
+        return [(pair, side, needed[pair, side, key]) for pair, side, key in sorted(needed)]
+
+    def _signer(self, order: Record[Order]) -> Identity:
+        signer = self._keys.of(order.body)
+        assert signer is not None, "the journal holds orders of this node only"
+        return signer
 
     async def _sign(self, draft: OrderDraft, lineage: Lineage, progress: Progress | None) -> Record[Order]:
+        now = self._clock.now()
+        salt = self._keys.salt(self._entropy)
+        signer = self._keys.fresh(salt) if draft.fresh_key else self._keys.main
         author = Author(
             network=self._network,
-            maker=self._identity.public,
-            encryption_key=self._identity.encryption_public,
+            maker=signer.public,
+            encryption_key=signer.encryption_public,
             epoch=self._epoch,
-            now=self._clock.now(),
-            salt=self._entropy.randbytes(8),
+            now=now,
+            salt=salt,
         )
         body = order_from_draft(draft, author, lineage)
-        stamp = await self._mint(id_of(body), Kind.ORDER, body.created, progress)
-        return seal_record(body, self._identity.sign, stamp)
+        stamp = await self._mint(id_of(body), Kind.ORDER, body.created, progress, 0)
+        return seal_record(body, signer.sign, stamp)
+
+    async def _stamped_enough(
+        self, order: Record[Order], published: Published, progress: Progress | None
+    ) -> tuple[Record[Order], Published]:
+        """Stamp an order again if most holders ask for more work than it bears, and publish it: the same order."""
+        bits = bits_to_mint(published.bits_asked, bits_of(order.stamp), self._pow_bits)
+        if not bits:
+            return order, published
+        stamp = await self._mint(order.id, Kind.ORDER, order.body.created, progress, bits)
+        again = seal_record(order.body, self._signer(order).sign, stamp)
+        if not self._journal.stamp_again(order.id, again.wire):
+            return order, published
+        self._directory.forget(order.id)
+        return again, await self._directory.publish(again)
 
     # Whoever asked may go away while a put is under way. So these two are no coroutines: what must happen has happened
     # when they return, and only the first put is left to wait for.
@@ -270,7 +304,7 @@ class Offers:
 
     def _status(self, order: Record[Order], seq: int, closing: Closing, successor: bytes) -> Record[Status]:
         body = closing_status(order, seq, closing, successor, self._clock.now())
-        return seal_record(body, self._identity.sign)
+        return seal_record(body, self._signer(order).sign)
 
 
 def _check_switch(cancel_after_s: int) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from dhtex.market.codes import Code
 from dhtex.market.ids import NodeId
 from dhtex.overlay.addresses import Address
 
@@ -20,6 +21,11 @@ class PutResult:
     refusals: dict[str, int] = field(default_factory=dict)
     bits_asked: int = 0
     newer: tuple[bytes, ...] = ()
+
+    @property
+    def dearer(self) -> int:
+        """How many bits a stamp should have, when that is why most of those who answered did not take the record."""
+        return self.bits_asked if self.refusals.get(Code.STAMP_TOO_LOW, 0) > self.holders else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ several nodes, so the last fifth of a second may be lost when one is killed, and
 takes its order off the index and stays as its tombstone until a day after the order's own expiry: a late copy of the
 order is answered with it. At the order's own key both stay, so that a reader can check who signed.
 
-Nothing grows without bound: each key has its quota (`Shelf.loser`), all keys together have one, and records that cost
-their sender nothing because no order here is known to vouch for them have a small one for each source.
+Nothing grows without bound: each key has its quota (`Shelf.loser`), all keys together have one, and records that no
+order here is known to vouch for have a small one for each neighbourhood that they came from.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from dhtex.market.admission import Verifier, admit, keep_until, place
 from dhtex.market.holding import NO_DIGEST, Page, PutVerdict, Taken
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.merge import Meeting, meet
-from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Status, is_a, parse_record
-from dhtex.market.stamp import required_bits
+from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Receipt, Status, is_a, parse_record
+from dhtex.market.stamp import bits_of, required_bits
 from dhtex.store.database import Database
 from dhtex.store.shelf import Held, Shelf, is_stamped, order_of
 
@@ -70,7 +70,8 @@ class Holdings:
         if key is None:
             return PutVerdict(Taken.REFUSED, code=WRONG_KEY)
         shelf = self._shelves.get(key) or Shelf(key, prefix)
-        if shelf.get(record.id) is not None:
+        held = shelf.get(record.id)
+        if held is not None and (not is_stamped(record) or bits_of(record.stamp) <= bits_of(held.record.stamp)):
             return self._superseded(shelf, record) or PutVerdict(Taken.KNOWN, key)
         fault = admit(record, now, self._pow_bits, self._verifier.check)
         if fault is not None:
@@ -176,7 +177,10 @@ class Holdings:
     def _settle(self, shelf: Shelf, record: AnyRecord, now: float, source: str) -> PutVerdict:
         order_id = order_of(record)
         maker = None if order_id is None else shelf.maker_of(order_id)
-        if maker not in (None, record.body.author) and not is_a(record, Accept):
+        if is_a(record, Receipt):
+            if not shelf.vouches_for(record.body):  # it costs nothing, so it is taken beside a certificate only
+                return PutVerdict(Taken.REFUSED, shelf.key, Code.UNKNOWN_ORDER)
+        elif maker not in (None, record.body.author) and not is_a(record, Accept):
             return PutVerdict(Taken.REFUSED, shelf.key, Code.BAD_SIGNATURE)  # not by the order's maker
         if is_a(record, Order):
             self._believe_maker(shelf, record)
@@ -187,7 +191,7 @@ class Holdings:
             meeting = meet(record, rival.record, now)
             if meeting is Meeting.OLD_STAYS and not _may_ask_again(shelf, record, rival.record):
                 return PutVerdict(Taken.SUPERSEDED, shelf.key, newer=rival.record.wire)
-            if meeting in (Meeting.NEW_WINS, Meeting.OLD_STAYS):
+            if meeting is not Meeting.BOTH_STAY:  # the same one comes again with a better stamp only
                 beaten.append(rival)
         anchored = self._is_anchored(shelf, record, maker is not None)
         if is_a(record, Status) and shelf.prefix is not None and anchored and order_id is not None:
@@ -207,12 +211,12 @@ class Holdings:
     def _is_anchored(self, shelf: Shelf, record: AnyRecord, order_known: bool) -> bool:
         if is_a(record, Beat):
             return shelf.has_orders_of(record.body.author)
-        return order_known or is_stamped(record)
+        return order_known or is_a(record, Order)
 
     def _believe_maker(self, shelf: Shelf, order: AnyRecord) -> None:
-        """An order has come: keep what its maker said about it before, and drop what others did."""
-        for held in shelf.said_of(order.id):
-            if held.record.body.author != order.body.author:
+        """An order has come: believe accepts of it and what its maker said about it, and drop what others did."""
+        for held in shelf.spoke_of(order.id):
+            if held.record.kind is not Kind.ACCEPT and held.record.body.author != order.body.author:
                 self._drop(shelf, held)
             elif not held.anchored:
                 shelf.anchor(held)

@@ -17,7 +17,7 @@ from dhtex import limits
 from dhtex.market.ids import NodeId, RecordId
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, TakerState
 from dhtex.store.database import Database
-from dhtex.store.rows import Answer, Closed, NodeIdentity, OwnOrder, Pending, Sequel, Trade
+from dhtex.store.rows import Answer, Closed, KeptReceipt, NodeIdentity, OwnOrder, Pending, Sequel, Trade
 
 
 def _columns(row_type: type) -> str:
@@ -37,6 +37,7 @@ _ORDER: Final = _columns(OwnOrder)
 _TRADE: Final = _columns(Trade)
 _PENDING: Final = _columns(Pending)
 _ANSWER: Final = _columns(Answer)
+_RECEIPT: Final = _columns(KeptReceipt)
 _PUT_ORDER: Final = f"INSERT INTO orders({_ORDER}) VALUES({_marks(OwnOrder)})"
 _PUT_TRADE: Final = f"INSERT OR REPLACE INTO trades({_TRADE}) VALUES({_marks(Trade)})"
 _PUT_ANSWER: Final = f"INSERT INTO answers({_ANSWER}) VALUES({_marks(Answer)})"
@@ -124,6 +125,15 @@ class Journal:
                 connection,
                 "UPDATE orders SET wire = ?, state = ? WHERE order_id = ? AND state = ?",
                 (wire, MakerState.OPEN, order_id, MakerState.PUBLISHING),
+            )
+
+    def stamp_again(self, order_id: RecordId, wire: bytes) -> bool:
+        """Keep an open order with another stamp. False when it has ended meanwhile."""
+        with self._database.decision() as connection:
+            return _changed(
+                connection,
+                "UPDATE orders SET wire = ? WHERE order_id = ? AND state = ?",
+                (wire, order_id, MakerState.OPEN),
             )
 
     def close_order(self, order_id: RecordId, state: str, status_wire: bytes) -> bool:
@@ -277,6 +287,30 @@ class Journal:
     def _trades(self, where: str, *parameters: object) -> list[Trade]:
         rows = self._database.rows(f"SELECT {_TRADE} FROM trades {where} ORDER BY created, rowid", *parameters)
         return [Trade(*row) for row in rows]
+
+    def receipt(self, accept_id: RecordId, role: str) -> KeptReceipt | None:
+        """What one side of a trade last said about it."""
+        return next((row for row in self.receipts_of(accept_id) if row.role == role), None)
+
+    def receipts_of(self, accept_id: RecordId) -> list[KeptReceipt]:
+        """What the sides of a trade last said about it, the maker first."""
+        rows = self._database.rows(f"SELECT {_RECEIPT} FROM receipts WHERE accept_id = ? ORDER BY role", accept_id)
+        return [KeptReceipt(*row) for row in rows]
+
+    def keep_receipt(self, receipt: KeptReceipt, before: KeptReceipt | None) -> bool:
+        """Keep the newer word of a side. False, and nothing changed, when its last is not the one that was read."""
+        insert = f"INSERT OR IGNORE INTO receipts({_RECEIPT}) VALUES({_marks(KeptReceipt)})"
+        with self._database.decision() as connection:
+            if before is not None:
+                sql = "DELETE FROM receipts WHERE accept_id = ? AND role = ? AND wire = ?"
+                if not _changed(connection, sql, (before.accept_id, before.role, before.wire)):
+                    return False
+            return _changed(connection, insert, astuple(receipt))
+
+    def mark_receipt_published(self, accept_id: RecordId, wire: bytes) -> None:
+        """Note that another node holds a receipt of ours. Lost in a crash it does no harm: it is put again."""
+        with self._database.batch() as connection:
+            connection.execute("UPDATE receipts SET published = 1 WHERE accept_id = ? AND wire = ?", (accept_id, wire))
 
     def prune(self, now: float) -> None:
         """Forget refusals that no accept can ask for again: of orders that ended long ago. Fills stay for ever."""
