@@ -22,7 +22,7 @@ from dhtex import limits
 from dhtex.errors import DhtexError
 from dhtex.market.admission import signature_holds
 from dhtex.market.ids import RecordId, order_key
-from dhtex.market.records import Kind, Order, Record, Refusal, Status, is_a, parse_record
+from dhtex.market.records import AnyRecord, Kind, Order, Record, Refusal, Status, is_a, parse_record
 from dhtex.market.trade import TAKER, MakerState, TakerState
 from dhtex.sim.clock import EPOCH_S
 from dhtex.sim.history import History
@@ -54,7 +54,7 @@ class Judge:
         self._time = time
         self._orders: dict[RecordId, str] = {}
         self._trades: dict[tuple[int, RecordId], Trade] = {}
-        self._group_winners: dict[tuple[bytes, bytes], RecordId] = {}
+        self._group_winners: dict[bytes, RecordId] = {}
         self._children: dict[bytes, RecordId] = {}
         self._datagrams = (0, 0.0)
 
@@ -68,16 +68,26 @@ class Judge:
         record = self.ledger.hear(data)
         if record is None:
             return False
-        own = host.public is not None and record.body.author == host.public
+        own = self._is_answer_of(host, record)
         if is_a(record, Order):
             self.opened[record.id] = self._time()
             if record.body.parent and self._children.setdefault(record.body.parent, record.id) != record.id:
                 self._violation("one_winner", f"{_short(record.body.parent)} has two remainders")
         if is_a(record, Status) and self._by_maker(record):
             self._ended(record)
-        if is_a(record, Refusal) and own:
+        if is_a(record, Refusal):
             self._answered(RecordId(record.body.accept_id), RecordId(record.body.order_id))
-        return own and (is_a(record, Status) or is_a(record, Refusal))
+        return own
+
+    def _is_answer_of(self, host: Host, record: AnyRecord) -> bool:
+        """Whether a machine says an end or a refusal that it has signed itself."""
+        if not (is_a(record, Status) or is_a(record, Refusal)):
+            return False
+        order = self.ledger.orders.get(RecordId(record.body.order_id))
+        return order is not None and order.body.maker == record.body.author and host.made(order.body)
+
+    def _maker_of(self, order: Record[Order]) -> Host | None:
+        return next((host for host in self._hosts if host.made(order.body)), None)
 
     def _answered(self, accept_id: RecordId, order_id: RecordId) -> None:
         """An accept was answered: for the first time, or with the same bytes."""
@@ -111,16 +121,17 @@ class Judge:
         if status.body.accept_id:
             self._answered(RecordId(status.body.accept_id), order_id)
             accept = self.ledger.accepts.get(RecordId(status.body.accept_id))
-            if accept is not None and accept.body.taker == status.body.maker:
+            maker = self._maker_of(self.ledger.orders[order_id])
+            if accept is not None and maker is not None and accept.body.taker == maker.public:
                 self._violation("one_winner", f"the maker of {_short(order_id)} sold to itself")
             if accept is not None and status.body.at > accept.body.deadline:
                 self._violation("no_lost_outcome", f"{_short(accept.id)} is confirmed when it was void already")
 
     def _group_filled(self, order: Record[Order]) -> None:
         body = order.body
-        restored = any(host.restores for host in self._hosts if host.public == body.maker)
-        if body.group and not restored and not self._is_remainder(order):
-            winner = self._group_winners.setdefault((body.maker, body.group), order.id)
+        maker = self._maker_of(order)
+        if body.group and maker is not None and not maker.restores and not self._is_remainder(order):
+            winner = self._group_winners.setdefault(body.group, order.id)
             if winner != order.id:
                 self._violation("one_winner", f"{_short(winner)} and {_short(order.id)} of one group are filled")
 
@@ -139,7 +150,7 @@ class Judge:
     def restored(self, host: Host) -> None:
         """A machine's state was put back: its journal begins anew, what was said stays said."""
         self._trades = {at: trade for at, trade in self._trades.items() if at[0] != host.index}
-        own = {order.id for order in self.ledger.orders.values() if order.body.maker == host.public}
+        own = {order.id for order in self.ledger.orders.values() if host.made(order.body)}
         self._orders = {order_id: state for order_id, state in self._orders.items() if order_id not in own}
 
     # --- journals -----------------------------------------------------------------------------------------------------
@@ -276,7 +287,6 @@ class Judge:
 
     def final(self) -> None:
         """All machines are up and everything is over: each accept has one outcome, and both sides hold it."""
-        makers = {host.public: host for host in self._honest()}
         for host in self._honest():
             if not host.up:
                 self._violation("no_exception", f"{host.ip} does not run")
@@ -285,7 +295,7 @@ class Judge:
             for trade in host.parts.journal.trades():
                 order = parse_record(trade.order_wire, NETWORK)
                 if trade.role == Role.TAKER and is_a(order, Order):
-                    self._look_at_outcome(trade, order, makers.get(order.body.author))
+                    self._look_at_outcome(trade, order, self._maker_of(order))
 
     def _look_at_keys(self, host: Host) -> None:
         keys = Counter(key for key, prefix, _ in host.parts.holdings.replicas(EPOCH_S + self._time()) if prefix is None)
@@ -307,7 +317,7 @@ class Judge:
         sold, bought = state == TakerState.CONFIRMED, taken.state == TakerState.CONFIRMED
         if maker.restores:  # its journal may have forgotten; what it signed counts
             ends = self.ledger.statuses.get(order.id, {}).values()
-            sold = any(end.body.accept_id == taken.accept_id and end.body.maker == maker.public for end in ends)
+            sold = any(end.body.accept_id == taken.accept_id and end.body.maker == order.body.maker for end in ends)
         if sold != bought:
             kind = f"{order.body.liveness}/{order.body.confirm}"
             text = f"{name} is {taken.state} {taken.code} at the taker, {state} at the maker ({kind})"

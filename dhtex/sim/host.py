@@ -9,6 +9,8 @@ from typing import Any, Final, Protocol, TypeVar
 from dhtex.config import NodeConfig
 from dhtex.errors import StateError
 from dhtex.market.ids import PublicKey
+from dhtex.market.keyring import Keyring
+from dhtex.market.records import Order
 from dhtex.node import Node
 from dhtex.node.parts import Parts
 from dhtex.sim.clock import NodeClock
@@ -50,6 +52,7 @@ class Host:
         self.index = index
         self.ip = f"10.0.{index // 250}.{index % 250 + 1}"
         self.public: PublicKey | None = None
+        self._keys: Keyring | None = None
         self.fuses: dict[str, int] = {}
         self.power = False
         self.disk_full = False
@@ -79,6 +82,10 @@ class Host:
     def up_for_s(self) -> float:
         """How long ago it was switched on."""
         return self._loop.time() - self.started_s
+
+    def made(self, order: Order) -> bool:
+        """Whether an order is its own, whichever of its keys signed it."""
+        return self._keys is not None and self._keys.of(order) is not None
 
     @property
     def node(self) -> Node:
@@ -124,7 +131,9 @@ class Host:
         except StateError:
             self.crash(power=False)
             return False
-        self.public = self.parts.identity.public
+        if self._keys is None:  # beside the node's own, which must find its keys itself
+            self._keys = Keyring(self.parts.journal.identity(random.Random(0)).seed)
+            self.public = self._keys.main.public
         self.on_up(self)
         return True
 
@@ -256,3 +265,11 @@ class Host:
             self._world.history.violation(self._loop.time(), "no_exception", f"a call at {self.ip} hangs")
             raise GoneError
         return task.result()
+
+    async def do(self, call: Callable[[Node], Result]) -> Result:
+        """The same for what the node does at once."""
+
+        async def done(node: Node) -> Result:
+            return call(node)
+
+        return await self.ask(done)

@@ -12,9 +12,8 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest.mock import patch
 
-import msgspec
-
 from dhtex.market import admission, merge
+from dhtex.market.keyring import Keyring
 from dhtex.market.merge import Meeting
 from dhtex.market.records import Code
 from dhtex.node import market, offers
@@ -150,18 +149,18 @@ def deadline_not_checked() -> Any:
 
 
 def self_accept() -> Any:
-    """Nobody asks whether maker and taker are the same."""
-    real, real_draft = maker.objection, buying.Buying.draft
+    """Of a node's keys only the one that an order bears is taken for its own: by another it takes what it offers."""
+    real = maker.objection
 
-    def objection(*arguments: Any) -> Any:
-        code = real(*arguments)
-        return None if code is Code.SELF_TRADE else code
+    def objection(accept: Any, order: Any, *more: Any) -> Any:
+        code = real(accept, order, *more)
+        return None if code is Code.SELF_TRADE and accept.body.taker != order.body.maker else code
 
-    def draft(self: Any, order: Any, request: Any, now: float) -> Any:
-        stranger = msgspec.structs.replace(order.body, maker=bytes(32))
-        return real_draft(self, replace(order, body=stranger), request, now)
-
-    return _patched((maker, "objection", objection), (selling, "objection", objection), (buying.Buying, "draft", draft))
+    return _patched(
+        (maker, "objection", objection),
+        (selling, "objection", objection),
+        (Keyring, "is_own_trade", lambda self, order: order.maker == self.main.public),
+    )
 
 
 def no_replay() -> Any:

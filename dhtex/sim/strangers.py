@@ -22,7 +22,7 @@ from dhtex.sim.checks import Judge
 from dhtex.sim.clock import EPOCH_S
 from dhtex.sim.history import History
 from dhtex.sim.host import NETWORK, GoneError, Host
-from dhtex.trading.maker import closing_status, fill_status
+from dhtex.trading.maker import closing_status
 from dhtex.views import OrderDraft
 
 CROWD_S: Final = 10.0
@@ -155,7 +155,7 @@ class Strangers:
         """Two ends under one number: fills for different takers, if there are any; else an end of each kind."""
         now = self._now()
         accepts = [a for a in self._judge.ledger.accepts.values() if a.body.order_id == order.id]
-        bodies = [fill_status(order, 1, accept, b"", now) for accept in accepts[-2:]]
+        bodies = [closing_status(order, 1, Closing.FILLED, b"", now, accept=accept) for accept in accepts[-2:]]
         bodies += [
             closing_status(order, 1, Closing.CANCELED, b"", now - chance.randint(0, 3)),
             closing_status(order, 1, Closing.REPLACED, chance.randbytes(32), now),

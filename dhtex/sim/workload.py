@@ -6,11 +6,12 @@ from collections import deque
 from typing import Final
 
 from dhtex.errors import DhtexError, RefusedError
+from dhtex.market.trade import TakerState
 from dhtex.node import Node
 from dhtex.sim.checks import Judge
 from dhtex.sim.history import History
 from dhtex.sim.host import GoneError, Host
-from dhtex.views import AcceptRequest, Amendment, BestRequest, OrderDraft, OrderQuery
+from dhtex.views import AcceptRequest, Amendment, BestRequest, OrderDraft, OrderQuery, ReceiptRequest
 
 PAIRS: Final = ("BTC/USD", "ETH/BTC", "XMR/EUR")
 PAUSE_S: Final = 8.0
@@ -47,8 +48,8 @@ class Workload:
         chance = random.Random(f"{self._seed}/person/{host.index}")
         doings = {
             self._make: 4, self._take: 6, self._amend: 1, self._cancel: 1, self._list: 3, self._watch: 1,
-            self._answer: 3, self._show: 1, self._take_own: 1, self._take_best: 2, self._make_group: 1,
-            self._cancel_all: 0.2, self._renew: 0.5,
+            self._answer: 3, self._show: 1, self._take_own: 2, self._take_best: 2, self._make_group: 1,
+            self._cancel_all: 0.2, self._settle: 1, self._renew: 0.5,
         }  # fmt: skip
         quiet = {self._list: 3, self._watch: 1, self._show: 1, self._answer: 3}
         while True:
@@ -92,6 +93,7 @@ class Workload:
             reply=chance.choice(("", "ring me")),
             cancel_after_s=0 if chance.random() < 0.9 else chance.choice((30, 120, 600)),
             group=group,
+            fresh_key=chance.random() < 0.3,
         )
         published = await host.ask(lambda node: node.add_order(draft))
         self._count("orders")
@@ -150,7 +152,7 @@ class Workload:
         self._history.counts["accepts"] += len(view.tries)
 
     async def _take_own(self, host: Host, chance: random.Random) -> None:
-        own = [order_id for maker, order_id in self._board if maker == host.index]
+        own = self._own_open(host) or [order_id for maker, order_id in self._board if maker == host.index]
         if own:
             order_id = chance.choice(own)
             try:
@@ -180,10 +182,7 @@ class Workload:
         self._count("cancelled_all")
 
     async def _renew(self, host: Host, chance: random.Random) -> None:
-        async def renew(node: Node) -> int:
-            return len(node.renew_orders())
-
-        self._history.counts["renewed"] += await host.ask(renew)
+        self._history.counts["renewed"] += len(await host.do(lambda node: node.renew_orders()))
 
     async def _answer(self, host: Host, chance: random.Random) -> None:
         waiting = host.parts.journal.pending()
@@ -196,6 +195,17 @@ class Workload:
         else:
             await host.ask(lambda node: node.decline_order(order, accept))
         self._count("answered_by_hand")
+
+    async def _settle(self, host: Host, chance: random.Random) -> None:
+        """Say what became of a trade, and sometimes say it again otherwise."""
+        done = [trade for trade in host.parts.journal.trades() if trade.state == TakerState.CONFIRMED]
+        if not done:
+            return
+        accept_id = chance.choice(done).accept_id.hex()
+        fails = chance.random() < 0.3
+        request = ReceiptRequest(outcome="failed" if fails else "settled", reason="no money came" if fails else "")
+        await host.do(lambda node: node.settle_trade(accept_id, request))
+        self._count("receipts")
 
     # --- readers ------------------------------------------------------------------------------------------------------
 
