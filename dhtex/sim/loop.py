@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar, TypeVarTuple
 
 TURNS_WITHOUT_TIME_MAX: Final = 200_000  # somebody waits busily: virtual time will never go on
+TURN_S: Final = 1e-9  # each turn takes time, or who waits for less than a rounding error waits for ever
 WAKE_LATE_S: Final = 1e-6  # a timer is never early, as on a real machine
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
@@ -80,6 +81,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         ready, timers = self._ready, self._timers
         if ready:
             self._turns += 1
+            self._now += TURN_S
             if self._turns > TURNS_WITHOUT_TIME_MAX:
                 raise StuckError(f"busy for ever at {self._now} s")
         elif not self._stopping:
@@ -88,7 +90,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 heapq.heappop(timers)
             if not timers:
                 raise StuckError("everyone waits for someone else")
-            self._now = timers[0][0] + WAKE_LATE_S
+            self._now = max(self._now, timers[0][0]) + WAKE_LATE_S
         while timers and timers[0][0] <= self._now:
             ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):

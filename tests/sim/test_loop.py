@@ -1,6 +1,7 @@
 """The loop in virtual time: hours pass at once, and a life that ends leaves nothing running."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -87,3 +88,17 @@ def test_waiting_for_nothing_is_told_and_not_waited_for() -> None:
     with pytest.raises(asyncio.CancelledError):
         loop.run_until_complete(task)
     loop.close()
+
+
+def test_who_waits_for_less_than_a_rounding_error_does_not_wait_for_ever() -> None:
+    async def story() -> float:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(1000.0)
+        due = loop.time() + 1e-12
+        while loop.time() < due:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(due - loop.time()):
+                    await loop.create_future()
+        return loop.time()
+
+    assert play(story()) == pytest.approx(1000.0)
