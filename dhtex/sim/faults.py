@@ -29,8 +29,10 @@ KINDS: Final = (
     "liar",
     "two_faced",
     "flood",
+    "day",
 )
 RARE: Final = {"restore", "liar", "two_faced", "flood", "stale"}  # drawn less often than the others
+DAY: Final = 0.005  # of the histories: a day is long, even an idle one
 SKEW_S: Final = 50.0  # two machines differ by less than what the protocol bears
 FUSES: Final = {
     "decision": 3, "decision_unsynced": 3, "decision_done": 3, "batch": 6, "batch_done": 6, "send": 300, "answer": 1,
@@ -59,15 +61,16 @@ class Plan:
         elif chosen.random() < 0.125:
             kinds = frozenset()
         else:
-            kinds = frozenset(kind for kind in KINDS if chosen.random() < (0.3 if kind in RARE else 0.5))
-        chances = {kind: entropy.uniform(0.2, 1.0) for kind in KINDS}
+            chances = {kind: DAY if kind == "day" else 0.3 if kind in RARE else 0.5 for kind in KINDS}
+            kinds = frozenset(kind for kind in KINDS if chosen.random() < chances[kind])
+        strengths = {kind: entropy.uniform(0.2, 1.0) for kind in KINDS}
         weather = Weather(
-            loss=0.2 * chances["loss"] if "loss" in kinds else 0.0,
-            doubling=0.2 * chances["doubling"] if "doubling" in kinds else 0.0,
-            tail=0.05 * chances["tail"] if "tail" in kinds else 0.0,
-            replay=0.02 * chances["replay"] if "replay" in kinds else 0.0,
-            garble=0.02 * chances["garble"] if "garble" in kinds else 0.0,
-            spoof=0.05 * chances["spoof"] if "spoof" in kinds else 0.0,
+            loss=0.2 * strengths["loss"] if "loss" in kinds else 0.0,
+            doubling=0.2 * strengths["doubling"] if "doubling" in kinds else 0.0,
+            tail=0.05 * strengths["tail"] if "tail" in kinds else 0.0,
+            replay=0.02 * strengths["replay"] if "replay" in kinds else 0.0,
+            garble=0.02 * strengths["garble"] if "garble" in kinds else 0.0,
+            spoof=0.05 * strengths["spoof"] if "spoof" in kinds else 0.0,
             delay_s=entropy.choice((0.002, 0.02, 0.08)),
         )
         return cls(kinds, weather)

@@ -17,6 +17,7 @@ PAIRS: Final = ("BTC/USD", "ETH/BTC", "XMR/EUR")
 PAUSE_S: Final = 8.0
 QUIET_PAUSE_S: Final = 60.0
 LIVES_S: Final = (30, 90, 200, 600)
+LIFE_S_LONG: Final = 36_000  # who offers for longer does not sit and wait
 STRANGER: Final = -1  # who is no machine's owner
 
 
@@ -32,6 +33,7 @@ class Workload:
         self, hosts: list[Host], judge: Judge, history: History, seed: int, life_s_max: int, actions: int
     ) -> None:
         self.winding_down = False
+        self.resting = False
         self._actions = actions
         self._hosts = hosts
         self._judge = judge
@@ -67,6 +69,8 @@ class Workload:
 
     def may_act(self) -> bool:
         """Count one more thing that is done; False when it is enough."""
+        if self.resting:
+            return False
         if self._actions and self._history.counts["actions"] >= self._actions:
             return False
         self._history.counts["actions"] += 1
@@ -87,8 +91,8 @@ class Workload:
             pair=pair or chance.choice(PAIRS),
             price=str(chance.randint(90, 110)),
             minimum=chance.choice(("", "0.1")),
-            expires_s=chance.choice(self._lives_s),
-            liveness=chance.choice(("beat", "beat", "mailbox")),
+            expires_s=(life_s := chance.choice(self._lives_s)),
+            liveness="mailbox" if life_s > LIFE_S_LONG else chance.choice(("beat", "beat", "mailbox")),
             confirm="ask" if chance.random() < 0.25 else "auto",
             reply=chance.choice(("", "ring me")),
             cancel_after_s=0 if chance.random() < 0.9 else chance.choice((30, 120, 600)),

@@ -28,6 +28,8 @@ STEP_S: Final = 20.0  # between two looks at all journals
 PATIENT_S: Final = 1260.0  # of peace, after which everyone must see the same: makers put their records again in 1,125 s
 RESTARTED_S: Final = 200.0  # the same when all machines are started anew: they put their records again at once
 RESTARTED: Final = 0.8  # of the histories: they take less time, so there can be more
+DAY_S: Final = 25 * 3600.0  # a machine is away for this long, and the others rest
+DUSK_S: Final = 60.0  # in which much ends that the one who is away does not hear of
 LOOKED_S: Final = 60.0  # in which all listings are looked at
 AFTERMATH_S: Final = 120.0  # beyond the last order's end: grace, a last reading
 MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # syncing costs nothing there
@@ -98,7 +100,8 @@ class World:
 
     def _life_s_max(self) -> int:
         """Of an order: long enough that there is something to list when peace has come."""
-        return round(self.settings.hours * 3600 + self.peace_s + 2 * LOOKED_S)
+        day_s = DAY_S + DUSK_S if "day" in self.plan.kinds else 0.0
+        return round(self.settings.hours * 3600 + day_s + self.peace_s + 2 * LOOKED_S)
 
     async def run(self) -> None:
         """Play the history to its end, or to the first violation."""
@@ -123,6 +126,8 @@ class World:
             return
         await self._end([*troubles, *harmful])
         self.troubles.end()
+        if "day" in self.plan.kinds:
+            await self._day()
         if self.restarted and not self.plan.calm:
             for host in self.hosts:
                 host.crash(power=False)
@@ -137,6 +142,17 @@ class World:
         self.judge.look()
         self.judge.final()
         self._dump()
+
+    async def _day(self) -> None:
+        """A machine is off for a day. The others go on for a minute and then rest."""
+        await self._boot_all()
+        away = self.people[0]
+        away.crash(power=False)
+        await asyncio.sleep(DUSK_S)
+        self.workload.resting = True
+        await asyncio.sleep(DAY_S)
+        self.workload.resting = False
+        self.history.counts["days"] += 1
 
     def _harm(self) -> list[Coroutine[Any, Any, None]]:
         strangers, kinds = self.strangers, self.plan.kinds
