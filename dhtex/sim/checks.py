@@ -213,9 +213,10 @@ class Judge:
         if self.calm_since is None or asked_at - self.calm_since < self.settled_s:
             return
         for order_id in _shown(view):
-            ended = self.closed_at.get(order_id)
+            ended, state = self.closed_at.get(order_id), self._orders.get(order_id)
+            if state is None:
+                continue  # no honest maker stands for it: a stranger's, or made by one who was restored and forgot it
             if ended is not None and asked_at - ended > NOTICED_S:
-                state = self._orders.get(order_id)
                 self._violation("no_resurrection", f"{host.ip} shows {_short(order_id)}, {state} at {ended:.0f} s")
 
     def _missing(self, pair: str, view: ListingView, asked_at: float) -> list[RecordId]:

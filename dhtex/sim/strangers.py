@@ -184,7 +184,7 @@ class Strangers:
     # --- how they say it ----------------------------------------------------------------------------------------------
 
     async def _put_at_both(self, host: Host, order: Record[Order], wire: bytes) -> bool:
-        """Whether another node has it."""
+        """Whether most have it."""
         index = index_key(NETWORK, order.body.pair, order.body.side, "")
         at_order = await self._put(host, order.id, wire)
         return await self._put_at(host, index, wire, "") and at_order
@@ -197,7 +197,7 @@ class Strangers:
             result = await host.ask(lambda node: host.parts.overlay.put(key, wire, prefix))
         except GoneError:
             return False
-        return result.holders > 0
+        return result.holders > len(self._hosts) // 2
 
 
 def _forged(order: Record[Order], maker: bytes, identity: Identity, chance: random.Random) -> Record[Status]:
