@@ -54,6 +54,7 @@ PEER_COLUMNS: Final = (
 )
 NODE_COLUMNS: Final = (
     Column("PORT", ">"),
+    Column("STATE"),
     Column("NETWORK"),
     Column("PID", ">"),
     Column("UP", ">"),
@@ -318,7 +319,8 @@ def status(view: View, page: Page) -> list[str]:
     lines = fields(
         (
             ("node", f"port {view['port']}, {view['state']}, {plural(view['peers'], 'peer')}"),
-            ("network", f"{view['network']} (stamps of {view['pow_bits']} bits)"),
+            ("network", f"{view['network']} (stamps of {view['pow_bits']} bits, about {view['network_nodes']} nodes)"),
+            ("seen as", view["address"] + (" (a client: not reachable from outside)" if view["client"] else "")),
             ("bootstrap", peers),
             (
                 "orders",
@@ -365,6 +367,7 @@ def nodes(views: Sequence[View], page: Page) -> list[str]:
     rows = [
         (
             str(node["port"]),
+            node["state"],
             node["network"],
             str(node["pid"]),
             _since(node["started"], page),

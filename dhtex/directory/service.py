@@ -165,6 +165,11 @@ class Directory:
         self._peers_changed = True
         self._wake.set()
 
+    def resumed(self, within_s: float) -> None:
+        """Say that the machine has slept: what is kept is put again within this time."""
+        self._schedule.hasten(self._clock.monotonic(), within_s)
+        self._wake.set()
+
     async def run(self) -> None:
         """Keep records where they belong, for ever; cancelled when the node stops."""
         while True:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from dhtex.market.codes import Code
 from dhtex.market.ids import NodeId
 from dhtex.overlay.addresses import Address
+from dhtex.overlay.contact import Contact, Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +71,10 @@ class PeerInfo:
     first_seen: float
     last_seen: float
     failures: int
+
+
+def info(peer: Peer, contact: Contact) -> PeerInfo:
+    """What there is to tell of a peer."""
+    return PeerInfo(
+        contact.id, peer.address, peer.kind.value, peer.rtt.smooth_s, peer.first_seen, peer.last_seen, peer.failures
+    )

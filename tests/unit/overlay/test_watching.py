@@ -2,14 +2,12 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
 
 import pytest
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import leases, replicate, server, watching, wire
-from dhtex.overlay.contact import Peer
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import address_of, cluster, held, make_overlay, record, until
 from tests.unit.overlay.test_overlay import key_of
@@ -214,36 +212,6 @@ async def test_a_newcomer_gets_what_it_should_hold(monkeypatch: pytest.MonkeyPat
             await until(lambda: len(held(newcomer).rows) == 12, 15.0)
             assert held(newcomer).rows[keys[0]] == [(None, record(keys[0]))]
             assert held(newcomer).rows[keys[1]] == [("01", record(keys[1]))]
-        finally:
-            await newcomer.close()
-
-
-async def test_when_somebody_comes_only_he_is_asked_what_he_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a flapping network, asking all holders of each key again was most of the traffic."""
-    monkeypatch.setattr(server, "TICK_S", 0.05)
-    monkeypatch.setattr(replicate, "SETTLE_S", (0.1, 0.2))
-    monkeypatch.setattr(replicate, "TURN_S", 0.1)
-    async with cluster(4) as nodes:
-        keys = [DhtKey(b"\x94\x01" + key_of(number)[2:]) for number in range(6)]
-        newcomer = make_overlay(60)
-        await newcomer.listen(0, "127.0.0.1")
-        for node in (*nodes, newcomer):
-            held(node).rows = {key: [(None, record(key))] for key in keys if node is not newcomer}
-        await until(lambda: not any(node._replicator._newcomers or node._replicator._due for node in nodes))
-        compared: list[tuple[str, int]] = []
-        for node in nodes:
-            ask = node.protocol.ask
-
-            def watched(peer: Peer, verb: wire.Verb, args: object, *more: object, ask: Any = ask, **rest: Any) -> None:
-                if isinstance(args, wire.GetArgs) and args.rank == replicate.PAST_THE_END:
-                    compared.append(peer.address)
-                ask(peer, verb, args, *more, **rest)
-
-            monkeypatch.setattr(node.protocol, "ask", watched)
-        try:
-            assert await newcomer.connect(address_of(nodes[0]))
-            await until(lambda: len(held(newcomer).rows) == 6, 15.0)
-            assert set(compared) == {address_of(newcomer)}
         finally:
             await newcomer.close()
 
