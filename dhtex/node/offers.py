@@ -6,6 +6,7 @@ puts every live record back.
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
@@ -134,7 +135,9 @@ class Offers:
 
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
-        self._overdue_from = self._journal.next_overdue(self._clock.now())
+        now = self._clock.now()
+        rows = [own for state in LIVE for own in self._journal.orders(state) if own.cancel_at and own.expires > now]
+        self._overdue_from = min((own.cancel_at for own in rows), default=math.inf)
         for own in self._journal.overdue(self._clock.now()):
             if own.order_id in self._withdrawing:
                 continue

@@ -44,6 +44,7 @@ def shrink(outcome: Outcome, play: Play, tries_max: int = 60) -> Outcome:
 
 def _fewest_actions(best: Outcome, still: Callable[[Settings], Outcome | None]) -> Outcome:
     enough, too_few = best.counts["actions"], 0
+    best = still(replace(best.settings, actions=enough)) or best  # what is left out later must not need more
     while enough - too_few > 1:
         middle = (enough + too_few) // 2
         found = still(replace(best.settings, actions=middle))

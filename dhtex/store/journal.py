@@ -6,7 +6,6 @@ once, whoever races for it, and nobody is told of one that a crash could undo. T
 signed bytes: asked again, the node says the same again.
 """
 
-import math
 import random
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -43,7 +42,6 @@ _PUT_TRADE: Final = f"INSERT OR REPLACE INTO trades({_TRADE}) VALUES({_marks(Tra
 _PUT_ANSWER: Final = f"INSERT INTO answers({_ANSWER}) VALUES({_marks(Answer)})"
 _NO_SEQUEL: Final = Sequel()
 _OTHERS_OPEN: Final = f"group_id = ? AND order_id != ? AND state IN ({_leading_to(MakerEvent.CANCEL)})"
-_SWITCHED: Final = f"cancel_at > 0 AND state IN ({_leading_to(MakerEvent.CANCEL)})"
 _EVENTS: Final = {
     MakerState.FILLED: MakerEvent.FILL,
     MakerState.CANCELED: MakerEvent.CANCEL,
@@ -114,12 +112,10 @@ class Journal:
 
     def overdue(self, now: float) -> list[OwnOrder]:
         """Orders that may still be filled and that nobody has renewed in time."""
-        return self._orders(f"WHERE {_SWITCHED} AND cancel_at <= ? AND expires > ?", now, now)
-
-    def next_overdue(self, now: float) -> float:
-        """When the next order is overdue unless it is renewed, Unix seconds; infinite if none can be."""
-        rows = self._database.rows(f"SELECT min(cancel_at) FROM orders WHERE {_SWITCHED} AND expires > ?", now)
-        return math.inf if rows[0][0] is None else float(rows[0][0])
+        open_states = _leading_to(MakerEvent.CANCEL)
+        return self._orders(
+            f"WHERE 0 < cancel_at AND cancel_at <= ?1 AND ?1 < expires AND state IN ({open_states})", now
+        )
 
     def renew(self, now: float) -> None:
         """Let the time of all dead man's switches begin again. What was due before this stays due."""
@@ -356,9 +352,8 @@ class Journal:
 
 
 def _starts(hex_prefix: str) -> str:
-    digits = hex_prefix.lower()
-    assert all(digit in "0123456789abcdef" for digit in digits), "a prefix has been checked where it was typed"
-    return digits + "*"
+    assert not hex_prefix.strip("0123456789abcdefABCDEF"), "a prefix has been checked where it was typed"
+    return hex_prefix.lower() + "*"
 
 
 def _changed(connection: sqlite3.Connection, sql: str, parameters: Sequence[object]) -> bool:
@@ -379,16 +374,14 @@ def _close(
 
 def _is_decided(connection: sqlite3.Connection, order: OwnOrder) -> bool:
     filled = "SELECT 1 FROM orders WHERE group_id = ? AND state IN (?, ?) AND expires > ?"
-    values = (order.group_id, MakerState.FILLED, MakerState.DISPUTED, order.created)
-    return connection.execute(filled, values).fetchone() is not None
+    return bool(connection.execute(filled, (order.group_id, "filled", "disputed", order.created)).fetchone())
 
 
 def _are_all_open(connection: sqlite3.Connection, order_id: RecordId, others: Sequence[Closed]) -> bool:
     """Whether no order of the group is open but these: one may have been added since they were signed off."""
     group = connection.execute("SELECT group_id FROM orders WHERE order_id = ?", (order_id,)).fetchone()
-    if group is None or not group[0]:
-        return True
-    rows = connection.execute(f"SELECT order_id FROM orders WHERE {_OTHERS_OPEN}", (group[0], order_id)).fetchall()
+    name = group[0] if group is not None else b""
+    rows = connection.execute(f"SELECT order_id FROM orders WHERE {_OTHERS_OPEN}", (name, order_id)) if name else ()
     return {row[0] for row in rows} <= {closed.order_id for closed in others}
 
 

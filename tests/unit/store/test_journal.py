@@ -1,6 +1,5 @@
 """The journal: decided once, on disk before anyone is told, and nothing half done."""
 
-import math
 import random
 import sqlite3
 from dataclasses import replace
@@ -246,5 +245,3 @@ def test_what_is_overdue_is_neither_over_nor_without_a_switch(journal: Journal) 
     assert journal.overdue(NOW + 59) == []
     assert journal.overdue(NOW + 60) == [switched]
     assert journal.overdue(NOW + 100) == []
-    assert journal.next_overdue(NOW) == NOW + 60
-    assert journal.next_overdue(NOW + 100) == math.inf
