@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -106,12 +107,15 @@ def test_every_planted_bug_is_found(name: str) -> None:
 
 
 def test_a_broken_history_is_made_shorter() -> None:
-    broken = found("two_fills", Settings(seed=0, nodes=4, faults="loss,doubling"))
-    best = shrink(broken, lambda settings: play_history(settings, planted="two_fills"), tries_max=30)
-    assert best.violations
-    assert best.counts["actions"] < broken.counts["actions"] or best.settings.hours < broken.settings.hours
-    again = play_history(best.settings, planted="two_fills")
-    assert again.violations == best.violations
+    def play(settings: Settings) -> Outcome:
+        done = min(settings.actions or 40, 40)
+        bad = done >= 7 and "loss" in settings.faults and settings.nodes >= 3
+        violations = ["[bounded] too many"] if bad else ["[complete] another"] if done > 20 else []
+        return Outcome(settings, "", 1.0, Counter(actions=done), violations)
+
+    best = shrink(play(Settings(seed=1, nodes=6, hours=0.05, faults="tail,loss,cuts")), play)
+    assert best.settings == Settings(seed=1, nodes=3, hours=0.0125, faults="loss", actions=7)
+    assert best.violations == ["[bounded] too many"]
 
 
 def test_a_broken_history_says_how_to_play_it_again(capsys: pytest.CaptureFixture[str]) -> None:
