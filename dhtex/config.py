@@ -42,10 +42,10 @@ class NodeConfig:
     home        the node's own folder; None keeps nothing on disk
     http_port   TCP port of the control interface on 127.0.0.1; None leaves it to the Unix socket
     contact     text sealed to the taker when an accept is confirmed
-    tag         secret that all nodes of one person share, so that they do not trade with each other; empty: none
     client      use the network without being routed to
     lan         announce the node on the local network and meet its neighbours; needs the extra `lan`
     map_port    ask the router to forward the port; needs the extra `nat`
+    tag         secret that all nodes of one person share, so that they do not trade with each other; empty: none
     """
 
     port: int = 0
@@ -56,10 +56,10 @@ class NodeConfig:
     home: Path | None = None
     http_port: int | None = None
     contact: str = ""
-    tag: str = field(default="", repr=False)
     client: bool = False
     lan: bool = False
     map_port: bool = False
+    tag: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         check_port(self.port)

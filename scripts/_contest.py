@@ -235,7 +235,10 @@ class Contest:
         problems: list[str] = []
 
         def look() -> bool:
-            problems[:] = self._problems(order)
+            try:
+                problems[:] = self._problems(order)
+            except TimeoutError as error:
+                problems[:] = [str(error)]
             return not problems
 
         try:
@@ -309,6 +312,7 @@ def main() -> int:
     parser.add_argument(
         "--long", type=float, default=0.03, help="share of makers that stay away until accepts are void"
     )
+    parser.add_argument("--limit", type=int, default=0, help="seconds after which it is given up; 0: never")
     parser.add_argument("--keep", action="store_true", help="keep the nodes' files")
     options = parser.parse_args()
     if options.nodes < 5:
@@ -317,6 +321,15 @@ def main() -> int:
     home = Path(tempfile.mkdtemp(prefix="dhtex-"))
     contest = Contest(options, home)
     contest.say(f"seed {options.seed}: {options.nodes} nodes, {options.orders} orders, {options.loss:.0%} loss")
+
+    def give_up(number: int, _: object) -> None:
+        contest.say(f"ended by {signal.Signals(number).name}; seed {options.seed}")
+        contest.stop()
+        os._exit(1)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, give_up)
+    signal.alarm(options.limit)
     problems = ["the run did not come to its end"]
     try:
         contest.start()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 import typer
 
 from dhtex.cli import render
+from dhtex.cli.pipes import reader_watched
 from dhtex.cli.session import Session, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
 from dhtex.errors import DhtexError, NoPeerError, NotFoundError, NotRunningError, UsageError
@@ -40,12 +41,12 @@ def start(
         int | None, typer.Option("--http", metavar="N", help="Also serve HTTP on 127.0.0.1; 0: any.")
     ] = None,
     contact: Annotated[str, typer.Option("--contact", metavar="TEXT", help="Sealed to whoever you trade with.")] = "",
-    tag: Annotated[str, typer.Option("--tag", envvar="DHTEX_TAG", metavar="SECRET", help=_TAG)] = "",
     lan: Annotated[bool, typer.Option("--lan", help="Find nodes on the local network; needs dhtex[lan].")] = False,
     map_port: Annotated[
         bool, typer.Option("--map-port", help="Have the router forward the port (UPnP); needs dhtex[nat].")
     ] = False,
     client: Annotated[bool, typer.Option("--client", help="Use the network without being routed to.")] = False,
+    tag: Annotated[str, typer.Option("--tag", envvar="DHTEX_TAG", metavar="SECRET", help=_TAG)] = "",
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay here and log to stderr, for systemd.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Put a damaged state file aside and begin anew.")] = False,
 ) -> None:
@@ -64,10 +65,10 @@ def start(
         bootstrap=split_peers(bootstrap or []),
         http_port=http,
         contact=contact,
-        tag=tag,
         client=client,
         lan=lan,
         map_port=map_port,
+        tag=tag,
     )
 
     def ready(started: "Started") -> None:
@@ -180,9 +181,10 @@ def logs(
     if count < 0:
         raise UsageError("the number of lines cannot be negative")
     try:
-        for line in log_lines(log_of(session), count, follow):
-            text = clean(line.decode(errors="replace"))  # it may quote strangers
-            print(to_json({"line": text}) if session.json else text, flush=True)
+        with reader_watched():
+            for line in log_lines(log_of(session), count, follow):
+                text = clean(line.decode(errors="replace"))  # it may quote strangers
+                print(to_json({"line": text}) if session.json else text, flush=True)
     except KeyboardInterrupt:
         return
     except FileNotFoundError:

@@ -73,6 +73,8 @@ def listing(view: View, page: Page) -> list[str]:
     """The orders of a listing, then how complete it is."""
     orders: Sequence[View] = view["orders"]
     lines = order_table(orders, page) if orders else ["no orders"]
+    if view.get("next"):
+        lines.append(clean(f"more: --after {view['next']}"))
     return [*lines, page.paint(coverage_line(view["coverage"], view["hidden"]), "dim")]
 
 
@@ -182,6 +184,7 @@ def published(view: View, page: Page) -> list[str]:
     if not view["holders"]:
         held = "0 other holders" + ("" if refusals else ": it is published as soon as there is a peer")
     refused = ", ".join(f"{count} refused it as {code}" for code, count in sorted(refusals.items()))
+    held += ", more are looked for" if view.get("unfinished") else ""
     about = "; ".join(filter(None, (held, refused, f"expires in {_until(new['expires'], page)}")))
     return [clean(f"{verb} {new['id'][:10]}: {offer(new)} ({about})")]
 

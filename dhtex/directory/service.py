@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dhtex.clock import Clock
-from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_index, merge_order, untold
+from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends, merge_index, merge_order, untold
 from dhtex.directory.schedule import Placement, Schedule
 from dhtex.market.admission import keep_until
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
@@ -30,7 +30,8 @@ FIRST_PUT_S: Final = 3.0  # a first put that was not waited for to its end is ma
 
 @dataclass(slots=True)
 class Published:
-    """What became of a record at both of its keys: the fewer holders of the two, and who refused why.
+    """What became of a record at both of its keys: the fewer holders of the two, who refused why, and whether further
+    holders are still looked for.
 
     `bits_asked`: what most of them want of its stamp, if that is why; else 0.
     """
@@ -38,6 +39,7 @@ class Published:
     holders: int
     refusals: dict[str, int] = field(default_factory=dict)
     bits_asked: int = 0
+    unfinished: bool = False
 
 
 class Directory:
@@ -68,7 +70,12 @@ class Directory:
         for result in results:
             for code, count in result.refusals.items():
                 refusals[code] = max(count, refusals.get(code, 0))
-        return Published(min(r.holders for r in results), refusals, max(r.dearer for r in results))
+        return Published(
+            min(result.holders for result in results),
+            refusals,
+            max(result.dearer for result in results),
+            any(result.unfinished for result in results),
+        )
 
     def keep(self, record: Record[Order] | Record[Status], delay_s: float) -> None:
         """Take a record into care without waiting: its first put is due within `delay_s`, at random."""
@@ -143,6 +150,11 @@ class Directory:
             if known.statuses:
                 reading.statuses[order_id] = known.statuses
         return reading
+
+    async def read_ends(self, pair: str, side: str) -> list[Record[Status]]:
+        """The statuses that holders keep of one side of a pair, signed by whom they say; nobody knows whose orders."""
+        result = await self._overlay.get(index_key(self._network, pair, side, ROOT), Kind.STATUS)
+        return merge_ends(self._network, pair, side, result, self._check)
 
     def watch_pair(self, pair: str, side: str) -> DhtKey:
         """Ask to be told what happens on one side of a pair; the key under which it will be heard of."""

@@ -19,12 +19,12 @@ from dhtex.directory.livebook import LiveBook
 from dhtex.directory.reading import add_coverage
 from dhtex.directory.service import Directory
 from dhtex.errors import NotFoundError
-from dhtex.market import book
+from dhtex.market import book, paging
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import order_state
 from dhtex.market.money import Pair
 from dhtex.market.present import milliseconds, order_view, public_receipts
-from dhtex.market.records import AnyRecord, Beat, Order, Record, Side, Status, is_a, parse_record
+from dhtex.market.records import AnyRecord, Beat, Closing, Order, Record, Side, Status, is_a, parse_record
 from dhtex.market.trade import MakerState
 from dhtex.node.events import Hub
 from dhtex.node.naming import digits_of, only, whole
@@ -44,6 +44,7 @@ class Watched:
     book: LiveBook
     keys: dict[DhtKey, Side]
     told: dict[RecordId, tuple[str, bool]] = field(default_factory=dict)
+    coverage: dict[Side, Coverage] = field(default_factory=dict)
     ready: bool = False
 
 
@@ -76,10 +77,7 @@ class Market:
     async def listing(self, query: OrderQuery) -> ListingView:
         """Orders that pass the query's filters, best first within each side, and how complete that is."""
         matcher = book.Matcher.of(query)
-        if query.pair:
-            pairs = [str(Pair.parse(query.pair))]
-        else:
-            pairs = sorted(self._pairs | set(self._watched) | self._holdings.pairs() | self._own_pairs())
+        pairs = [str(Pair.parse(query.pair))] if query.pair else sorted(self.known_pairs())
         sides = [Side(query.side)] if query.side else list(SIDES)
         read = await asyncio.gather(*(self._read(pair, sides) for pair in pairs))
         orders: list[OrderView] = []
@@ -90,10 +88,38 @@ class Market:
             for reasons in (rejected, closed):
                 for reason, count in reasons.items():
                     hidden[reason] = hidden.get(reason, 0) + count
-        coverage = add_coverage(row for _, row, _ in read)
-        if len(orders) > query.limit:
-            hidden["limit"] = len(orders) - query.limit
-        return ListingView(orders=book.best(orders, query.limit), coverage=coverage, hidden=hidden)
+        shown, left, goes_on = paging.page(orders, query)
+        if left:
+            hidden["limit"] = left
+        return ListingView(orders=shown, coverage=add_coverage(row for _, row, _ in read), hidden=hidden, next=goes_on)
+
+    def known_pairs(self) -> dict[str, list[str]]:
+        """The pairs that this node knows of, each with the reasons: held, own, watched, listed."""
+        sources = {
+            "held": self._holdings.pairs(),
+            "own": self._own_pairs(),
+            "watched": set(self._watched),
+            "listed": self._pairs,
+        }
+        names = sorted(set().union(*sources.values()))
+        return {name: [why for why, pairs in sources.items() if name in pairs] for name in names}
+
+    async def fills(self, pair: str) -> list[Record[Status]]:
+        """What makers have signed about filled orders of a pair, as far as holders keep it: whoever signed it."""
+        ends = await asyncio.gather(*(self._directory.read_ends(pair, side) for side in SIDES))
+        return [status for side in ends for status in side if status.body.closing is Closing.FILLED]
+
+    async def order(self, order_id: RecordId) -> Record[Order] | None:
+        """An order by its whole id, from memory or from whoever has it."""
+        known = self._known.get(order_id) or await self._directory.fetch_order(order_id)
+        self._remember([] if known is None else [known])
+        return known
+
+    async def copy(self, pair: str) -> tuple[list[Record[Order]], ListingView]:
+        """The shown orders of a pair as they were signed, and the listing that shows them."""
+        listing = await self.listing(OrderQuery(pair=pair, limit=limits.LISTING_ORDERS_MAX))
+        ids = [RecordId(bytes.fromhex(view.id)) for view in listing.orders]
+        return [order for order in map(self._known.get, ids) if order is not None], listing
 
     async def book(self, pair: str, limit: int) -> BookView:
         """The ladder of a pair: its best `limit` prices on each side."""
@@ -183,6 +209,13 @@ class Market:
         watched = self._watched[pair]
         return self._views(watched.book, False, False)[0]
 
+    def live_book(self, pair: str, limit: int) -> BookView:
+        """The ladder of a followed pair as it is now, with the coverage of its last reading."""
+        watched = self._watched[pair]
+        views, hidden = self._views(watched.book, False, False)
+        coverage = add_coverage(watched.coverage.values())
+        return book.book_view(pair, views, limit, coverage, hidden, self._clock.now())
+
     def unwatch(self, pair: str) -> None:
         """Stop following a pair."""
         if self._watched.pop(pair, None) is not None:
@@ -208,6 +241,7 @@ class Market:
         for side in SIDES:
             reading = await self._directory.read_index(watched.book.pair, side)
             self._remember(reading.orders.values())
+            watched.coverage[side] = reading.coverage
             self._tell(watched, watched.book.merge(side, reading, self._clock.now()))
 
     def tick(self) -> None:

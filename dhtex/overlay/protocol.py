@@ -33,7 +33,6 @@ from dhtex.overlay.transport import Endpoint
 
 log = logging.getLogger(__name__)
 
-_PONG_BYTES: Final = wire.PONG_BYTES
 _UNEXPECTED_LOGGED_MAX: Final = 10
 
 
@@ -69,10 +68,10 @@ class Protocol(StockVerbs):
         self._timer_at = math.inf
         self._closed = False
         ping = wire.PING.head + wire.encode((self.own_id,))
-        short = _PONG_BYTES - wire.FRAME_BYTES - len(ping) - len(wire.request_trailer(net))
+        short = wire.PONG_BYTES - wire.FRAME_BYTES - len(ping) - len(wire.request_trailer(net))
         self._ping_stock = ping
         self._ping_back = ping + wire.request_trailer(net, short)
-        self._ping_first = ping + wire.request_trailer(net, short + _PONG_BYTES)
+        self._ping_first = ping + wire.request_trailer(net, short + wire.PONG_BYTES)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
@@ -376,7 +375,7 @@ class Protocol(StockVerbs):
                     return
             elif sender is not None and (peer.contact is None or peer.contact.id != sender) and not peer.pinging:
                 self.ping(peer)
-        elif len(data) < _PONG_BYTES:
+        elif len(data) < wire.PONG_BYTES:
             return
         response = getattr(self, verb.method)(addr, *args)
         trailer = b""
@@ -387,12 +386,12 @@ class Protocol(StockVerbs):
 
     def _may_answer(self, verb: wire.Verb, data: bytes, peer: Peer, marked: bool, now: float) -> bool:
         """Whether a stranger's request is answered now. If not, it is parked until the stranger proves its address."""
-        if verb is wire.PING and marked and len(data) >= 2 * _PONG_BYTES:
+        if verb is wire.PING and marked and len(data) >= 2 * wire.PONG_BYTES:
             self._ping_stranger(peer, marked)
             return True
-        if verb is wire.PING and peer.pinging and len(data) >= (_PONG_BYTES if marked else wire.FRAME_BYTES + 22):
+        if verb is wire.PING and peer.pinging and len(data) >= (wire.PONG_BYTES if marked else wire.FRAME_BYTES + 22):
             return True  # two strangers who ask each other at the same time must not wait for each other
-        if len(data) < (_PONG_BYTES if marked else wire.FRAME_BYTES + len(self._ping_stock)):
+        if len(data) < (wire.PONG_BYTES if marked else wire.FRAME_BYTES + len(self._ping_stock)):
             self.count("dropped_unproven")
             return False
         self._parking.park(peer.address, data[1:21], data, now)

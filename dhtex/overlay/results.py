@@ -13,7 +13,8 @@ class PutResult:
     """What became of a record. `asked` and `holders` count other nodes, `local` speaks of this one.
 
     `refusals` counts nodes by code; `bits_asked` is the most that a holder wants of a stamp that was too low;
-    `newer` are the records that holders have instead.
+    `newer` are the records that holders have instead. `unfinished`: somebody was silent, enough others have answered,
+    and the search for further holders goes on in the background.
     """
 
     asked: int
@@ -22,6 +23,7 @@ class PutResult:
     refusals: dict[str, int] = field(default_factory=dict)
     bits_asked: int = 0
     newer: tuple[bytes, ...] = ()
+    unfinished: bool = False
 
     @property
     def dearer(self) -> int:

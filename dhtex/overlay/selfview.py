@@ -34,8 +34,10 @@ class SelfView:
 
     def heard(self, voter: Address, view: View, now: float) -> None:
         """A peer's answer came, with its view of us."""
-        self._votes.pop(voter, None)
+        before = self._votes.pop(voter, None)
         self._votes[voter] = (view.seen, view.time + 0.5 - self._clock.now())
+        if before is not None and before[0] == view.seen:
+            return
         if len(self._votes) > limits.VOTERS_MAX:
             self._votes.popitem(last=False)
         (first, count), *others = Counter(seen for seen, _ in self._votes.values()).most_common(2)

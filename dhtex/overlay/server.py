@@ -217,8 +217,8 @@ class Overlay(StockServer):
             thorough = self._put_near(key, putting, limits.HOLDERS)
             if putting.enough:
                 self._start(thorough)
-            else:
-                await thorough
+                return putting.tally.result(unfinished=True)
+            await thorough
         return putting.tally.result()
 
     async def _put_near(self, key: DhtKey, putting: Putting, wanted: int) -> None:

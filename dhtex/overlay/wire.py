@@ -14,10 +14,12 @@ All decoders raise only what stands in DECODE_ERRORS, check every length, and a 
 import hashlib
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
+from dhtex import limits
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical_ip
 
@@ -35,9 +37,9 @@ _TAIL_BYTES: Final = 2 + len(_MAGIC)
 _REQUEST_EXT_BYTES: Final = 6
 _REPLY_EXT_BYTES: Final = 33
 _CLIENT: Final = 1  # in the flags of a reply: do not route to me
-REPLY_TRAILER_BYTES_MAX: Final = _REPLY_EXT_BYTES + 23 + _TAIL_BYTES
 _VERSION: Final = bytes((VERSION,))
-_REPLY_TAIL: Final = _REPLY_EXT_BYTES.to_bytes(2) + _MAGIC
+_CLIENT_FLAG: Final = bytes((_CLIENT,))
+REPLY_TRAILER_BYTES_MAX: Final = _REPLY_EXT_BYTES + 23 + _TAIL_BYTES
 
 _Id = Annotated[NodeId, msgspec.Meta(min_length=20, max_length=20)]
 _Key = Annotated[DhtKey, msgspec.Meta(min_length=20, max_length=20)]
@@ -256,13 +258,23 @@ class View(NamedTuple):
 
 def encode_view(view: View) -> bytes:
     """Flags, time and address in 11 bytes (IPv4) or 23."""
-    ip = ipaddress.ip_address(view.seen[0]).packed
-    return bytes((_CLIENT if view.client else 0,)) + view.time.to_bytes(4) + ip + view.seen[1].to_bytes(2)
+    return (_CLIENT_FLAG if view.client else b"\0") + view.time.to_bytes(4) + _pack_address(view.seen)
+
+
+@lru_cache(limits.ADDRESSES_TRACKED_MAX)
+def _pack_address(address: Address) -> bytes:
+    return ipaddress.ip_address(address[0]).packed + address[1].to_bytes(2)
+
+
+@lru_cache(limits.ADDRESSES_TRACKED_MAX)
+def _unpack_address(packed: bytes) -> Address | None:
+    ip = canonical_ip(ipaddress.ip_address(packed[:-2]).compressed)
+    return None if ip is None else (ip, int.from_bytes(packed[-2:]))
 
 
 def reply_trailer(net: bytes, responder: bytes, token: bytes, view: bytes = b"") -> bytes:
     """What makes the answer to a stock request ours; at most REPLY_TRAILER_BYTES_MAX."""
-    return _trailer(bytes((VERSION,)) + net + responder + token + view)
+    return _trailer(_VERSION + net + responder + token + view)
 
 
 def reply_view(ext: bytes | None) -> View | None:
@@ -270,10 +282,8 @@ def reply_view(ext: bytes | None) -> View | None:
     rest = b"" if ext is None else ext[_REPLY_EXT_BYTES:]
     if len(rest) not in (11, 23):
         return None
-    ip = canonical_ip(ipaddress.ip_address(rest[5:-2]).compressed)
-    if ip is None:
-        return None
-    return View(bool(rest[0] & _CLIENT), int.from_bytes(rest[1:5]), (ip, int.from_bytes(rest[-2:])))
+    seen = _unpack_address(rest[5:])
+    return None if seen is None else View(bool(rest[0] & _CLIENT), int.from_bytes(rest[1:5]), seen)
 
 
 def request_net(ext: bytes | None) -> bytes | None:

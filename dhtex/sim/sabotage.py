@@ -19,7 +19,7 @@ from dhtex.market.records import Code
 from dhtex.node import market, offers
 from dhtex.overlay import watching
 from dhtex.sim.disk import Disk
-from dhtex.store import holdings, journal
+from dhtex.store import holdings, journal, statements
 from dhtex.store.database import Database
 from dhtex.store.shelf import Shelf
 from dhtex.trading import buying, maker, selling, taker
@@ -58,11 +58,11 @@ def reply_before_write() -> Any:
 
 def no_idempotency() -> Any:
     """An accept that comes again is decided again, and copies are not dropped on the way either."""
-    again = journal._PUT_ANSWER.replace("INSERT", "INSERT OR REPLACE")
+    again = statements.PUT_ANSWER.replace("INSERT", "INSERT OR REPLACE")
     return _patched(
         (journal.Journal, "answer", lambda self, accept_id: None),
-        (journal, "_is_answered", lambda connection, accept_id: False),
-        (journal, "_PUT_ANSWER", again),
+        (statements, "is_answered", lambda connection, accept_id: False),
+        (statements, "PUT_ANSWER", again),
         (watching.Watching, "_heard", lambda self, key, record: key in self._keys and self.on_record(key, record)),
     )
 
@@ -79,7 +79,7 @@ def two_fills() -> Any:
         values = (state, 1 if status_wire else 0, status_wire, replaced_by, order_id)
         return bool(connection.execute(sql, values).rowcount)
 
-    return _patched((maker, "objection", objection), (selling, "objection", objection), (journal, "_close", close))
+    return _patched((maker, "objection", objection), (selling, "objection", objection), (statements, "close", close))
 
 
 def tombstone_dropped_early() -> Any:
@@ -128,14 +128,16 @@ def group_outside_transaction() -> Any:
     ) -> bool:
         def later() -> None:
             with self._database.decision() as connection:
-                journal._close_others(connection, sequel.others)
+                statements.close_others(connection, sequel.others)
 
         filled = real(self, order_id, accept_id, wire, trade, replace(sequel, others=()))
         if filled and sequel.others:
             asyncio.get_running_loop().call_later(1.0, later)
         return filled
 
-    return _patched((journal.Journal, "decide_fill", decide_fill), (journal, "_are_all_open", lambda *arguments: True))
+    return _patched(
+        (journal.Journal, "decide_fill", decide_fill), (statements, "are_all_open", lambda *arguments: True)
+    )
 
 
 def deadline_not_checked() -> Any:

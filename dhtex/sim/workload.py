@@ -7,11 +7,12 @@ from typing import Final
 
 from dhtex.errors import DhtexError, RefusedError
 from dhtex.market.trade import TakerState
+from dhtex.marketviews import TakeRequest
 from dhtex.node import Node
 from dhtex.sim.checks import Judge
 from dhtex.sim.history import History
 from dhtex.sim.host import GoneError, Host
-from dhtex.views import AcceptRequest, Amendment, BestRequest, OrderDraft, OrderQuery, ReceiptRequest
+from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery, ReceiptRequest
 
 PAIRS: Final = ("BTC/USD", "ETH/BTC", "XMR/EUR")
 PAUSE_S: Final = 8.0
@@ -151,7 +152,7 @@ class Workload:
 
     async def _take_best(self, host: Host, chance: random.Random) -> None:
         pair, side = chance.choice(PAIRS), chance.choice(("buy", "sell"))
-        request = BestRequest(pair=pair, side=side, amount="0.1", wait_s=chance.choice((2.0, 10.0)))
+        request = TakeRequest(pair=pair, side=side, amount="0.1", wait_s=chance.choice((2.0, 10.0)))
         view = await host.ask(lambda node: node.accept_best(request))
         self._history.counts["accepts"] += len(view.tries)
 
