@@ -141,8 +141,7 @@ class Order(_Body, frozen=True, kw_only=True):
         check(all(map(is_canonical, (self.price, self.amount, self.minimum))), "numbers must be canonical")
         parse_price(self.price, pair)
         amount = parse_amount(self.amount, pair)
-        if self.minimum != self.amount:
-            check(parse_amount(self.minimum, pair) <= amount, "minimum above amount")
+        check(self.minimum == self.amount or parse_amount(self.minimum, pair) <= amount, "minimum above amount")
         check(len(self.payments) <= limits.PAYMENTS_MAX, "too many payment methods")
         check(len(set(self.payments)) == len(self.payments), "a payment method twice")
         check(all(PAYMENT.fullmatch(p) is not None for p in self.payments), "not a payment method")
