@@ -130,10 +130,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def end(self, life: Life) -> None:
         """Nothing of this life runs again. What is running at this moment is expected to raise `Crash`."""
         life.alive = False
+        tasks = list(life.tasks.values())  # held, as the last to refer to one may be the handle that would wake it
         for handle in [*self._ready, *(timer for _, _, timer in self._timers)]:
             if handle._context.get(_OWNER) is life:
                 handle.cancel()  # now, so that what it refers to is not let go of later, in another's name
-        for task in list(life.tasks.values()):
+        for task in tasks:
             with suppress(
                 RuntimeError, ValueError, Crash
             ):  # it is the one that runs, or its clean-up meets dead ground
