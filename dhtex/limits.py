@@ -110,6 +110,25 @@ STATUSES_PER_ORDER_MAX: Final = 4  # from different keys while the order itself 
 ORPHANS_HELD_MAX: Final = 16_384  # unstamped records whose order is unknown: they cost their sender nothing
 ORPHANS_PER_SOURCE_MAX: Final = 1024  # of these from one address
 
+# --- Price tree ---------------------------------------------------------------------------------------------------
+TREE_NODE_ORDERS_MAX: Final = 256  # B: a node that has more delegates; 200 kB at most, read in a few round trips
+TREE_NODE_ORDERS_MIN: Final = 64  # a node whose branches hold fewer takes them back: a quarter, so that it rests
+TREE_BRANCHES_MAX: Final = 64  # of one node; their names fit beside a record in an answer
+TREE_DEPTH_MAX: Final = 32  # delegations that a publisher follows; a book of a million orders has three levels
+TREE_PATH_FRESH_S: Final = 60.0  # how long a publisher trusts what it learnt of a tree
+TREE_PATHS_MAX: Final = 4096  # branches that a publisher remembers
+TREE_PLACES_MAX: Final = 8  # nodes of one tree at which one holder keeps an order: one stamp, few places
+TREE_PARALLEL: Final = 8  # nodes of a tree that one reading has under way
+TREE_OPENS_FREE: Final = 64  # nodes without an order that a reading opens: a liar can invent any number
+TREE_OPENS_PER_FIND: Final = 4  # and so many more for each that has one
+TREE_STRIKES_MAX: Final = 2  # branches that only one holder names and nobody knows; then the rest is not opened
+TREE_READ_S_MAX: Final = 60.0  # for all nodes of a tree; a hundred thousand orders
+TREE_TEND_S: Final = 120.0  # a holder looks after its node of a tree this often, jittered
+TREE_TEND_FIRST_S: Final = 20.0  # and for the first time within this: its fellow holders do the same
+TREE_MOVES_PER_S: Final = 20  # orders that one holder moves to where they belong
+WATCH_WALK_S: Final = 30.0  # a watcher looks this often whether a tree has new nodes
+REPAIRS_PER_READ_MAX: Final = 32  # records that a reader hands to holders which lack them
+
 # --- Faces --------------------------------------------------------------------------------------------------------
 CONTROL_BODY_BYTES_MAX: Final = 4 << 20  # a file of a few thousand orders
 CONTROL_STREAMS_MAX: Final = 64  # terminals that watch one node

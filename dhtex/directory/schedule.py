@@ -17,12 +17,27 @@ from dhtex.market.ids import DhtKey, RecordId
 RETRY_S_MIN: Final = 2.0
 RETRY_S_MAX: Final = 120.0
 FEW_HOLDERS: Final = limits.HOLDERS // 2
+MOVE_S: Final = 10.0  # the orders of a thousand makers do not move in one moment
 SETTLE_S: Final = 1.0  # peers arrive in crowds; one put for all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a record belongs in a price tree: pair and side, and the path of its order. `everywhere`: at all nodes on
+    that path where the order may stand, for a Status must find it."""
+
+    market: tuple[str, str]
+    path: str
+    everywhere: bool
 
 
 @dataclass(slots=True)
 class Placement:
-    """One record at one key; `holders` counts the other nodes that took it at the last put, None before the first."""
+    """One record at one key; `holders` counts the other nodes that took it at the last put, None before the first.
+
+    In a price tree (`prefix` and `spot` are not None) the record may move: `key` and `prefix` are where it was put
+    last.
+    """
 
     record_id: RecordId
     key: DhtKey
@@ -30,6 +45,7 @@ class Placement:
     wire: bytes
     until: float
     due: float
+    spot: Spot | None = None
     holders: int | None = None
     tries: int = 0
     nearest: frozenset[bytes] = field(default_factory=frozenset)
@@ -40,11 +56,11 @@ class Schedule:
 
     def __init__(self, entropy: random.Random) -> None:
         self._entropy = entropy
-        self._placements: dict[tuple[RecordId, DhtKey], Placement] = {}
+        self._placements: dict[tuple[RecordId, bool], Placement] = {}
 
     def add(self, placement: Placement) -> Placement:
         """Take a record into care; it is put at `placement.due`. One that is there already stays as it is."""
-        return self._placements.setdefault((placement.record_id, placement.key), placement)
+        return self._placements.setdefault((placement.record_id, placement.prefix is None), placement)
 
     def drop(self, record_id: RecordId) -> None:
         """Stop caring for a record, at all its keys."""
@@ -77,9 +93,20 @@ class Schedule:
         if (placement.holders or 0) < FEW_HOLDERS and nearest - placement.nearest:
             placement.due = min(placement.due, now + SETTLE_S * self._entropy.uniform(0.2, 1.0))
 
+    def moved(self, market: tuple[str, str], prefix: str, now: float) -> None:
+        """Hasten what stands at a node of a price tree that delegates now."""
+        for placement in self._placements.values():
+            if placement.spot is not None and placement.spot.market == market and placement.prefix == prefix:
+                placement.due = min(placement.due, now + MOVE_S * self._entropy.uniform(0.1, 1.0))
+
     def placements(self) -> list[Placement]:
         """All placements, in no order."""
         return list(self._placements.values())
+
+    def prefix(self, record_id: RecordId) -> str | None:
+        """The node of the price tree where a record was put last; None if it is not in care."""
+        placement = self._placements.get((record_id, False))
+        return None if placement is None else placement.prefix
 
     def holders(self, record_id: RecordId) -> int | None:
         """How many other nodes hold a record at each of its keys, at least; None while that is not known."""

@@ -123,7 +123,9 @@ class Node:
         parts.offers.resume()
         self._spawn(parts.offers.withdraw_overdue())  # what was due while the node was away, before anything is heard
         await parts.desk.start()
-        for routine in (parts.directory.run(), self._flush(), self._tick(), parts.beats.run(), parts.offers.relist()):
+        for routine in (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist()):
+            self._spawn(routine)
+        for routine in (self._flush(), self._tick()):
             self._spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._spawn(self._join(first))
@@ -188,6 +190,7 @@ class Node:
         while True:
             await asyncio.sleep(TICK_S)
             parts.market.tick()
+            self._spawn(parts.market.follow())
             self._spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
@@ -285,7 +288,7 @@ class Node:
     async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
         """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
         order, published = await self._running.offers.add(draft, progress)
-        self._spawn(self._running.beats.beat(order.body.pair, order.body.side))
+        self._spawn(self._running.beats.beat(order))
         return PublishView(
             order=self._running.market.view(order), holders=published.holders, refusals=published.refusals
         )

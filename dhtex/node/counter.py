@@ -6,7 +6,7 @@ from dhtex.directory.reading import OrderReading
 from dhtex.directory.service import Directory
 from dhtex.errors import NoPeerError
 from dhtex.market.ids import DhtKey, RecordId, order_key
-from dhtex.market.records import AnyRecord, Kind, Order
+from dhtex.market.records import AnyRecord, Kind, Order, Status, is_a, parse_record
 from dhtex.overlay.server import Overlay
 
 Progress = Callable[[float], None]
@@ -32,7 +32,9 @@ class Counter:
         return await self._directory.put_at_order(order_id, wire)
 
     async def put_index(self, order: Order, wire: bytes) -> int:
-        return await self._directory.put_at_index(order.pair, order.side, wire)
+        status = parse_record(wire, order.network)
+        assert is_a(status, Status), "the desk ends orders"
+        return await self._directory.put_status(status)
 
     async def read(self, order_id: RecordId) -> list[AnyRecord]:
         return (await self._read(order_id)).records

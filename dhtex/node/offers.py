@@ -193,9 +193,13 @@ class Offers:
         rows = [own for state in LIVE for own in self._journal.orders(state) if own.expires > now]
         return [order for row in rows if is_a(order := parse_record(row.wire, self._network), Order)]
 
-    def beats_needed(self) -> set[tuple[str, Side]]:
-        """The pairs and sides where this maker must be heard of."""
-        return {(order.body.pair, order.body.side) for order in self.open_orders() if order.body.liveness == "beat"}
+    def beats_needed(self) -> set[tuple[str, Side, str]]:
+        """The pairs, sides and nodes of their price trees where this maker must be heard of."""
+        return {
+            (order.body.pair, order.body.side, self._directory.tree_prefix(order.id))
+            for order in self.open_orders()
+            if order.body.liveness == "beat"
+        }
 
     async def _sign(self, draft: OrderDraft, lineage: Lineage, progress: Progress | None) -> Record[Order]:
         author = Author(

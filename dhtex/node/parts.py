@@ -9,6 +9,7 @@ from dhtex.clock import Clock
 from dhtex.config import NodeConfig
 from dhtex.directory.reading import Check
 from dhtex.directory.service import Directory
+from dhtex.directory.tending import Tending
 from dhtex.errors import StateError
 from dhtex.market.admission import Verifier, admit
 from dhtex.market.identity import Identity
@@ -52,6 +53,7 @@ class Parts:
     mint: Mint
     bootstrap: Bootstrap
     check: Check
+    tending: Tending
 
     def save(self, now: float, *, peers: bool = False) -> bool:
         """Write what can wait: held records and, if asked, whom to ask after a restart. False when the disk refuses:
@@ -130,4 +132,5 @@ def build(
         mint=mint,
         bootstrap=Bootstrap(overlay, config.bootstrap, entropy),
         check=check,
+        tending=Tending(overlay, holdings, config.network, clock, entropy),
     )

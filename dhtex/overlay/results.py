@@ -11,7 +11,8 @@ class PutResult:
     """What became of a record. `asked` and `holders` count other nodes, `local` speaks of this one.
 
     `refusals` counts nodes by code; `bits_asked` is the most that a holder wants of a stamp that was too low;
-    `newer` are the records that holders have instead.
+    `newer` are the records that holders have instead. `moved` counts nodes by the branch of their tree node, packed, to
+    which they say that the record belongs.
     """
 
     asked: int
@@ -20,11 +21,21 @@ class PutResult:
     refusals: dict[str, int] = field(default_factory=dict)
     bits_asked: int = 0
     newer: tuple[bytes, ...] = ()
+    moved: dict[bytes, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who gave an answer (`address` None: this node), and the branches that it named, packed."""
+
+    id: NodeId
+    address: Address | None
+    branches: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One answer to a get, and how many holders gave it.
+    """One answer to a get, and how many holders gave it (`by`).
 
     `complete` says that `wires` are all records of that answer (or the first `limit` of them, if there was a limit).
     """
@@ -34,6 +45,7 @@ class Version:
     holders: int
     wires: tuple[bytes, ...]
     complete: bool
+    by: tuple[Holder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,16 @@ import heapq
 import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dhtex import limits
 from dhtex.market.admission import Verifier, admit, keep_until, place
-from dhtex.market.holding import NO_DIGEST, Page, PutVerdict, Taken
+from dhtex.market.branches import pack
+from dhtex.market.holding import MOVED, NO_DIGEST, Page, PutVerdict, Taken
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.merge import Meeting, meet
-from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Status, is_a, parse_record
+from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Record, Status, is_a, parse_record
 from dhtex.market.stamp import required_bits
 from dhtex.store.database import Database
 from dhtex.store.shelf import Held, Shelf, is_stamped, order_of
@@ -31,6 +33,18 @@ _FROM_DISK: Final = "disk"
 _STALE_MAX: Final = 1024  # entries of the expiry heap whose record is gone, before it is built anew
 
 _Place = tuple[DhtKey, RecordId]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNode:
+    """A node of a price tree that is held here."""
+
+    key: DhtKey
+    pair: str
+    side: str
+    prefix: str
+    orders: list[Record[Order]]
+    branches: tuple[str, ...]
 
 
 class Holdings:
@@ -44,6 +58,7 @@ class Holdings:
         self._shelves: dict[DhtKey, Shelf] = {}
         self._count = 0
         self._pairs: Counter[str] = Counter()
+        self._places: Counter[RecordId] = Counter()
         self._expiries: list[tuple[int, DhtKey, RecordId]] = []
         self._orphans: dict[str, OrderedDict[_Place, None]] = {}
         self._orphan_sources: dict[_Place, str] = {}
@@ -63,18 +78,29 @@ class Holdings:
         record = parse_record(wire, self._network)
         if isinstance(record, Fault):
             return PutVerdict(Taken.REFUSED, code=record)
-        # All orders live at the root today: at each prefix of its price, one stamp would pay for a hundred places.
-        key = None if prefix else place(record, prefix)
+        key = place(record, prefix)
         if key is None:
             return PutVerdict(Taken.REFUSED, code=WRONG_KEY)
         shelf = self._shelves.get(key) or Shelf(key, prefix)
+        below = shelf.branch_of(record)
         if shelf.get(record.id) is not None:
-            return self._superseded(shelf, record) or PutVerdict(Taken.KNOWN, key)
+            return self._superseded(shelf, record) or _moved(PutVerdict(Taken.KNOWN, key), below)
         fault = admit(record, now, self._pow_bits, self._verifier.check)
         if fault is not None:
             bits = required_bits(record.kind, self._pow_bits) if fault is Code.STAMP_TOO_LOW else 0
             return PutVerdict(Taken.REFUSED, key, fault, bits)
-        return self._settle(shelf, record, now, source)
+        if is_a(record, Beat) and shelf.has_moved(record.body.author):
+            below = next(iter(shelf.branches))  # any: its maker asks for each order
+        order_id = order_of(record)
+        if (
+            below is not None
+            and not is_a(record, Beat)
+            and (is_a(record, Order) or order_id is None or shelf.get(order_id) is None)
+        ):
+            return _moved(PutVerdict(Taken.REFUSED, key), below)
+        if prefix is not None and is_a(record, Order) and self._places[record.id] >= limits.TREE_PLACES_MAX:
+            return PutVerdict(Taken.REFUSED, key, FULL)
+        return _moved(self._settle(shelf, record, now, source), below)
 
     def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
         """Records of a key from `rank` on in its listing order, as many as fit into `room_bytes` of MessagePack."""
@@ -125,6 +151,32 @@ class Holdings:
     def pairs(self) -> set[str]:
         """The pairs of held orders."""
         return set(self._pairs)
+
+    # --- the price tree -------------------------------------------------------------------------------------------
+
+    def tree_keys(self) -> list[DhtKey]:
+        """The keys of all nodes of price trees that are held here."""
+        return [key for key, shelf in self._shelves.items() if shelf.market is not None]
+
+    def tree_node(self, key: DhtKey) -> TreeNode | None:
+        """One of them as it is now, orders best first."""
+        shelf = self._shelves.get(key)
+        if shelf is None or shelf.market is None:
+            return None
+        return TreeNode(key, *shelf.market, shelf.prefix or "", shelf.orders(), tuple(shelf.branches))
+
+    def rebranch(self, key: DhtKey, add: list[str], drop: list[str]) -> None:
+        """Change to whom a node delegates; one that has neither records nor branches is forgotten."""
+        if (shelf := self._shelves.get(key)) is not None:
+            shelf.rebranch(add, drop)
+            self._forget_if_empty(shelf)
+
+    def release(self, key: DhtKey, order_id: RecordId) -> None:
+        """Let an order go that is held at another node of its tree."""
+        shelf = self._shelves.get(key)
+        held = None if shelf is None else shelf.get(order_id)
+        if shelf is not None and held is not None:
+            self._drop(shelf, held)
 
     # --- time and disk --------------------------------------------------------------------------------------------
 
@@ -239,6 +291,7 @@ class Holdings:
         self._count += 1
         if is_a(record, Order):
             self._pairs[record.body.pair] += 1
+            self._places[record.id] += shelf.prefix is not None
         if len(self._expiries) > 2 * self._count + _STALE_MAX:
             self._rebuild_expiries()
         heapq.heappush(self._expiries, (keep_until(record), shelf.key, record.id))
@@ -251,15 +304,21 @@ class Holdings:
         record, at = held.record, (shelf.key, held.record.id)
         shelf.remove(held)
         self._count -= 1
-        if not shelf:
-            self._shelves.pop(shelf.key, None)
+        self._forget_if_empty(shelf)
         if is_a(record, Order):
             self._pairs[record.body.pair] -= 1
             if not self._pairs[record.body.pair]:
                 del self._pairs[record.body.pair]
+            self._places[record.id] -= shelf.prefix is not None
+            if not self._places[record.id]:
+                del self._places[record.id]
         if record.kind is not Kind.BEAT:
             self._unwritten[at] = None
         self._forget_orphan(at)
+
+    def _forget_if_empty(self, shelf: Shelf) -> None:
+        if not shelf and not shelf.branches:
+            self._shelves.pop(shelf.key, None)
 
     def _rebuild_expiries(self) -> None:
         self._expiries = [
@@ -287,6 +346,13 @@ class Holdings:
             del self._orphans[source][at]
             if not self._orphans[source]:
                 del self._orphans[source]
+
+
+def _moved(verdict: PutVerdict, below: str | None) -> PutVerdict:
+    """Say as well to which branch a record belongs."""
+    if below is None or verdict.newer or verdict.code:
+        return verdict
+    return replace(verdict, code=MOVED, newer=pack((below,)))
 
 
 def _may_ask_again(shelf: Shelf, new: AnyRecord, old: AnyRecord) -> bool:
