@@ -94,12 +94,12 @@ class IndexReading:
         """The `most` contested orders that are worth asking about: first those that most holders do not have, of which
         the rest is left out. What all holders of another node have is in no doubt."""
         contested = [order_id for order_id in self.contested if order_id not in self.settled]
-        doubtful = sorted(contested, key=lambda order_id: order_id not in self.outvoted)
+        doubtful = [order_id for order_id in contested if order_id in self.outvoted]
         for order_id in doubtful[most:]:
-            if order_id in self.outvoted:
-                del self.orders[order_id]
-                self.reject("unconfirmed")
-        return doubtful[:most]
+            del self.orders[order_id]
+            self.reject("unconfirmed")
+        others = [order_id for order_id in contested if order_id not in self.outvoted]
+        return doubtful[:most] + others[: max(0, min(most - len(doubtful), most // 4))]
 
 
 @dataclass(slots=True)
@@ -124,7 +124,10 @@ def coverage_of(result: GetResult) -> Coverage:
     """How many holders were asked, answered, and gave the answer that most gave. It is complete when most of those who
     answered gave all of what they vouch for."""
     agreed = max((version.holders for version in result.versions), default=0)
-    whole = sum(version.holders for version in result.versions if version.complete)
+    return _covered(result, agreed, sum(version.holders for version in result.versions if version.complete))
+
+
+def _covered(result: GetResult, agreed: int, whole: int) -> Coverage:
     complete = result.answered > 0 and (2 * whole > result.answered or not result.versions)
     return Coverage(nodes=1, asked=result.asked, answered=result.answered, agreed=agreed, complete=complete)
 
@@ -168,6 +171,8 @@ def merge_index(
             reading.reject(fault)
             for witness in versions:
                 witness.bad += fault != Code.EXPIRED
+    whole = sum(witness.version.holders for witness in witnesses if witness.is_whole)
+    reading.coverage = _covered(orders, reading.coverage.agreed, whole)
     _compare(reading, witnesses, found, prefix)
     return reading
 
@@ -197,6 +202,11 @@ class _Witness:
         self.bad = 0
         self.short = version.complete and version.total > len(version.wires)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it came; a list that changed while it was read does not fit its digest, but has its length."""
+        return self.version.complete or 0 < self.version.total <= len(self.version.wires) - self.bad
+
 
 def _compare(
     reading: IndexReading, witnesses: list[_Witness], found: dict[RecordId, list[_Witness]], prefix: str
@@ -213,9 +223,9 @@ def _compare(
                 named.append((holder.id, unpacked))
                 branches[holder.id] = Branches(prefix)
                 branches[holder.id].add(unpacked)
-            if witness.bad or not witness.version.complete:
+            if witness.bad or not witness.is_whole:
                 suspect = reading.suspect(holder, prefix)
-                suspect.invented, suspect.unfinished = witness.bad, not witness.version.complete
+                suspect.invented, suspect.unfinished = witness.bad, not witness.is_whole
         if witness.short:
             reading.unread = max(reading.unread, witness.version.total - len(witness.version.wires))
     reading.branches = votes(named)

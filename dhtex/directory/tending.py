@@ -44,6 +44,7 @@ class Tending:
         self._entropy = entropy
         self._due: dict[DhtKey, float] = {}
         self._turn: dict[DhtKey, int] = {}
+        self._branches: dict[DhtKey, tuple[str, ...]] = {}
         self._empty: set[tuple[DhtKey, str]] = set()
 
     async def run(self) -> None:
@@ -59,6 +60,12 @@ class Tending:
         self._due = {
             key: self._due.get(key, now + limits.TREE_TEND_FIRST_S * self._entropy.uniform(0.1, 1.0)) for key in held
         }
+        for key in held:
+            node = self._holdings.tree_node(key)
+            branches = () if node is None else node.branches
+            if self._branches.get(key, ()) != branches:  # its makers have been told by now
+                self._due[key] = min(self._due[key], now + limits.TREE_TEND_FIRST_S * self._entropy.uniform(1.0, 2.0))
+            self._branches[key] = branches
         for key in [key for key, due in self._due.items() if due <= now]:
             self._due[key] = now + limits.TREE_TEND_S * self._entropy.uniform(0.75, 1.25)
             await self.tend(key)

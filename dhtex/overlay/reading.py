@@ -50,7 +50,7 @@ class _Pull:
         self._first = first
         self._sources = holders
         self._alone = holders[::-1]
-        self._came: dict[bytes, None] = {}
+        self.came: dict[bytes, None] = {}
         self._turn = 0
         self._ids: PagePlan | None = None
         self.settled = False
@@ -105,6 +105,7 @@ class _Pull:
         if not self.complete and plan.wanted and not plan.cut_short and self._alone:
             self._keep()
             self.plan = PagePlan(self.total, self.reading.limit)
+            self._ids = PagePlan(self.total, self.reading.limit) if self.total > SMALL else None
             self._sources = [self._alone.pop()]
             self.pump()
             return
@@ -113,7 +114,7 @@ class _Pull:
 
     def _keep(self) -> None:
         """Remember what came: each record is checked by its own signature, so nothing is lost to a bad neighbour."""
-        self._came.update(dict.fromkeys(self.plan.wires()))
+        self.came.update(dict.fromkeys(self.plan.wires()))
 
     @property
     def waits(self) -> bool:
@@ -128,7 +129,7 @@ class _Pull:
         """What came of it."""
         if not self.complete:
             self._keep()
-        wires = self.plan.wires() if self.complete else tuple(self._came)
+        wires = self.plan.wires() if self.complete else tuple(self.came)
         return Version(self.digest, self.total, self.voters, wires, self.complete, self._by)
 
 
@@ -200,7 +201,7 @@ class Reading:
         """All records that came so far, by short id."""
         wires = [wire for version in self._versions for wire in version.wires]
         wires += [wire for pull in self._pulls if pull.settled for wire in pull.version().wires]
-        return {wire_id(wire)[:SHORT_ID_BYTES]: wire for wire in (*wires, *asking.plan.wires())}
+        return {wire_id(wire)[:SHORT_ID_BYTES]: wire for wire in (*wires, *asking.came, *asking.plan.wires())}
 
     def ask_page(self, pull: _Pull, contact: Contact, plan: PagePlan, rank: int) -> None:
         """Ask a holder for one page, without contacts."""
