@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import faces, market, messages, overlay
+from bench import faces, market, messages, overlay, tree
 from bench.measure import machine
 
 REPORT = Path(__file__).resolve().parent.parent / "docs" / "BENCHMARKS.md"
@@ -17,6 +17,7 @@ SECTIONS: dict[str, Callable[[bool], str]] = {
     "faces": faces.run,
     "market": lambda quick: asyncio.run(market.run(quick)),
     "messages": lambda quick: asyncio.run(messages.run(quick)),
+    "tree": tree.run,
 }
 HEAD = """# Benchmarks
 

@@ -44,6 +44,9 @@ SIGNATURES_REMEMBERED_MAX: Final = 32_768  # found good; about 8 MB
 # --- Stamp --------------------------------------------------------------------------------------------------------
 STAMP_BITS_PUBLIC: Final = 16  # four puzzles of 2^16 hashes of 4 KiB: about a second of one core
 STAMP_BITS_MAX: Final = 24  # asked bits above this are a mistake or an attack
+STAMP_BITS_ASKED_MAX: Final = 20  # a maker pays no holder more: a quarter of a minute on one core
+STAMP_RAISES_MAX: Final = 3  # for one order at a time, as holders ask for more and more
+MAKER_ORDERS_FREE: Final = 512  # of one maker at one holder, at its order keys and in trees; beyond, stamps cost more
 STAMP_PUZZLES: Final = 4  # several small puzzles vary less than a big one
 STAMP_MESSAGE_BYTES: Final = 4096  # long messages leave native code little to gain over hashlib
 STAMP_ACCEPT_BITS_LESS: Final = 4  # an accept costs a sixteenth: it names one order and lives for a minute
@@ -54,6 +57,7 @@ BUCKET_SIZE: Final = 20  # k of the paper
 REPLACEMENTS_PER_BUCKET: Final = 8  # enough to refill a bucket that lost a machine full of peers
 HOLDERS: Final = 8  # r: how many nodes hold a key
 LOOKUP_PARALLEL: Final = 4  # alpha
+LOOKUP_SURE: Final = 4  # answers of the closest that show who the holders are: each knows its neighbours
 LOOKUP_CONTACTS: Final = 8  # contacts in a reply of our own verbs; leaves room for records
 LOOKUP_CANDIDATES_MAX: Final = 64  # a liar can invent contacts without end
 LOOKUP_REQUESTS_MAX: Final = 48  # about three times what a put needs

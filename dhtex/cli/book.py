@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dhtex.cli import ladder, render
-from dhtex.cli.session import path_of, session_of
+from dhtex.cli.session import complain_of_gaps, path_of, session_of
 from dhtex.errors import NotRunningError, OutcomeUnknownError
 
 app = typer.Typer()
@@ -21,7 +21,9 @@ def book(
 ) -> None:
     """Show a pair as a ladder: prices with amounts, totals, the spread, and a depth chart."""
     session = session_of(context)
-    session.show(session.call("GET", path_of("book"), query={"pair": pair, "limit": limit}), ladder.book)
+    view = session.call("GET", path_of("book"), query={"pair": pair, "limit": limit})
+    session.show(view, ladder.book)
+    complain_of_gaps(view)
 
 
 @app.command("watch")

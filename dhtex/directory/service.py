@@ -17,7 +17,7 @@ from dhtex.clock import Clock
 from dhtex.directory.paths import Paths, deeper
 from dhtex.directory.pricetree import ROOT, Wish
 from dhtex.directory.reading import Check, IndexReading, OrderReading
-from dhtex.directory.schedule import Placement, Schedule, Spot
+from dhtex.directory.schedule import FEW_HOLDERS, Placement, Schedule, Spot
 from dhtex.directory.treereading import Counts, TreeReader, any_order
 from dhtex.market.admission import keep_until, tree_path
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
@@ -55,6 +55,7 @@ class Directory:
         self._peers_changed = False
         self._puts = asyncio.Semaphore(PUTS_PARALLEL)
         self.on_newer: Callable[[DhtKey, bytes], None] = lambda key, wire: None
+        self.on_asked: Callable[[RecordId, int], None] = lambda record_id, bits: None
 
     def publish(self, record: Record[Order] | Record[Status]) -> Coroutine[Any, Any, Published]:
         """Put an order or a Status at both of its keys, and keep it there until it ends.
@@ -218,6 +219,8 @@ class Directory:
                 result, prefix = await self._put_in_tree(placement.spot, placement.wire)
                 placement.prefix, placement.key = prefix, index_key(self._network, *placement.spot.market, prefix)
             self._schedule.done(placement, result.holders, nearest, self._clock.monotonic())
+            if result.bits_asked and result.holders < FEW_HOLDERS:
+                self.on_asked(placement.record_id, result.bits_asked)
             return result
 
     def _learn(self, key: DhtKey, result: PutResult) -> None:

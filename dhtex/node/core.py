@@ -116,6 +116,7 @@ class Node:
         parts.overlay.on_gap = self._gap
         parts.overlay.on_peers = self._peers_changed
         parts.directory.on_newer = self._heard
+        parts.directory.on_asked = parts.offers.asked
         parts.desk.on_change = self._trade_changed
         parts.desk.on_ended = self._order_ended
         parts.offers.on_changed = self._order_changed
@@ -191,6 +192,7 @@ class Node:
             await asyncio.sleep(TICK_S)
             parts.market.tick()
             self._spawn(parts.market.follow())
+            self._spawn(parts.offers.raise_stamps())
             self._spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:

@@ -11,8 +11,9 @@ from dhtex.overlay.server import Overlay
 
 Progress = Callable[[float], None]
 Mint = Callable[[RecordId, Kind, Progress | None], Awaitable[bytes]]
-MintAt = Callable[[RecordId, Kind, float, Progress | None], Awaitable[bytes]]
-"""The third: when the record was made. A stamp names an hour, which must be about that of its record."""
+MintAt = Callable[[RecordId, Kind, float, Progress | None, int], Awaitable[bytes]]
+"""The third: when the record was made. A stamp names an hour, which must be about that of its record. The last: how
+many bits, if they are more than the network asks for."""
 
 
 class Counter:

@@ -30,6 +30,7 @@ from dhtex.market.records import (
     parse_record,
     seal_record,
 )
+from dhtex.market.stamp import bits_of
 from dhtex.market.trade import MakerState
 from dhtex.node.counter import MintAt, Progress
 from dhtex.store.journal import Journal
@@ -77,6 +78,7 @@ class Offers:
         self._read_back = read_back
         self._stamping: set[RecordId] = set()
         self._withdrawing: set[RecordId] = set()
+        self._asked: dict[RecordId, int] = {}
         self.on_changed: Callable[[RecordId], None] = lambda _: None
 
     async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
@@ -90,7 +92,44 @@ class Offers:
             raise RefusedError(
                 f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
             )
-        return order, await self._publish(order)
+        published = await self._publish(order)
+        return order, await self.raise_stamp(order.id) or published
+
+    def asked(self, order_id: RecordId, bits: int) -> None:
+        """Note that holders want a stamp of so many bits; `raise_stamp` makes it."""
+        self._asked[order_id] = max(bits, self._asked.get(order_id, 0))
+
+    async def raise_stamps(self) -> None:
+        """Make all stamps that holders have asked for since the last call."""
+        for order_id in list(self._asked):
+            await self.raise_stamp(order_id)
+
+    async def raise_stamp(self, order_id: RecordId) -> Published | None:
+        """Give an open order the stamp that most holders want, and publish it anew; None when there is nothing to do.
+
+        The id does not change, for stamp and signature stand outside it. A holder that asks for absurdly much, or more
+        often than STAMP_RAISES_MAX times, is not served.
+        """
+        published = None
+        for _ in range(limits.STAMP_RAISES_MAX):
+            bits, own = self._asked.pop(order_id, 0), self._journal.order(order_id)
+            if own is None or own.state != MakerState.OPEN or order_id in self._stamping:
+                break
+            order = parse_record(own.wire, self._network)
+            assert is_a(order, Order), "the journal holds what was once valid"
+            if not bits_of(order.stamp) < bits <= limits.STAMP_BITS_ASKED_MAX:
+                break
+            self._stamping.add(order_id)
+            try:
+                stamp = await self._mint(order_id, Kind.ORDER, order.body.created, None, bits)
+                order = seal_record(order.body, self._identity.sign, stamp)
+                if not self._journal.restamp_order(order_id, order.wire):
+                    break
+            finally:
+                self._stamping.discard(order_id)
+            self._directory.forget(order_id)
+            published = await self._directory.publish(order)
+        return published
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
         """Close an open order for good and say so in the network."""
@@ -154,7 +193,7 @@ class Offers:
             try:
                 bare = parse_record(own.wire, self._network)
                 assert is_a(bare, Order), "the journal holds what was once valid"
-                stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None)
+                stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None, 0)
                 order = seal_record(bare.body, self._identity.sign, stamp)
                 if self._journal.stamp_order(order.id, order.wire):
                     await self._publish(order)
@@ -211,7 +250,7 @@ class Offers:
             salt=self._entropy.randbytes(8),
         )
         body = order_from_draft(draft, author, lineage)
-        stamp = await self._mint(id_of(body), Kind.ORDER, body.created, progress)
+        stamp = await self._mint(id_of(body), Kind.ORDER, body.created, progress, 0)
         return seal_record(body, self._identity.sign, stamp)
 
     # Whoever asked may go away while a put is under way. So these two are no coroutines: what must happen has happened

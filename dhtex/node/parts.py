@@ -90,11 +90,11 @@ def build(
     def check(record: AnyRecord) -> Code | None:
         return admit(record, clock.now(), config.pow_bits, verifier.check)
 
-    async def stamp_at(record_id: RecordId, kind: Kind, made: float, progress: Progress | None) -> bytes:
-        return await mint.mint(record_id, required_bits(kind, config.pow_bits), hour_of(made), progress)
+    async def stamp_at(record_id: RecordId, kind: Kind, made: float, progress: Progress | None, bits: int) -> bytes:
+        return await mint.mint(record_id, max(bits, required_bits(kind, config.pow_bits)), hour_of(made), progress)
 
     async def stamp(record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
-        return await stamp_at(record_id, kind, clock.now(), progress)
+        return await stamp_at(record_id, kind, clock.now(), progress, 0)
 
     directory = Directory(overlay, config.network, check, clock, entropy)
     counter = Counter(directory, overlay, stamp)

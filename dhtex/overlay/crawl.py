@@ -83,6 +83,16 @@ class Crawl:
         """The dhtex nodes that answered, closest first."""
         return self._lookup.result()
 
+    def near(self) -> list[Contact]:
+        """Those, and the ones between and behind them that are said to be dhtex nodes too, closest first."""
+        peers = ((contact, self._network.peer_at(contact.address, contact)) for contact in self._lookup.near())
+        return [contact for contact, peer in peers if peer.kind is PeerKind.DHTEX or peer.kind is PeerKind.REPUTED]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether anybody has failed to answer in time."""
+        return self._lookup.doubtful
+
     def slow(self) -> list[Contact]:
         """Those that have not answered yet and still may, closest first."""
         return self._lookup.slow()

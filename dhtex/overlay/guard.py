@@ -96,8 +96,6 @@ class Parking:
 
     def release(self, address: Address, now: float) -> list[bytes]:
         """Hand out the requests of an address that has answered; drops those that have waited too long."""
-        if not self._waiting:
-            return []
         mine = [place for place in self._waiting if place[0] == address]
         released = [self._waiting.pop(place) for place in mine]
         while self._waiting and next(iter(self._waiting.values()))[0] < now:

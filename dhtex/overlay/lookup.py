@@ -9,8 +9,10 @@ it, but if it answers late it counts. It is *failed* once all repetitions went u
 timeout of one slot and no more. A *suspect* (known to have failed lately) gets no slot: a few are asked beside the
 others, and nobody waits for them.
 
-The lookup is finished when the `wanted` closest of those that can still count have all answered. It does not finish on
-few answers while many are slow, unless PATIENCE has passed: then the trouble may be ours, and the slow ones the truth.
+The lookup is finished when the `wanted` closest of those that can still count have all answered. What they know of
+their neighbourhood is exact, so few answers show also who else is near: `near` names those too that nobody needed to
+ask. It does not finish on few answers while many are slow, unless PATIENCE has passed: then the trouble may be ours,
+and the slow ones the truth.
 
 A liar can name contacts without end. So candidates, requests and time are bounded; of the contacts that one peer named,
 only a few may be awaited at once, and when several of them turned out silent and none has answered, the others become
@@ -245,6 +247,18 @@ class Lookup:
         near: dict[bytes, int] = {}
         found = [row.contact for row in self._rows if row.state == _ANSWERED and not _crowded(row, near)]
         return list({contact.id: contact for contact in reversed(found)}.values())[::-1]
+
+    def near(self) -> list[Contact]:
+        """Those that answered and those that nobody needed to ask, closest first, with the bounds of `result`."""
+        near: dict[bytes, int] = {}
+        rows = (row for row in self._rows if row.state <= _ANSWERED and not row.suspect and not row.source.discredited)
+        found = [row.contact for row in rows if not _crowded(row, near)]
+        return list({contact.id: contact for contact in reversed(found)}.values())[::-1]
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether anybody has failed to answer in time: then the others may not have known all that is near."""
+        return any(row.state == _SLOW or row.state == State.FAILED for row in self._rows)
 
     def slow(self) -> list[Contact]:
         """Those that were asked and may still answer, closest first."""

@@ -107,10 +107,8 @@ class Protocol(StockVerbs):
     def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, stock: bool = False) -> None:
         """Ask a peer who it is. `stock` sends no trailer, where the budget of a stranger allows none."""
         peer.pinging = True
-        if peer.verified_until > self.monotonic():
-            body = self._ping_back
-        else:
-            body = self._ping_stock if stock else self._ping_first
+        first = self._ping_stock if stock else self._ping_first
+        body = self._ping_back if peer.verified_until > self.monotonic() else first
         self._start(Request(peer, wire.PING, "unmarked" if stock else None, done), body)
 
     def _ping_stranger(self, peer: Peer, marked: bool) -> None:
@@ -263,8 +261,9 @@ class Protocol(StockVerbs):
             self._renew(request)
         else:
             request.done(request, answer)
-        for parked in self._parking.release(addr, now):
-            self._take_request(parked, addr, now)
+        if self._parking:
+            for parked in self._parking.release(addr, now):
+                self._take_request(parked, addr, now)
 
     def _decode_reply(self, request: Request, body: bytes) -> tuple[Any, NodeId | None]:
         """The answer and who says to have given it; notes what kind of peer it is. None if unusable."""
@@ -307,11 +306,11 @@ class Protocol(StockVerbs):
         self._start(again, request.verb.head + wire.encode(request.args))
 
     def _take_request(self, data: bytes, addr: Address, now: float) -> None:
-        split = wire.split_request(data[wire.FRAME_BYTES :])
-        if split is None:
+        found = wire.verb_of(data)
+        if found is None:
             self.count("dropped_unknown_verb")
             return
-        verb, rest = split
+        verb, start = found
         peer = self.peers.get(addr)
         if peer is not None and peer.verified_until > now:
             if not self._within_rate(peer, now):
@@ -321,18 +320,17 @@ class Protocol(StockVerbs):
             self.count("dropped_rate_strangers")
             return
         if verb.stock:
-            self._take_stock(verb, rest, data, addr, now)
+            self._take_stock(verb, data[start:], data, self.peer_at(addr) if peer is None else peer, now)
         else:
-            self._take_ours(verb, rest, data, addr, peer)
+            self._take_ours(verb, data[start:], data, addr, peer)
 
     @staticmethod
     def _within_rate(peer: Peer, now: float) -> bool:
-        allowance = peer.allowance + (now - peer.allowance_at) * limits.PEER_DATAGRAMS_PER_S
+        per_s = limits.PEER_DATAGRAMS_PER_S
+        left = peer.allowance + (now - peer.allowance_at) * per_s
         peer.allowance_at = now
-        if allowance > limits.PEER_DATAGRAMS_PER_S:
-            allowance = limits.PEER_DATAGRAMS_PER_S
-        peer.allowance = allowance - 1.0 if allowance >= 1.0 else allowance
-        return allowance >= 1.0
+        peer.allowance = min(left, per_s) - (left >= 1.0)
+        return left >= 1.0
 
     # --- Our own verbs ---------------------------------------------------------------------------------------------
 
@@ -364,7 +362,7 @@ class Protocol(StockVerbs):
 
     # --- Stock verbs -----------------------------------------------------------------------------------------------
 
-    def _take_stock(self, verb: wire.Verb, rest: bytes, data: bytes, addr: Address, now: float) -> None:
+    def _take_stock(self, verb: wire.Verb, rest: bytes, data: bytes, peer: Peer, now: float) -> None:
         body, ext = wire.cut_trailer(rest)
         args: Sequence[Any] = verb.args.decode(body)
         net = wire.request_net(ext)
@@ -372,8 +370,8 @@ class Protocol(StockVerbs):
         if (net is not None and net != self.net and verb is not wire.PING) or sender == self.own_id:
             self.count("dropped_foreign")
             return
-        peer = self.peer_at(addr)
-        if net in (None, self.net):
+        addr = peer.address
+        if net is None or net == self.net:
             if peer.verified_until <= now:
                 if not self._may_answer(verb, data, peer, net is not None, now):
                     return

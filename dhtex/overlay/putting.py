@@ -1,14 +1,19 @@
-"""Handing a record to its holders."""
+"""Handing a record to its holders.
+
+Theory of operation. A quick search asks the few closest nodes, which know their neighbours; the record goes to all that
+they name. Whoever does not answer in its usual time may be dead: the next one is asked beside it, and nobody waits for
+it any more. What the few named is then in doubt, so a thorough search follows, for which only those wait who have no
+other proof that the record is held.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from dhtex import limits
 from dhtex.market.holding import MOVED, Taken
-from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
 from dhtex.overlay.contact import Contact, contact_at
-from dhtex.overlay.crawl import Crawl, Network
+from dhtex.overlay.crawl import Network
 from dhtex.overlay.requests import Request
 from dhtex.overlay.results import Holder, PutResult
 from dhtex.overlay.serving import Serving
@@ -54,8 +59,8 @@ class Tally:
 class Putting:
     """One put to nodes that a crawl found, closest first; a node that does not answer is replaced by the next.
 
-    Those that were slow to answer the crawl are asked too, as nobody knows yet whether they are dead; they are not
-    waited for, and count only if they answer. `start` may be called again, with what another crawl found.
+    Those that were slow to answer the crawl, or are now, are not waited for as long as there are others, and count only
+    if they answer. `start` may be called again, with what another crawl found.
     """
 
     def __init__(self, network: Network, record: bytes, prefix: str | None) -> None:
@@ -68,6 +73,7 @@ class Putting:
         self._asked: set[Contact] = set()
         self._answered = 0
         self.silent = 0
+        self.troubled = False  # whether anybody has not answered in time
         self._awaited = 0
         self._finished = False
 
@@ -100,7 +106,13 @@ class Putting:
         self._asked.add(contact)
         network = self._network
         args = wire.PutArgs(network.net, network.own_id, b"", self.prefix, self.record)
-        network.ask(network.peer_at(contact.address, contact), wire.PUT, args, self._put, context=awaited)
+        network.ask(network.peer_at(contact.address, contact), wire.PUT, args, self._put, self._slow, awaited)
+
+    def _slow(self, request: Request) -> None:
+        self.troubled = True
+        if request.context and self._spares and not self._finished:
+            request.context = False
+            self._ask(self._spares.pop(), awaited=True)
 
     def _put(self, request: Request, answer: wire.PutReply | None) -> None:
         awaited: bool = request.context
@@ -112,6 +124,7 @@ class Putting:
             tally.asked += 1
             tally.holders += tally.add(answer.taken, answer.code, answer.bits, answer.newer)
         elif awaited:
+            self.troubled = True
             tally.asked += 1
             if self._spares:
                 self._ask(self._spares.pop(), awaited=True)
@@ -134,46 +147,3 @@ def hand_on(network: Network, here: Serving, holder: Holder, record: bytes, pref
         return
     peer = network.peer_at(holder.address, contact_at(holder.id, *holder.address))
     network.ask(peer, wire.PUT, wire.PutArgs(network.net, network.own_id, b"", prefix, record), lambda *_: None)
-
-
-class Regions:
-    """Who held a key when we last looked, for a short while: puts and watches of one key need one search."""
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._rows: dict[DhtKey, tuple[float, tuple[Contact, ...]]] = {}
-
-    def remember(self, crawl: Crawl) -> None:
-        """Keep the result of a crawl."""
-        self._rows.pop(crawl.target, None)
-        until = self._network.monotonic() + limits.HOLDERS_REMEMBERED_S
-        self._rows[crawl.target] = (until, tuple(crawl.closest()[: limits.HOLDERS]))
-        if len(self._rows) > limits.HOLDERS_REMEMBERED_MAX:
-            del self._rows[next(iter(self._rows))]
-
-    def forget(self, key: DhtKey) -> None:
-        """Look again the next time."""
-        self._rows.pop(key, None)
-
-    def holders(self, key: DhtKey) -> tuple[Contact, ...] | None:
-        """The holders of a key; None if unknown, or if one of them failed since, or somebody closer turned up."""
-        until, contacts = self._rows.get(key, (0.0, ()))
-        network = self._network
-        if until <= network.monotonic() or not contacts:
-            return None
-        known = {contact.id for contact in contacts}
-        if any(network.peer_at(contact.address, contact).failures for contact in contacts):
-            return None
-        near = network.table.closest(key, len(contacts), dhtex_only=True, sound_only=True)
-        if len(contacts) < limits.HOLDERS and len(near) < len(network.table):
-            near = network.table.closest(key, limits.HOLDERS, dhtex_only=True, sound_only=True)
-        goal = int.from_bytes(key)
-        farthest = contacts[-1].long_id ^ goal
-        for peer in near:
-            if (
-                peer.contact is not None
-                and peer.contact.id not in known
-                and (len(contacts) < limits.HOLDERS or peer.contact.long_id ^ goal < farthest)
-            ):
-                return None
-        return contacts

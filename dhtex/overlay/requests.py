@@ -110,9 +110,10 @@ class Requests:
         del self._open[request.id]
         request.open = False
         if request.tries == 1:
-            rtt_s = now - request.sent_at
-            request.peer.rtt.sample(rtt_s)
-            self._everybody.sample(rtt_s)
+            rtt, rtt_s = request.peer.rtt, now - request.sent_at
+            if rtt.smooth_s is None:
+                self._everybody.sample(rtt_s)
+            rtt.sample(rtt_s)
 
     def next_deadline(self) -> float | None:
         """When `expire` should be called next."""

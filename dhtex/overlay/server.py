@@ -15,17 +15,18 @@ from kademlia.network import Server
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.errors import UsageError
-from dhtex.market.holding import NO_KIND, Page
+from dhtex.market.holding import Page
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.protocol import Protocol
-from dhtex.overlay.putting import Putting, Regions, hand_on
+from dhtex.overlay.putting import Putting, hand_on
 from dhtex.overlay.reading import Reading
 from dhtex.overlay.replicate import Replicator
 from dhtex.overlay.results import GetResult, Holder, PeerInfo, PutResult
+from dhtex.overlay.searching import Searches
 from dhtex.overlay.serving import Serving
 from dhtex.overlay.stock import StockShelf
 from dhtex.overlay.sweep import sweep
@@ -37,7 +38,6 @@ from dhtex.overlay.wire import GetReply, network_tag
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
-PUT_ROUNDS: Final = 2  # a second search when half of the holders fell silent meanwhile
 
 
 _Value = TypeVar("_Value")
@@ -81,11 +81,11 @@ class Overlay(Server):
         self._tasks: set[asyncio.Task[None]] = set()
         self._gets: dict[tuple[DhtKey, int, int | None], asyncio.Future[GetResult]] = {}
         self.protocol = self._create_protocol()
-        self._regions = Regions(self.protocol)
-        self._watching = Watching(self.protocol, self._locate, entropy)
+        self._searches = Searches(self.protocol)
+        self._watching = Watching(self.protocol, self._searches.locate, entropy)
         serving = Serving(self.protocol.own_id, self.protocol.table, holdings, clock, self._watching.stored)
-        self._replicator = Replicator(self.protocol, holdings, serving.store, self._locate, clock, entropy)
-        self._upkeep = Upkeep(self.protocol, lambda key: _drop(self._search(key, NO_KIND, (), _drop)), entropy)
+        self._replicator = Replicator(self.protocol, holdings, serving.store, self._searches.locate, clock, entropy)
+        self._upkeep = Upkeep(self.protocol, lambda key: _drop(self._searches.start(key, _drop)), entropy)
         self.protocol.serving = serving
         self.protocol.on_watch = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push
@@ -146,7 +146,7 @@ class Overlay(Server):
             return False
         if peer.contact is None or peer.contact.id == self.protocol.own_id:
             return False
-        await self._crawl(DhtKey(self.protocol.own_id), NO_KIND, (peer,))
+        await self._searches.run(DhtKey(self.protocol.own_id), seeds=(peer,))
         self._upkeep.joined()
         return True
 
@@ -213,76 +213,51 @@ class Overlay(Server):
             **protocol.counts,
         }
 
-    # --- Searching -------------------------------------------------------------------------------------------------
-
-    def _search(self, key: DhtKey, kind: int, seeds: Iterable[Peer], done: Callable[[Crawl], None]) -> Crawl:
-        def finish(crawl: Crawl) -> None:
-            timer.cancel()
-            self._regions.remember(crawl)
-            done(crawl)
-
-        crawl = Crawl(self.protocol, key, finish, kind=kind)
-        timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
-        crawl.start(seeds)
-        return crawl
-
-    async def _crawl(self, key: DhtKey, kind: int, seeds: Iterable[Peer] = ()) -> Crawl:
-        found: asyncio.Future[Crawl] = asyncio.get_running_loop().create_future()
-        self._search(key, kind, seeds, lambda crawl: _settle(found, crawl))
-        return await found
-
-    def _locate(self, key: DhtKey, done: Callable[[DhtKey, list[Contact]], None]) -> None:
-        """Find a key's holders, other than ourselves, closest first."""
-        known = self._regions.holders(key)
-        if known is not None or self.transport is None:
-            done(key, list(known or ()))
-        else:
-            self._search(key, NO_KIND, (), lambda crawl: done(key, crawl.closest()[: limits.HOLDERS]))
-
-    def _is_holder(self, key: DhtKey, others: list[Contact]) -> bool:
-        """Whether we are among the HOLDERS closest, given the closest others."""
-        if len(others) < limits.HOLDERS:
-            return True
-        goal = int.from_bytes(key)
-        return int.from_bytes(self.protocol.own_id) ^ goal < others[limits.HOLDERS - 1].long_id ^ goal
-
     # --- Records ---------------------------------------------------------------------------------------------------
 
     async def put(self, key: DhtKey, wire: bytes, prefix: str | None) -> PutResult:
         """Hand a record to the holders of a key. `prefix` None means its order's key, else the index node."""
         assert len(wire) <= limits.RECORD_BYTES_MAX
         putting = Putting(self.protocol, wire, prefix)
-        known = self._regions.holders(key)
+        known = self._searches.regions.holders(key)
         if known is not None:
             self._put_here(key, list(known), putting)
-            if await self._put_at(putting, list(known), []) and not putting.silent:
-                return putting.tally.result()
-            self._regions.forget(key)  # one of them has gone
-        for _ in range(PUT_ROUNDS):
-            crawl = await self._crawl(key, NO_KIND)
-            crawl.late = putting.start_late
-            found = crawl.closest()
-            self._put_here(key, found, putting)
-            if await self._put_at(putting, found, crawl.slow()):
-                break
+            await self._put_at(putting, list(known), [])
+        if known is None or putting.troubled:
+            await self._put_near(key, putting, limits.LOOKUP_SURE)
+        if putting.troubled:
+            self._searches.regions.forget(key)
+            thorough = self._put_near(key, putting, limits.HOLDERS)
+            if putting.enough:
+                self._start(thorough)
+            else:
+                await thorough
         return putting.tally.result()
+
+    async def _put_near(self, key: DhtKey, putting: Putting, wanted: int) -> None:
+        """Search, and hand the record to those near the key that have not been asked yet."""
+        crawl = await self._searches.run(key, wanted=wanted)
+        crawl.late = putting.start_late
+        putting.troubled |= crawl.doubtful
+        found = crawl.near()
+        self._put_here(key, found, putting)
+        await self._put_at(putting, found, crawl.slow())
 
     def _put_here(self, key: DhtKey, others: list[Contact], putting: Putting) -> None:
         """Keep the record ourselves if we are a holder, given the closest others."""
-        if not putting.tally.judged and self._is_holder(key, others):
+        if not putting.tally.judged and self._searches.is_holder(key, others):
             verdict = self.protocol.serving.store(putting.record, putting.prefix, None)
             putting.tally.local = putting.tally.add(verdict.taken, verdict.code, verdict.bits, verdict.newer)
             putting.tally.judged = True
 
-    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact]) -> bool:
-        """Hand the record to the closest of `found`; whether enough of them answered."""
+    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact]) -> None:
+        """Hand the record to the closest of `found`."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         wanted = limits.HOLDERS - putting.tally.judged
         putting.start(found, wanted, slow[:wanted], lambda: _settle(done, None))
         await done
         for newer in putting.tally.newer if putting.tally.judged else ():
             self.protocol.serving.store(newer, putting.prefix, None)
-        return putting.enough
 
     async def get(self, key: DhtKey, kind: int = 0, limit: int | None = None) -> GetResult:
         """Read the records of a key from all its holders; `kind` 0 is all kinds, `limit` the first so many.
@@ -293,7 +268,7 @@ class Overlay(Server):
         running = self._gets.get(wanted)
         if running is None:
             running = self._gets[wanted] = asyncio.get_running_loop().create_future()
-            self._search(key, kind, (), lambda crawl: self._read(crawl, kind, limit, wanted))
+            self._searches.start(key, lambda crawl: self._read(crawl, kind, limit, wanted), kind=kind)
         return await asyncio.shield(running)
 
     def _read(self, crawl: Crawl, kind: int, limit: int | None, wanted: tuple[DhtKey, int, int | None]) -> None:
@@ -306,7 +281,7 @@ class Overlay(Server):
 
         found = crawl.closest()[: limits.HOLDERS]
         own = None
-        if self._is_holder(wanted[0], found):
+        if self._searches.is_holder(wanted[0], found):
             found = found[: limits.HOLDERS - 1]
             own = self._own_page(wanted[0], kind)
 

@@ -17,6 +17,7 @@ from dhtex.errors import PortInUseError, UsageError
 from dhtex.overlay.addresses import Address, canonical_ip
 
 PORT_ATTEMPTS: Final = 16
+GULPS_BEFORE_LARGER: Final = 8
 
 
 class Receiver(Protocol):
@@ -52,22 +53,33 @@ class UdpEndpoint:
         self._sockets = sockets
         self._v4 = sockets.get(socket.AF_INET)
         self._v6 = sockets.get(socket.AF_INET6)
+        self._gulp = 1
+        self._full_gulps = 0
         self._loop = asyncio.get_running_loop()
         for sock in sockets.values():
             self._loop.add_reader(sock.fileno(), self._drain, sock)
 
     def _drain(self, sock: socket.socket) -> None:
+        """Read up to a gulp of datagrams.
+
+        To find a socket empty costs as much as reading from it, so a lone datagram is read alone. A gulp that was full
+        GULPS_BEFORE_LARGER times is doubled: nobody knows what else was there; one that was not becomes what there was.
+        """
         receive, received = sock.recvfrom, self._received
-        for _ in range(limits.DRAIN_DATAGRAMS_MAX):
+        for count in range(self._gulp):
             try:
                 data, address = receive(limits.DATAGRAM_BYTES_RECEIVE_MAX + 1)
             except (BlockingIOError, InterruptedError):
+                self._gulp = max(1, count)
                 return
             except OSError:  # an earlier send was refused; nothing to read from it
                 continue
             received(data, address[:2])
             if sock.fileno() < 0:  # closed by what was received
                 return
+        self._full_gulps += 1
+        if self._full_gulps % GULPS_BEFORE_LARGER == 0:
+            self._gulp = min(2 * self._gulp, limits.DRAIN_DATAGRAMS_MAX)
 
     def sendto(self, data: bytes, addr: Address) -> None:
         sock = self._v6 if ":" in addr[0] else self._v4

@@ -31,6 +31,8 @@ _MAGIC: Final = b"\xc1dx"
 _TAIL_BYTES: Final = 2 + len(_MAGIC)
 _REQUEST_EXT_BYTES: Final = 6
 _REPLY_EXT_BYTES: Final = 33
+_VERSION: Final = bytes((VERSION,))
+_REPLY_TAIL: Final = _REPLY_EXT_BYTES.to_bytes(2) + _MAGIC
 
 _Id = Annotated[NodeId, msgspec.Meta(min_length=20, max_length=20)]
 _Key = Annotated[DhtKey, msgspec.Meta(min_length=20, max_length=20)]
@@ -158,6 +160,7 @@ STORE: Final = _verb(b"store", tuple[_Id, _Key, Any], _GENERIC, stock=True)
 FIND_NODE: Final = _verb(b"find_node", tuple[_Id, _Key], _GENERIC, stock=True)
 FIND_VALUE: Final = _verb(b"find_value", tuple[_Id, _Key], _GENERIC, stock=True)
 VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, PING, STUN, STORE, FIND_NODE, FIND_VALUE)}
+_HEADS: Final = {verb.head: verb for verb in VERBS.values()}
 
 
 def network_tag(network: str) -> bytes:
@@ -165,24 +168,22 @@ def network_tag(network: str) -> bytes:
     return hashlib.sha256(b"dhtex/network/1\0" + network.encode()).digest()[:4]
 
 
-def split_request(body: bytes) -> tuple[Verb, bytes] | None:
-    """The verb of a request's body (without trailer) and its still encoded arguments; None if it is none of ours."""
-    if len(body) < 3 or body[0] != 0x92 or body[1] & 0xE0 != 0xA0:
+def verb_of(datagram: bytes) -> tuple[Verb, int] | None:
+    """The verb of a request and where its encoded arguments start; None if it is none of ours."""
+    if len(datagram) <= FRAME_BYTES + 2:
         return None
-    end = 2 + (body[1] & 0x1F)
-    verb = VERBS.get(body[2:end])
-    return None if verb is None else (verb, body[end:])
+    end = FRAME_BYTES + 2 + (datagram[FRAME_BYTES + 1] & 0x1F)
+    verb = _HEADS.get(datagram[FRAME_BYTES:end])
+    return None if verb is None else (verb, end)
 
 
 def cut_trailer(body: bytes) -> tuple[bytes, bytes | None]:
     """Take the trailer off a body: what stands before it, and its ext; None if there is no sound trailer."""
-    if not body.endswith(_MAGIC):
+    if body[-3:] != _MAGIC or len(body) < _TAIL_BYTES:
         return body, None
-    start = len(body) - _TAIL_BYTES
-    length = int.from_bytes(body[start : start + 2])
-    if length >= start:
-        return body, None
-    return body[: start - length], body[start - length : start]
+    end = len(body) - _TAIL_BYTES
+    start = end - (body[end] << 8 | body[end + 1])
+    return (body[:start], body[start:end]) if start > 0 else (body, None)
 
 
 def _trailer(ext: bytes) -> bytes:
@@ -196,7 +197,7 @@ def request_trailer(net: bytes, padding_bytes: int = 0) -> bytes:
 
 def reply_trailer(net: bytes, responder: bytes, token: bytes) -> bytes:
     """What makes the answer to a stock request ours; 38 bytes."""
-    return _trailer(bytes((VERSION,)) + net + responder + token)
+    return _VERSION + net + responder + token + _REPLY_TAIL
 
 
 def request_net(ext: bytes | None) -> bytes | None:

@@ -21,12 +21,12 @@ class Ledger:
 
     def hear(self, data: bytes) -> AnyRecord | None:
         """The record in a datagram, if it was never said before."""
-        if data[0] != _REQUEST or (split := wire.split_request(data[wire.FRAME_BYTES :])) is None:
+        if data[0] != _REQUEST or (found := wire.verb_of(data)) is None:
             return None
-        verb, rest = split
+        verb, start = found
         if verb is not PUT and verb is not PUSH:
             return None
-        said: bytes = verb.args.decode(rest).wire
+        said: bytes = verb.args.decode(data[start:]).wire
         if said in self._heard:
             return None
         self._heard.add(said)

@@ -18,9 +18,10 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.market.admission import Verifier, admit, keep_until, place
+from dhtex.market.asking import asked_bits
 from dhtex.market.branches import pack
 from dhtex.market.holding import MOVED, NO_DIGEST, Page, PutVerdict, Taken
-from dhtex.market.ids import DhtKey, RecordId
+from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import Meeting, meet
 from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Record, Status, is_a, parse_record
 from dhtex.market.stamp import required_bits
@@ -59,6 +60,7 @@ class Holdings:
         self._count = 0
         self._pairs: Counter[str] = Counter()
         self._places: Counter[RecordId] = Counter()
+        self._orders_of: Counter[PublicKey] = Counter()
         self._expiries: list[tuple[int, DhtKey, RecordId]] = []
         self._orphans: dict[str, OrderedDict[_Place, None]] = {}
         self._orphan_sources: dict[_Place, str] = {}
@@ -85,10 +87,12 @@ class Holdings:
         below = shelf.branch_of(record)
         if shelf.get(record.id) is not None:
             return self._superseded(shelf, record) or _moved(PutVerdict(Taken.KNOWN, key), below)
-        fault = admit(record, now, self._pow_bits, self._verifier.check)
+        bits = self._asked_bits(record)
+        fault = admit(record, now, bits, self._verifier.check)
         if fault is not None:
-            bits = required_bits(record.kind, self._pow_bits) if fault is Code.STAMP_TOO_LOW else 0
-            return PutVerdict(Taken.REFUSED, key, fault, bits)
+            return PutVerdict(
+                Taken.REFUSED, key, fault, required_bits(record.kind, bits) if fault is Code.STAMP_TOO_LOW else 0
+            )
         if is_a(record, Beat) and shelf.has_moved(record.body.author):
             below = next(iter(shelf.branches))  # any: its maker asks for each order
         order_id = order_of(record)
@@ -101,6 +105,12 @@ class Holdings:
         if prefix is not None and is_a(record, Order) and self._places[record.id] >= limits.TREE_PLACES_MAX:
             return PutVerdict(Taken.REFUSED, key, FULL)
         return _moved(self._settle(shelf, record, now, source), below)
+
+    def _asked_bits(self, record: AnyRecord) -> int:
+        """What a stamp must have here and now; for an order more than elsewhere, if room is scarce."""
+        if not is_a(record, Order):
+            return self._pow_bits
+        return asked_bits(self._pow_bits, self._count, self._orders_of[record.body.author])
 
     def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
         """Records of a key from `rank` on in its listing order, as many as fit into `room_bytes` of MessagePack."""
@@ -292,6 +302,7 @@ class Holdings:
         if is_a(record, Order):
             self._pairs[record.body.pair] += 1
             self._places[record.id] += shelf.prefix is not None
+            self._orders_of[record.body.author] += 1
         if len(self._expiries) > 2 * self._count + _STALE_MAX:
             self._rebuild_expiries()
         heapq.heappush(self._expiries, (keep_until(record), shelf.key, record.id))
@@ -312,6 +323,9 @@ class Holdings:
             self._places[record.id] -= shelf.prefix is not None
             if not self._places[record.id]:
                 del self._places[record.id]
+            self._orders_of[record.body.author] -= 1
+            if not self._orders_of[record.body.author]:
+                del self._orders_of[record.body.author]
         if record.kind is not Kind.BEAT:
             self._unwritten[at] = None
         self._forget_orphan(at)

@@ -121,6 +121,15 @@ class Journal:
                 (wire, MakerState.OPEN, order_id, MakerState.PUBLISHING),
             )
 
+    def restamp_order(self, order_id: RecordId, wire: bytes) -> bool:
+        """Keep an open order with another stamp. False when it has ended meanwhile."""
+        with self._database.decision() as connection:
+            return _changed(
+                connection,
+                "UPDATE orders SET wire = ? WHERE order_id = ? AND state = ?",
+                (wire, order_id, MakerState.OPEN),
+            )
+
     def close_order(self, order_id: RecordId, state: str, status_wire: bytes) -> bool:
         """End an order that is open: canceled, or expired (with no Status). False when it has ended already."""
         with self._database.decision() as connection:

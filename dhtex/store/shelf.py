@@ -182,7 +182,7 @@ class Shelf:
         listed = self._lists.get(kind, [])
         count = max(0, room_bytes - _WIRE_HEAD_BYTES) // SHORT_ID_BYTES
         ids = b"".join(held.record.id[:SHORT_ID_BYTES] for _, held in listed[rank : rank + count])
-        return Page(len(listed), self._digests.get(kind, 0).to_bytes(8), [ids])
+        return Page(len(listed), self._digests.get(kind, 0).to_bytes(8), [ids] if ids else [])
 
     # --- the price tree -----------------------------------------------------------------------------------------
 

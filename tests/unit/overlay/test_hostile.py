@@ -185,7 +185,7 @@ def test_no_answer_of_a_peer_raises_or_hangs(answers: list[bytes], marked: bool,
                         if data[0] == 0 and turn < 200:
                             turn += 1
                             body = chance.choice(answers)
-                            stock = wire.split_request(data[21:])
+                            stock = wire.verb_of(data)
                             end = tail if stock is not None and stock[0].stock else b""
                             node.protocol.datagram_received(b"\1" + data[1:21] + body + end, address)
                     if not waiting:

@@ -82,6 +82,34 @@ def test_it_is_exact_when_everybody_answers_with_the_closest(seed: int, size: in
     assert lookup.result()[: limits.HOLDERS] == closest(target, world, limits.HOLDERS)
 
 
+def test_few_answers_show_who_else_is_near() -> None:
+    target, asked = bytes(20), 0
+    world = closest(target, [contact(number) for number in range(30)], 30)
+    lookup = Lookup(target, OWN, 0.0, wanted=limits.LOOKUP_SURE)
+    lookup.add(world[-1:])
+    while now_asked := lookup.next(0.0):
+        for one in now_asked:
+            asked += 1
+            lookup.on_reply(one, closest(target, world, 8))
+    assert lookup.finished(0.0)
+    assert not lookup.doubtful
+    assert asked <= 1 + limits.LOOKUP_SURE
+    assert lookup.near()[: limits.HOLDERS] == world[: limits.HOLDERS]
+
+
+def test_the_silent_are_not_near_and_leave_doubt() -> None:
+    near, far, unasked = closest(bytes(20), [contact(number) for number in range(3)], 3)
+    lookup = Lookup(bytes(20), OWN, 0.0, wanted=1, parallel=2)
+    lookup.add([near, far, unasked])
+    assert lookup.next(0.0) == [near]
+    lookup.on_failure(near)
+    assert lookup.next(0.0) == [far]
+    lookup.on_reply(far, [])
+    assert lookup.finished(0.0)
+    assert lookup.doubtful
+    assert lookup.near() == [far, unasked]
+
+
 def test_a_late_answer_counts() -> None:
     lookup = Lookup(bytes(20), OWN, 0.0, wanted=2)
     near, far = closest(bytes(20), [contact(1), contact(2)], 2)

@@ -115,10 +115,11 @@ def test_reply_marks_come_back() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_body_is_a_request_or_none(body: bytes) -> None:
-    split = wire.split_request(body)
-    if split is not None:
+    datagram = bytes(wire.FRAME_BYTES) + body
+    found = wire.verb_of(datagram)
+    if found is not None:
         try:
-            split[0].args.decode(split[1])
+            found[0].args.decode(datagram[found[1] :])
         except wire.DECODE_ERRORS:
             return
 

@@ -1,0 +1,107 @@
+"""Finding the nodes near a key: one search at a time for those who need it, and what the last one found.
+
+A *quick* search ends when the closest LOOKUP_SURE nodes have answered, which know their neighbours; a thorough one when
+all that could be holders have.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from dhtex import limits
+from dhtex.market.holding import NO_KIND
+from dhtex.market.ids import DhtKey
+from dhtex.overlay.contact import Contact, Peer
+from dhtex.overlay.crawl import Crawl, Network
+
+
+class Regions:
+    """Who held a key when we last looked, for a short while: puts and watches of one key need one search."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._rows: dict[DhtKey, tuple[float, tuple[Contact, ...]]] = {}
+
+    def remember(self, crawl: Crawl) -> None:
+        """Keep the result of a crawl."""
+        self._rows.pop(crawl.target, None)
+        until = self._network.monotonic() + limits.HOLDERS_REMEMBERED_S
+        self._rows[crawl.target] = (until, tuple(crawl.near()[: limits.HOLDERS]))
+        if len(self._rows) > limits.HOLDERS_REMEMBERED_MAX:
+            del self._rows[next(iter(self._rows))]
+
+    def forget(self, key: DhtKey) -> None:
+        """Look again the next time."""
+        self._rows.pop(key, None)
+
+    def holders(self, key: DhtKey) -> tuple[Contact, ...] | None:
+        """The holders of a key; None if unknown, or if one of them failed since, or somebody closer turned up."""
+        until, contacts = self._rows.get(key, (0.0, ()))
+        network = self._network
+        if until <= network.monotonic() or not contacts:
+            return None
+        known = {contact.id for contact in contacts}
+        if any(network.peer_at(contact.address, contact).failures for contact in contacts):
+            return None
+        near = network.table.closest(key, len(contacts), dhtex_only=True, sound_only=True)
+        if len(contacts) < limits.HOLDERS and len(near) < len(network.table):
+            near = network.table.closest(key, limits.HOLDERS, dhtex_only=True, sound_only=True)
+        goal = int.from_bytes(key)
+        farthest = contacts[-1].long_id ^ goal
+        for peer in near:
+            if (
+                peer.contact is not None
+                and peer.contact.id not in known
+                and (len(contacts) < limits.HOLDERS or peer.contact.long_id ^ goal < farthest)
+            ):
+                return None
+        return contacts
+
+
+class Searches:
+    """The searches of one node."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.regions = Regions(network)
+
+    def start(
+        self,
+        key: DhtKey,
+        done: Callable[[Crawl], None],
+        *,
+        kind: int = NO_KIND,
+        seeds: Iterable[Peer] = (),
+        wanted: int = limits.HOLDERS,
+    ) -> Crawl:
+        """Search for the `wanted` nodes nearest to a key; LOOKUP_S_MAX at most."""
+
+        def finish(crawl: Crawl) -> None:
+            timer.cancel()
+            self.regions.remember(crawl)
+            done(crawl)
+
+        crawl = Crawl(self._network, key, finish, kind=kind, wanted=wanted)
+        timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
+        crawl.start(seeds)
+        return crawl
+
+    async def run(self, key: DhtKey, *, seeds: Iterable[Peer] = (), wanted: int = limits.HOLDERS) -> Crawl:
+        """The same, awaited."""
+        found: asyncio.Future[Crawl] = asyncio.get_running_loop().create_future()
+        self.start(key, lambda crawl: None if found.done() else found.set_result(crawl), seeds=seeds, wanted=wanted)
+        return await found
+
+    def locate(self, key: DhtKey, done: Callable[[DhtKey, list[Contact]], None]) -> None:
+        """Find a key's holders, other than ourselves, closest first: from memory, or by a quick search."""
+        known = self.regions.holders(key)
+        if known is not None:
+            done(key, list(known))
+        else:
+            self.start(key, lambda crawl: done(key, crawl.near()[: limits.HOLDERS]), wanted=limits.LOOKUP_SURE)
+
+    def is_holder(self, key: DhtKey, others: list[Contact]) -> bool:
+        """Whether we are among the HOLDERS closest, given the closest others."""
+        if len(others) < limits.HOLDERS:
+            return True
+        goal = int.from_bytes(key)
+        return int.from_bytes(self._network.own_id) ^ goal < others[limits.HOLDERS - 1].long_id ^ goal
