@@ -1,4 +1,5 @@
-"""What a book costs its readers as it grows: price trees of up to a million orders, and a cold listing over 64 nodes."""
+"""What a book costs its readers as it grows: price trees of up to a million orders, and a cold listing over 64
+nodes."""
 
 import asyncio
 import random
@@ -28,21 +29,23 @@ ROUND_TRIP_MS = 50
 VOTERS = frozenset({NodeId(bytes(20)), NodeId(b"\1" * 20)})
 INTRO = """## A book of any size
 
-The tree is built and walked by the code that nodes run (`market/branches.py`, `directory/pricetree.py`), in memory, with
-prices within 4 % of each other and honest holders. Counted: nodes, levels, the nodes opened and how many times the walk had to
-wait. Computed from these: datagrams ({requests} requests a lookup, {records} orders a page, each asked once and answered once) and
-milliseconds at a round trip of {trip} ms ({trips} for a lookup, no losses). "all" reads {parallel} nodes at a time.
+The tree is built and walked by the code that nodes run (`market/branches.py`, `directory/pricetree.py`), in memory,
+with prices within 4 % of each other and honest holders. Counted: nodes, levels, the nodes opened and how many times the
+walk had to wait. Computed from these: datagrams ({requests} requests a lookup, {records} orders a page, each asked once
+and answered once) and milliseconds at a round trip of {trip} ms ({trips} for a lookup, no losses). "all" reads
+{parallel} nodes at a time.
 
 {sizes}
 
-Measured: {nodes} whole nodes on loopback in one process, {orders} orders of {makers} makers in one pair, {cold} readers one after
-the other that have just joined; one side is listed, each order's signature is checked. Datagrams are those that the reader sends
-and receives. Medians, best and worst.
+Measured: {nodes} whole nodes on loopback in one process, {orders} orders of {makers} makers in one pair, {cold} readers
+one after the other that have just joined; one side is listed, each order's signature is checked. Datagrams are those
+that the reader sends and receives. Medians, best and worst.
 
 {cold_rows}
 
 A maker says that it is alive by one put of a Beat for each node of a tree where it has orders, every
-{beat_s:.0f} s. Measured: datagrams of all nodes for one Beat; computed: what that makes for so many makers with orders at one node each.
+{beat_s:.0f} s. Measured: datagrams of all nodes for one Beat; computed: what that makes for so many makers with orders
+at one node each.
 
 {beats}
 """

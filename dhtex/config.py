@@ -42,6 +42,9 @@ class NodeConfig:
     home        the node's own folder; None keeps nothing on disk
     http_port   TCP port of the control interface on 127.0.0.1; None leaves it to the Unix socket
     contact     text sealed to the taker when an accept is confirmed
+    client      use the network without being routed to
+    lan         announce the node on the local network and meet its neighbours; needs the extra `lan`
+    map_port    ask the router to forward the port; needs the extra `nat`
     """
 
     port: int = 0
@@ -52,6 +55,9 @@ class NodeConfig:
     home: Path | None = None
     http_port: int | None = None
     contact: str = ""
+    client: bool = False
+    lan: bool = False
+    map_port: bool = False
 
     def __post_init__(self) -> None:
         check_port(self.port)

@@ -168,6 +168,7 @@ class Daemon:
                 peers=status.peers,
                 bootstrap=status.bootstrap,
                 warnings=self._warnings(status.bootstrap),
+                state=status.state,
             )
         )
 

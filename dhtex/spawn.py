@@ -46,6 +46,7 @@ class Started:
     peers: int
     bootstrap: dict[str, str]
     warnings: list[str]
+    state: str = ""  # alone, joining, degraded or ready; seldom more than joining so soon
 
 
 def settled(settings: NodeConfig, home: Path) -> NodeConfig:

@@ -101,12 +101,14 @@ class ListingView(msgspec.Struct, frozen=True, kw_only=True):
 class PublishView(msgspec.Struct, frozen=True, kw_only=True):
     """An order that was signed and journaled, and how many *other* nodes hold it by now (0: it waits for a peer).
 
-    `refusals` counts the holders that did not take it, by reason.
+    `refusals` counts the holders that did not take it, by reason. `unfinished`: some nodes were silent, and further
+    holders are looked for in the background.
     """
 
     order: OrderView
     holders: int
     refusals: dict[str, int] = {}
+    unfinished: bool = False
 
 
 class NotCanceledView(msgspec.Struct, frozen=True, kw_only=True):
@@ -205,7 +207,13 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusView(msgspec.Struct, frozen=True, kw_only=True):
-    """The node in one page. `state`: alone, joining or ready."""
+    """The node in one page.
+
+    `state`: alone (it knows nobody and was told of nobody), joining, degraded, or ready: it has read back a record of
+    its own from other nodes lately. `network_nodes`: an estimate of the size of the network, this node included.
+    `address`: where most peers see this node, empty while unknown. `client`: it is not reachable, so others do not
+    route to it.
+    """
 
     version: str
     state: str
@@ -219,6 +227,9 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     uptime_s: float
     peers: int
+    network_nodes: int
+    address: str
+    client: bool
     bootstrap: dict[str, str]
     orders_open: int
     records_held: int
@@ -315,3 +326,64 @@ class BestView(msgspec.Struct, frozen=True, kw_only=True):
 
     tries: list[TryView]
     outcome: AcceptView | None
+
+
+class HopView(msgspec.Struct, frozen=True, kw_only=True):
+    """One node that a search asked, in the order of asking.
+
+    `named_by`: the id of the node that named it, null if this node knew it. `answer`: page (its records and closer
+    nodes), contacts (closer nodes only), moved (another node lives there now) or silent. `contacts`: how many nodes it
+    named. `records` and `digest`: what it holds at the key. `holder`: it is one of the closest that answered; `agrees`:
+    it holds what most holders hold.
+    """
+
+    id: str
+    address: str
+    kind: str
+    distance_bits: int
+    named_by: str | None
+    asked_ms: float
+    rtt_ms: float | None
+    answer: str
+    contacts: int
+    records: int
+    digest: str
+    holder: bool
+    agrees: bool
+
+
+class WhyView(msgspec.Struct, frozen=True, kw_only=True):
+    """A search, hop by hop. `local`: how many records this node itself holds at the key, null if it is no holder."""
+
+    key: str
+    took_ms: float
+    hops: list[HopView]
+    holders: int
+    agreed: int
+    local: int | None
+    verdict: str
+
+
+class CheckView(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the doctor. `state`: ok, warning, fault or unknown; `hint` says what to do, or is empty."""
+
+    name: str
+    state: str
+    finding: str
+    hint: str = ""
+
+
+class DoctorView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the doctor found; `healthy` unless something is a fault or a warning."""
+
+    healthy: bool
+    checks: list[CheckView]
+
+
+class HealthView(msgspec.Struct, frozen=True, kw_only=True):
+    """The node in one word, as in StatusView, and how many of the other holders gave its last canary back."""
+
+    ready: bool
+    state: str
+    canary_asked: int
+    canary_returned: int

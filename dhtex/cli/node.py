@@ -12,13 +12,14 @@ import typer
 from dhtex.cli import render
 from dhtex.cli.session import Session, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
-from dhtex.errors import NoPeerError, NotFoundError, NotRunningError, UsageError
+from dhtex.errors import DhtexError, NoPeerError, NotFoundError, NotRunningError, UsageError
 
 if TYPE_CHECKING:
     from dhtex.spawn import Started
 
 app = typer.Typer()
 
+STATE_S_MAX: Final = 2.0
 FOLLOW_S: Final = 0.2
 TAIL_BYTES_MAX: Final = 1 << 20
 
@@ -38,6 +39,11 @@ def start(
         int | None, typer.Option("--http", metavar="N", help="Also serve HTTP on 127.0.0.1; 0: any.")
     ] = None,
     contact: Annotated[str, typer.Option("--contact", metavar="TEXT", help="Sealed to whoever you trade with.")] = "",
+    lan: Annotated[bool, typer.Option("--lan", help="Find nodes on the local network; needs dhtex[lan].")] = False,
+    map_port: Annotated[
+        bool, typer.Option("--map-port", help="Have the router forward the port (UPnP); needs dhtex[nat].")
+    ] = False,
+    client: Annotated[bool, typer.Option("--client", help="Use the network without being routed to.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay here and log to stderr, for systemd.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Put a damaged state file aside and begin anew.")] = False,
 ) -> None:
@@ -56,6 +62,9 @@ def start(
         bootstrap=split_peers(bootstrap or []),
         http_port=http,
         contact=contact,
+        client=client,
+        lan=lan,
+        map_port=map_port,
     )
 
     def ready(started: "Started") -> None:
@@ -77,7 +86,8 @@ def split_peers(given: list[str]) -> tuple[str, ...]:
 def started_lines(view: Any, page: Page) -> list[str]:
     """The one line of a start."""
     web = f"; {view['http']}" if view["http"] else ""
-    about = f"network {view['network']}, {plural(view['peers'], 'peer')}"
+    state = f"{view['state']}, " if view["state"] else ""
+    about = f"{state}network {view['network']}, {plural(view['peers'], 'peer')}"
     return [clean(f"dhtex node on port {view['port']} is running ({about}){web}")]
 
 
@@ -121,8 +131,19 @@ def nodes(context: typer.Context) -> None:
     running = [asdict(node) for node in nodefiles.running_nodes(config.home_folder())]
     for node in running:
         moment = datetime.fromtimestamp(node["started"] / 1000, UTC)
+        node["state"] = state_at(node["socket"])
         node["startedDatetime"] = f"{moment:%Y-%m-%dT%H:%M:%S}.{node['started'] % 1000:03d}Z"
     session_of(context).show(running, render.nodes)
+
+
+def state_at(socket: str) -> str:
+    """The state of the node behind a control socket; silent if it does not say."""
+    from dhtex.control.client import Client
+
+    try:
+        return str(Client(socket, silence_s=STATE_S_MAX).call("GET", path_of("status"))["state"])
+    except DhtexError:
+        return "silent"
 
 
 @app.command("peers")

@@ -52,6 +52,7 @@ PEER_COLUMNS: Final = (
 )
 NODE_COLUMNS: Final = (
     Column("PORT", ">"),
+    Column("STATE"),
     Column("NETWORK"),
     Column("PID", ">"),
     Column("UP", ">"),
@@ -177,6 +178,7 @@ def published(view: View, page: Page) -> list[str]:
     if not view["holders"]:
         held = "0 other holders" + ("" if refusals else ": it is published as soon as there is a peer")
     refused = ", ".join(f"{count} refused it as {code}" for code, count in sorted(refusals.items()))
+    held += ", more are looked for" if view.get("unfinished") else ""
     about = "; ".join(filter(None, (held, refused, f"expires in {_until(new['expires'], page)}")))
     return [clean(f"{verb} {new['id'][:10]}: {offer(new)} ({about})")]
 
@@ -312,7 +314,8 @@ def status(view: View, page: Page) -> list[str]:
     lines = fields(
         (
             ("node", f"port {view['port']}, {view['state']}, {plural(view['peers'], 'peer')}"),
-            ("network", f"{view['network']} (stamps of {view['pow_bits']} bits)"),
+            ("network", f"{view['network']} (stamps of {view['pow_bits']} bits, about {view['network_nodes']} nodes)"),
+            ("seen as", view["address"] + (" (a client: not reachable from outside)" if view["client"] else "")),
             ("bootstrap", peers),
             (
                 "orders",
@@ -359,6 +362,7 @@ def nodes(views: Sequence[View], page: Page) -> list[str]:
     rows = [
         (
             str(node["port"]),
+            node["state"],
             node["network"],
             str(node["pid"]),
             _since(node["started"], page),

@@ -14,6 +14,7 @@ _ORDER: Final = "dhtex.cli.order"
 _PUBLISH: Final = "dhtex.cli.publish"
 _BOOK: Final = "dhtex.cli.book"
 _TRADE: Final = "dhtex.cli.trade"
+_DIAGNOSE: Final = "dhtex.cli.diagnose"
 _BACKUP: Final = "dhtex.cli.backup"
 
 ROOT_HELP: Final = """dhtex: a decentralised order directory.
@@ -64,6 +65,8 @@ def make_root() -> TyperGroup:
             "peers": _NODE,
             "connect": _NODE,
             "logs": _NODE,
+            "why": _DIAGNOSE,
+            "doctor": _DIAGNOSE,
             "backup": _BACKUP,
             "restore": _BACKUP,
             "order": order,

@@ -63,6 +63,11 @@ def json_answer(status: int, value: Any) -> Response:
     return Response(msgspec.json.encode(value), status, HEADERS, "application/json")
 
 
+def plain_answer(text: str) -> Response:
+    """Text, as monitors read it."""
+    return Response(text, 200, HEADERS, "text/plain; version=0.0.4; charset=utf-8")
+
+
 def failure(error: BaseException) -> Response:
     """The answer that tells about an error."""
     return json_answer(*describe(error))

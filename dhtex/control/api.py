@@ -21,7 +21,9 @@ from dhtex.views import (
     BestView,
     BookView,
     CancelView,
+    DoctorView,
     EventView,
+    HealthView,
     ListingView,
     OrderDraft,
     OrderQuery,
@@ -30,6 +32,7 @@ from dhtex.views import (
     PublishView,
     StatusView,
     TradeView,
+    WhyView,
 )
 
 Progress = Callable[[float], None]
@@ -48,7 +51,11 @@ class NodeFace(Protocol):
     async def stop(self) -> None: ...
     async def connect(self, host: str, port: int) -> bool: ...
     def status(self) -> StatusView: ...
+    def health(self) -> HealthView: ...
+    def metrics(self) -> str: ...
     def peers(self) -> list[PeerView]: ...
+    async def why(self, name: str) -> WhyView: ...
+    async def doctor(self) -> DoctorView: ...
     async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView: ...
     async def list_orders(self, query: OrderQuery) -> ListingView: ...
     async def book(self, pair: str, limit: int) -> BookView: ...
@@ -164,7 +171,8 @@ class Call:
 class Route:
     """One row of the table. `run` answers once, `stream` answers with events; a row has one of them.
 
-    `steps`: with `Accept: text/event-stream` the answer comes as events, `progress` ones and at last `result`.
+    `plain`: the answer is text. `steps`: with `Accept: text/event-stream` the answer comes as events, `progress` ones
+    and at last `result`.
     """
 
     method: str
@@ -176,6 +184,7 @@ class Route:
     query: type[msgspec.Struct] = Nothing
     body: type[msgspec.Struct] = Nothing
     steps: bool = False
+    plain: bool = False
 
 
 async def _status(call: Call) -> StatusView:
@@ -184,6 +193,22 @@ async def _status(call: Call) -> StatusView:
 
 async def _peers(call: Call) -> list[PeerView]:
     return call.node.peers()
+
+
+async def _why(call: Call) -> WhyView:
+    return await call.node.why(call.id)
+
+
+async def _doctor(call: Call) -> DoctorView:
+    return await call.node.doctor()
+
+
+async def _health(call: Call) -> HealthView:
+    return call.node.health()
+
+
+async def _metrics(call: Call) -> str:
+    return call.node.metrics()
 
 
 async def _connect(call: Call) -> ConnectView:
@@ -277,6 +302,8 @@ def _check_limit(limit: int, limit_max: int) -> None:
 ROUTES: Final = (
     Route("GET", "/v1/status", "The node in one page", StatusView, _status),
     Route("GET", "/v1/peers", "The contacts of the routing table", list[PeerView], _peers),
+    Route("GET", "/v1/why/{id}", "A search for a key or an order, hop by hop", WhyView, _why),
+    Route("POST", "/v1/doctor", "Check the node", DoctorView, _doctor),
     Route("POST", "/v1/connect", "Meet a peer", ConnectView, _connect, body=ConnectRequest),
     Route("POST", "/v1/orders", "Publish an order", PublishView, _add, body=OrderDraft, steps=True),
     Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery),
@@ -295,4 +322,6 @@ ROUTES: Final = (
     Route("GET", "/v1/events", "Everything that happens here", EventView, stream=_events),
     Route("GET", "/v1/watch", "What happens to a pair", EventView, stream=_watch, query=WatchQuery),
     Route("POST", "/v1/stop", "Stop the node", StopView, _stop),
+    Route("GET", "/healthz", "200 when the node is ready, else 503", HealthView, _health),
+    Route("GET", "/metrics", "Numbers in the text format of Prometheus", str, _metrics, plain=True),
 )

@@ -39,7 +39,7 @@ def _operation(route: api.Route, schema_of: dict[str, Any]) -> dict[str, Any]:
     answer = schema_of[repr(route.answer)]
     content: dict[str, Any] = {}
     if route.stream is None:
-        content["application/json"] = {"schema": answer}
+        content["text/plain" if route.plain else "application/json"] = {"schema": answer}
     if route.steps:
         steps = {"oneOf": [schema_of[repr(kind)] for kind in (api.ProgressView, api.ErrorView)] + [answer]}
         content["text/event-stream"] = {"schema": steps}

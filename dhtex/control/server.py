@@ -17,10 +17,11 @@ from starlette.routing import Route as StarletteRoute
 
 from dhtex import limits
 from dhtex.control import api, openapi
-from dhtex.control.answers import describe, failure, json_answer
+from dhtex.control.answers import describe, failure, json_answer, plain_answer
 from dhtex.control.doors import Door, Guard
 from dhtex.control.streams import MEDIA_TYPE, EventStream, Streams, steps, views
 from dhtex.errors import NotFoundError, NotRunningError, OutcomeUnknownError, UsageError
+from dhtex.views import HealthView
 
 STOPPED: Final = "the node stopped"
 RESTART: Final = "start it again: it goes on where it was; see dhtex trade list and dhtex order list --mine"
@@ -89,7 +90,10 @@ class ControlServer:
             return await EventStream.begin(
                 self._streams, lambda: steps(run, call), OutcomeUnknownError(STOPPED, hint=RESTART)
             )
-        return json_answer(200, await run(call))
+        value = await run(call)
+        if route.plain:
+            return plain_answer(value)
+        return json_answer(503 if isinstance(value, HealthView) and not value.ready else 200, value)
 
 
 async def read_body(request: Request) -> bytes:

@@ -89,8 +89,8 @@ class Schedule:
         placement.due = now + delay * self._entropy.uniform(0.75, 1.25)
 
     def peers_changed(self, placement: Placement, nearest: frozenset[bytes], now: float) -> None:
-        """Hasten a put that has few holders when a peer came among the nearest of its key."""
-        if (placement.holders or 0) < FEW_HOLDERS and nearest - placement.nearest:
+        """Hasten a put that has few holders when a peer came among the nearest of its key; a first one has its time."""
+        if placement.holders is not None and placement.holders < FEW_HOLDERS and nearest - placement.nearest:
             placement.due = min(placement.due, now + SETTLE_S * self._entropy.uniform(0.2, 1.0))
 
     def moved(self, market: tuple[str, str], prefix: str, now: float) -> None:
@@ -98,6 +98,11 @@ class Schedule:
         for placement in self._placements.values():
             if placement.spot is not None and placement.spot.market == market and placement.prefix == prefix:
                 placement.due = min(placement.due, now + MOVE_S * self._entropy.uniform(0.1, 1.0))
+
+    def hasten(self, now: float, within_s: float) -> None:
+        """Put everything again within a while: the network may have forgotten it."""
+        for placement in self._placements.values():
+            placement.due = min(placement.due, now + within_s * self._entropy.random())
 
     def placements(self) -> list[Placement]:
         """All placements, in no order."""

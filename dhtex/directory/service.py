@@ -33,10 +33,12 @@ FIRST_PUT_S: Final = 3.0  # a first put that was not waited for to its end is ma
 
 @dataclass(slots=True)
 class Published:
-    """What became of a record at both of its keys: the fewer holders of the two, and who refused why."""
+    """What became of a record at both of its keys: the fewer holders of the two, who refused why, and whether further
+    holders are still looked for."""
 
     holders: int
     refusals: dict[str, int] = field(default_factory=dict)
+    unfinished: bool = False
 
 
 class Directory:
@@ -70,7 +72,8 @@ class Directory:
         for result in results:
             for code, count in result.refusals.items():
                 refusals[code] = max(count, refusals.get(code, 0))
-        return Published(min(result.holders for result in results), refusals)
+        unfinished = any(result.unfinished for result in results)
+        return Published(min(result.holders for result in results), refusals, unfinished)
 
     def keep(self, record: Record[Order] | Record[Status], delay_s: float) -> None:
         """Take a record into care without waiting: its first put is due within `delay_s`, at random."""
@@ -183,6 +186,11 @@ class Directory:
     def peers_changed(self) -> None:
         """Say that a peer came or went: kept records may have better holders now."""
         self._peers_changed = True
+        self._wake.set()
+
+    def resumed(self, within_s: float) -> None:
+        """Say that the machine has slept: what is kept is put again within this time."""
+        self._schedule.hasten(self._clock.monotonic(), within_s)
         self._wake.set()
 
     async def run(self) -> None:

@@ -6,7 +6,6 @@ result. `dhtex.node.parts` builds the parts.
 
 import asyncio
 import logging
-import os
 import random
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -23,12 +22,15 @@ from dhtex.market.records import Record, parse_record
 from dhtex.node.best import accept_best, accept_view
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
+from dhtex.node.diagnosis import Diagnosis
+from dhtex.node.health import Health, endpoint
 from dhtex.node.naming import digits_of, only
+from dhtex.node.offers import resume_within_s
+from dhtex.node.outside import Outside
 from dhtex.node.parts import OpenDatabase, Parts, build
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 from dhtex.store.database import Database
 from dhtex.store.rows import Trade
-from dhtex.version import __version__
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
@@ -37,7 +39,9 @@ from dhtex.views import (
     BestView,
     BookView,
     CancelView,
+    DoctorView,
     EventView,
+    HealthView,
     ListingView,
     OrderDraft,
     OrderQuery,
@@ -46,6 +50,7 @@ from dhtex.views import (
     PublishView,
     StatusView,
     TradeView,
+    WhyView,
 )
 
 log = logging.getLogger(__name__)
@@ -55,11 +60,6 @@ TICK_S: Final = 1.0
 PEERS_SAVED_S: Final = 60.0
 BOOTSTRAP_WAIT_S: Final = 0.6  # a start waits this long for a first peer, then goes on in the background
 ALL: Final = ""  # the topic of those who follow everything
-
-
-def endpoint(host: str, port: int) -> str:
-    """An address as people write it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Node:
@@ -102,19 +102,22 @@ class Node:
 
     async def start(self) -> None:
         """Open the state, listen, begin to join. Raises StateError or PortInUseError and then leaves nothing open."""
-        self._started = self._clock.monotonic()
         home = self.config.home
         database = self._open_database(None if home is None else home / "node.db", fresh=self._fresh)
         parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
         try:
+            self._outside = Outside(self.config, parts.node_id, self.connect)
             self.port = await parts.overlay.listen(self.config.port, self.config.host)
         except BaseException:
             parts.database.close()
             self._parts = None
             raise
+        self._health = Health(self.config, parts, self._clock, self.port)
+        self._diagnosis = Diagnosis(self.config, parts, self._health, self._clock)
         parts.overlay.on_record = self._heard
         parts.overlay.on_gap = self._gap
         parts.overlay.on_peers = self._peers_changed
+        parts.overlay.on_resumed = self._resumed
         parts.directory.on_newer = self._heard
         parts.directory.on_asked = parts.offers.asked
         parts.desk.on_change = self._trade_changed
@@ -124,12 +127,12 @@ class Node:
         parts.offers.resume()
         self._spawn(parts.offers.withdraw_overdue())  # what was due while the node was away, before anything is heard
         await parts.desk.start()
-        for routine in (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist()):
-            self._spawn(routine)
-        for routine in (self._flush(), self._tick()):
+        keeping = (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist())
+        for routine in (*keeping, parts.canary.run(), self._flush(), self._tick()):
             self._spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._spawn(self._join(first))
+        await self._outside.start(self.port)
         await asyncio.wait([first], timeout=BOOTSTRAP_WAIT_S)
 
     async def stop(self) -> None:
@@ -139,13 +142,14 @@ class Node:
         parts, self._parts = self._parts, None
         parts.overlay.on_record = parts.directory.on_newer = lambda key, wire: None
         parts.overlay.on_gap = lambda key: None
-        parts.overlay.on_peers = lambda: None
+        parts.overlay.on_peers = parts.overlay.on_resumed = lambda: None
         parts.desk.on_change = lambda trade: None
         parts.desk.on_ended = lambda order_id, state: None
         parts.hub.end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._outside.stop()
         await parts.desk.stop()
         parts.mint.close()
         parts.save(self._clock.now(), peers=True)
@@ -191,9 +195,8 @@ class Node:
         while True:
             await asyncio.sleep(TICK_S)
             parts.market.tick()
-            self._spawn(parts.market.follow())
-            self._spawn(parts.offers.raise_stamps())
-            self._spawn(parts.offers.withdraw_overdue())
+            for work in (parts.market.follow(), parts.offers.raise_stamps(), parts.offers.withdraw_overdue()):
+                self._spawn(work)
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
                 saved = self._clock.monotonic()
@@ -238,6 +241,12 @@ class Node:
         if not parts.overlay.peers():
             parts.bootstrap.lost_peers()
 
+    def _resumed(self) -> None:
+        parts = self._running
+        log.warning("the machine has slept, or is at another address now: meeting the network again")
+        parts.bootstrap.lost_peers()
+        parts.directory.resumed(resume_within_s(len(parts.offers.open_orders())))
+
     # --- network ----------------------------------------------------------------------------------------------------
 
     async def connect(self, host: str, port: int) -> bool:
@@ -246,44 +255,27 @@ class Node:
 
     def peers(self) -> list[PeerView]:
         """The contacts of the routing table, most recently heard of first."""
-        now = self._clock.monotonic()
-        return [
-            PeerView(
-                id=peer.id.hex(),
-                address=endpoint(*peer.address),
-                kind=peer.kind,
-                rtt_ms=None if peer.rtt_s is None else round(peer.rtt_s * 1000, 3),
-                age_s=round(now - peer.first_seen, 1),
-                silent_s=round(now - peer.last_seen, 1),
-                failures=peer.failures,
-            )
-            for peer in sorted(self._running.overlay.peers(), key=lambda peer: -peer.last_seen)
-        ]
+        return self._health.peers()
 
     def status(self) -> StatusView:
         """The node in one page."""
-        parts = self._running
-        peers, counters = len(parts.overlay.peers()), parts.overlay.counters
-        return StatusView(
-            version=__version__,
-            state="ready" if peers else "joining" if self.config.bootstrap else "alone",
-            pid=os.getpid(),
-            port=self.port,
-            host=self.config.host or "",
-            network=self.config.network,
-            pow_bits=self.config.pow_bits,
-            node=parts.node_id.hex(),
-            maker=parts.identity.public.hex(),
-            epoch=parts.epoch,
-            uptime_s=round(self._clock.monotonic() - self._started, 1),
-            peers=peers,
-            bootstrap=dict(parts.bootstrap.state),
-            orders_open=len(parts.offers.open_orders()),
-            records_held=parts.holdings.count,
-            watches=counters["watched_keys"],
-            home="" if self.config.home is None else str(self.config.home),
-            counters=counters,
-        )
+        return self._health.status()
+
+    def health(self) -> HealthView:
+        """Whether the node does its work."""
+        return self._health.health()
+
+    def metrics(self) -> str:
+        """Everything that has a number, in the text format of Prometheus."""
+        return self._health.metrics()
+
+    async def why(self, name: str) -> WhyView:
+        """How a search for a key (40 hex digits) or an order goes, hop by hop."""
+        return await self._diagnosis.why(name)
+
+    async def doctor(self) -> DoctorView:
+        """What is wrong with this node, if anything."""
+        return await self._diagnosis.doctor()
 
     # --- orders -----------------------------------------------------------------------------------------------------
 
@@ -292,7 +284,10 @@ class Node:
         order, published = await self._running.offers.add(draft, progress)
         self._spawn(self._running.beats.beat(order))
         return PublishView(
-            order=self._running.market.view(order), holders=published.holders, refusals=published.refusals
+            order=self._running.market.view(order),
+            holders=published.holders,
+            refusals=published.refusals,
+            unfinished=published.unfinished,
         )
 
     async def list_orders(self, query: OrderQuery) -> ListingView:
@@ -327,7 +322,10 @@ class Node:
         found = await self._running.market.find(id_prefix)
         successor, published = await self._running.offers.amend(found.id, amendment, progress)
         return PublishView(
-            order=self._running.market.view(successor), holders=published.holders, refusals=published.refusals
+            order=self._running.market.view(successor),
+            holders=published.holders,
+            refusals=published.refusals,
+            unfinished=published.unfinished,
         )
 
     # --- trades -----------------------------------------------------------------------------------------------------

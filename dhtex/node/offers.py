@@ -41,7 +41,13 @@ from dhtex.views import Amendment, OrderDraft
 log = logging.getLogger(__name__)
 
 LIVE: Final = (MakerState.OPEN, MakerState.PUBLISHING)
-RESUME_S: Final = 5.0  # own records return within this after a start, jittered
+RESUME_S: Final = 5.0  # own records return within this after a start, jittered, if they are few
+RESUME_RECORDS_PER_S: Final = 1.0  # and not quicker than this if they are many: all nodes may have lost power at once
+
+
+def resume_within_s(records: int) -> float:
+    """The time over which a node that starts spreads the first puts of its own records."""
+    return min(max(RESUME_S, records / RESUME_RECORDS_PER_S), limits.REPUBLISH_INTERVAL_S)
 
 
 class Offers:
@@ -203,15 +209,17 @@ class Offers:
     def resume(self) -> None:
         """Bring all own records that still matter back into the network."""
         now = self._clock.now()
-        for own in self._journal.orders():
+        rows = self._journal.orders()
+        within_s = resume_within_s(len(rows))
+        for own in rows:
             if own.expires + limits.TOMBSTONE_S <= now:
                 continue
             if own.state == "open" and own.expires > now:
                 order = parse_record(own.wire, self._network)
                 assert is_a(order, Order), "the journal holds what was once valid"
-                self._directory.keep(order, RESUME_S)
+                self._directory.keep(order, within_s)
             elif own.status_wire:
-                self._keep_status(own.status_wire, RESUME_S)
+                self._keep_status(own.status_wire, within_s)
 
     def ended(self, order_id: RecordId) -> None:
         """An own order was filled, expired, or closed elsewhere: from now on its Status is kept in the network."""

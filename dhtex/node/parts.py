@@ -19,10 +19,13 @@ from dhtex.market.stamp import hour_of, required_bits
 from dhtex.minting import Mint
 from dhtex.node.beats import Beats
 from dhtex.node.bootstrap import Bootstrap
+from dhtex.node.canary import Canary
 from dhtex.node.counter import Counter, Progress
 from dhtex.node.events import Hub
 from dhtex.node.market import Market
 from dhtex.node.offers import Offers
+from dhtex.overlay.addresses import canonical_ip
+from dhtex.overlay.bep42 import follows, node_id_for
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.transport import OpenEndpoint
 from dhtex.store.database import Database
@@ -52,6 +55,7 @@ class Parts:
     hub: Hub
     mint: Mint
     bootstrap: Bootstrap
+    canary: Canary
     check: Check
     tending: Tending
 
@@ -63,9 +67,22 @@ class Parts:
             if peers:
                 known = [peer for peer in self.overlay.peers() if peer.kind == "dhtex"]
                 self.journal.save_peers([(peer.id, *peer.address) for peer in known])
+                if (ip := self.overlay.selfview.public_ip()) is not None and ip != self.journal.public_ip():
+                    self.journal.set_public_ip(ip)
         except StateError:
             return False
         return True
+
+
+def settled_id(journal: Journal, node_id: NodeId, entropy: random.Random) -> NodeId:
+    """The overlay id of this life. One that does not follow from the global address that peers saw last is replaced
+    (BEP 42): between two lives, because a running node is known by its id, and holds what is near it."""
+    ip = canonical_ip(journal.public_ip() or "")
+    if ip is None or follows(node_id, ip):
+        return node_id
+    changed = NodeId(node_id_for(ip, entropy.randbytes(len(node_id))))
+    journal.set_node_id(changed)
+    return changed
 
 
 class OpenDatabase(Protocol):
@@ -80,10 +97,12 @@ def build(
     """Build everything on an open state; nothing listens yet. Raises StateError."""
     journal = Journal(database)
     seed, node_id, epoch = journal.identity(entropy)
+    node_id = settled_id(journal, node_id, entropy)
     identity = Identity.from_seed(seed)
     verifier = Verifier()
     holdings = Holdings(database, config.network, config.pow_bits, verifier)
     overlay = Overlay(node_id, config.network, holdings, clock, entropy, open_endpoint=open_endpoint)
+    overlay.selfview.client = overlay.selfview.always_client = config.client
     mint = Mint(entropy)
     hub = Hub(clock)
 
@@ -131,6 +150,7 @@ def build(
         hub=hub,
         mint=mint,
         bootstrap=Bootstrap(overlay, config.bootstrap, entropy),
+        canary=Canary(config.network, identity, overlay, clock, entropy),
         check=check,
         tending=Tending(overlay, holdings, config.network, clock, entropy),
     )

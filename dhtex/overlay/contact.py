@@ -88,6 +88,7 @@ class Peer:
         "address",
         "allowance",
         "allowance_at",
+        "client",
         "contact",
         "failures",
         "first_seen",
@@ -107,6 +108,7 @@ class Peer:
         self.kind = PeerKind.UNKNOWN
         self.token = b""
         self.rtt = Rtt()
+        self.client = False  # says that it cannot be reached: nobody routes to it
         self.failures = 0
         self.first_seen = now
         self.last_seen = 0.0
@@ -116,3 +118,21 @@ class Peer:
         self.in_table = False
         self.allowance = float(limits.PEER_DATAGRAMS_PER_S)
         self.allowance_at = now
+
+
+class Peers(dict[Address, Peer]):
+    """What we know of addresses, by address."""
+
+    def at(self, address: Address, contact: Contact | None, now: float) -> Peer:
+        """The row of an address; remembers at most ADDRESSES_TRACKED_MAX of them, those of the table for sure."""
+        peer = self.get(address)
+        if peer is None:
+            peer = self[address] = Peer(address, contact, now)
+            while len(self) > limits.ADDRESSES_TRACKED_MAX:
+                oldest = next(iter(self))
+                row = self.pop(oldest)
+                if row.in_table or row is peer:
+                    self[oldest] = row
+        elif peer.contact is None:
+            peer.contact = contact
+        return peer

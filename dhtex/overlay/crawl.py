@@ -36,6 +36,11 @@ class Network(Protocol):
 
     def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = ..., context: Any = None) -> None: ...
 
+    @property
+    def hint(self) -> Callable[[Contact, Contact], None]:
+        """Tells the first that the second, which it named, is silent."""
+        ...
+
 
 class Crawl:
     """One lookup. With a `kind`, each holder's first page of the key's records is in `answers`, by contact.
@@ -58,8 +63,10 @@ class Crawl:
         self.kind = kind
         self._enough = enough
         self.answers: dict[Contact, wire.GetReply] = {}
+        self.beside: list[Contact] = []  # further holders, when the closest nodes are a crowd; see `widening`
         self.late: Callable[[Contact], None] = _ignore
         self.finished = False
+        self._namers: dict[Contact, Contact] = {}
         self._network = network
         self._done = done
         self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted)
@@ -92,6 +99,16 @@ class Crawl:
     def doubtful(self) -> bool:
         """Whether anybody has failed to answer in time."""
         return self._lookup.doubtful
+
+    def ranked(self) -> list[Contact]:
+        """Whom to hand a record to: the holders, those beside them, and then who may take the place of a silent one."""
+        found = self.near()
+        return list(dict.fromkeys([*found[: limits.HOLDERS], *self.beside, *found])) if self.beside else found
+
+    def mixed(self) -> list[Contact]:
+        """The holders; if they are a crowd, the closest and then those beside, so that the first few are of both."""
+        found = self.near()[: limits.HOLDERS]
+        return [*found[:1], *self.beside, *found[1:]]
 
     def slow(self) -> list[Contact]:
         """Those that have not answered yet and still may, closest first."""
@@ -131,6 +148,8 @@ class Crawl:
         contact: Contact = request.context
         if answer is None or answer.responder != contact.id:
             self._lookup.on_failure(contact)
+            if contact in self._namers:
+                self._network.hint(self._namers[contact], contact)
         else:
             self.answers[contact] = answer
             if self._enough is not None and self._enough(answer):
@@ -139,6 +158,7 @@ class Crawl:
             for compact in answer.contacts[: limits.CONTACTS_PER_REPLY_MAX]:
                 if not self._lookup.knows(compact) and (named := parse_compact(compact)) is not None:
                     contacts.append(named)
+                    self._namers[named] = contact
                     self._reputed(named)
             self._lookup.on_reply(contact, contacts)
             if self.finished:

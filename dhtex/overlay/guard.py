@@ -13,6 +13,7 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.overlay.addresses import Address
+from dhtex.overlay.contact import Peer
 
 TOKEN_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
@@ -77,6 +78,15 @@ class Bucket:
             return False
         self._left = left - 1.0
         return True
+
+
+def within_rate(peer: Peer, now: float) -> bool:
+    """Use up one datagram of a verified peer's allowance, PEER_DATAGRAMS_PER_S, if there is one."""
+    per_s = limits.PEER_DATAGRAMS_PER_S
+    left = peer.allowance + (now - peer.allowance_at) * per_s
+    peer.allowance_at = now
+    peer.allowance = min(left, per_s) - (left >= 1.0)
+    return left >= 1.0
 
 
 class Parking:

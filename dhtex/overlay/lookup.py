@@ -263,3 +263,11 @@ class Lookup:
     def slow(self) -> list[Contact]:
         """Those that were asked and may still answer, closest first."""
         return [row.contact for row in self._rows if row.state in (_ASKED, _SLOW)]
+
+
+def is_holder(own_id: bytes, key: bytes, others: list[Contact]) -> bool:
+    """Whether a node is among the HOLDERS closest to a key, given the closest others."""
+    if len(others) < limits.HOLDERS:
+        return True
+    goal = int.from_bytes(key)
+    return int.from_bytes(own_id) ^ goal < others[limits.HOLDERS - 1].long_id ^ goal

@@ -7,7 +7,6 @@ task, no future, no logging. Answers are matched by id *and* by the address that
 Whoever answers one of our requests has proven its address for a while and is offered to the routing table; nothing that
 merely arrives is. A stranger's ping is answered and pinged back, if it was long enough to pay for both; other stock
 requests of strangers are parked until the stranger's pong. Our own verbs carry tokens instead (see `guard`).
-
 Whether a peer speaks our verbs is told by the trailer behind its answers to stock verbs; see `wire`.
 """
 
@@ -23,9 +22,10 @@ from dhtex.clock import Clock
 from dhtex.market.ids import NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
-from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
-from dhtex.overlay.guard import Bucket, Parking, Tokens
+from dhtex.overlay.contact import Contact, Peer, PeerKind, Peers, contact_at
+from dhtex.overlay.guard import Bucket, Parking, Tokens, within_rate
 from dhtex.overlay.requests import Done, Request, Requests, Soft, _nobody
+from dhtex.overlay.selfview import SelfView
 from dhtex.overlay.serving import ask_for_token
 from dhtex.overlay.stock import StockVerbs
 from dhtex.overlay.table import Offer
@@ -33,7 +33,6 @@ from dhtex.overlay.transport import Endpoint
 
 log = logging.getLogger(__name__)
 
-_PONG_BYTES: Final = wire.FRAME_BYTES + 22 + 38  # with trailer
 _UNEXPECTED_LOGGED_MAX: Final = 10
 
 
@@ -47,14 +46,17 @@ class Protocol(StockVerbs):
     ) -> None:
         super().__init__(source_node, storage, ksize)
         self.net = net
-        self.peers: dict[Address, Peer] = {}
+        self.peers = Peers()
         self.counts: dict[str, int] = {}
         self.tokens = Tokens(entropy, clock.monotonic())
         self.requests = Requests(self.send)
         self.on_peer: Callable[[Peer], None]
         self.on_peer_lost: Callable[[Peer], None]
         self.on_watch: Callable[[wire.WatchArgs, bytes, Peer], wire.WatchReply]
+        self.selfview: SelfView
         self.on_push: Callable[[wire.PushArgs, Address], bool]
+        self.on_hint: Callable[[wire.DownArgs, bytes], wire.DownReply]
+        self.hint: Callable[[Contact, Contact], None]
         self.datagrams_in = self.datagrams_out = self.bytes_in = self.bytes_out = 0
         self.monotonic = clock.monotonic
         self._random_bytes = entropy.randbytes
@@ -66,17 +68,15 @@ class Protocol(StockVerbs):
         self._timer_at = math.inf
         self._closed = False
         ping = wire.PING.head + wire.encode((self.own_id,))
-        find = len(wire.request_trailer(net))
-        short = _PONG_BYTES - wire.FRAME_BYTES - len(ping) - find
+        short = wire.PONG_BYTES - wire.FRAME_BYTES - len(ping) - len(wire.request_trailer(net))
         self._ping_stock = ping
         self._ping_back = ping + wire.request_trailer(net, short)
-        self._ping_first = ping + wire.request_trailer(net, short + _PONG_BYTES)
+        self._ping_first = ping + wire.request_trailer(net, short + wire.PONG_BYTES)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def count(self, what: str) -> None:
-        """Count an event that is worth a number, not a log line."""
         self.counts[what] = self.counts.get(what, 0) + 1
 
     # --- Sending ---------------------------------------------------------------------------------------------------
@@ -96,12 +96,13 @@ class Protocol(StockVerbs):
         """Send one of our own verbs; `done` gets the answer, or None when none came."""
         if verb is not wire.PUSH:
             args.token = peer.token
-        self._start(Request(peer, verb, args, done, soft, context), verb.head + wire.encode(args))
+        body = wire.encode(args if peer.token or verb is not wire.PUT else args.bare())
+        self._start(Request(peer, verb, args, done, soft, context), verb.head + body)
 
     def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = _nobody, context: Any = None) -> None:
         """Ask a peer of any kind for contacts; its answer tells what it is."""
         verb = wire.FIND_NODE
-        body = verb.head + wire.encode((self.own_id, target)) + wire.request_trailer(self.net)
+        body = verb.head + wire.encode((self.own_id, target)) + wire.request_trailer(self.net, wire.FIND_PADDING_BYTES)
         self._start(Request(peer, verb, None, done, soft, context), body)
 
     def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, stock: bool = False) -> None:
@@ -153,11 +154,14 @@ class Protocol(StockVerbs):
         if request.verb is wire.PING:
             peer.pinging = False
         if self.table.failed(peer):
-            spares = self.table.remove(peer)
-            self.on_peer_lost(peer)
-            for spare in spares:
-                self.on_peer(spare)
+            self._evict(peer)
         request.done(request, None)
+
+    def _evict(self, peer: Peer) -> None:
+        spares = self.table.remove(peer)
+        self.on_peer_lost(peer)
+        for spare in spares:
+            self.on_peer(spare)
 
     def close(self) -> None:
         """Answer nothing and ask nothing any more; askers are told that no answer will come."""
@@ -172,17 +176,7 @@ class Protocol(StockVerbs):
 
     def peer_at(self, address: Address, contact: Contact | None = None) -> Peer:
         """What we know of an address; remembers at most ADDRESSES_TRACKED_MAX of them, those of the table for sure."""
-        peer = self.peers.get(address)
-        if peer is None:
-            peer = self.peers[address] = Peer(address, contact, self.monotonic())
-            while len(self.peers) > limits.ADDRESSES_TRACKED_MAX:
-                oldest = next(iter(self.peers))
-                row = self.peers.pop(oldest)
-                if row.in_table or row is peer:
-                    self.peers[oldest] = row
-        elif peer.contact is None:
-            peer.contact = contact
-        return peer
+        return self.peers.at(address, contact, self.monotonic())
 
     def _offer(self, peer: Peer) -> None:
         offer = self.table.offer(peer)
@@ -199,8 +193,12 @@ class Protocol(StockVerbs):
             return peer
         if peer is None:
             peer = self.peer_at(address)
+        if not peer.last_asked:
+            self.selfview.unasked(self.monotonic())
         contact = contact_at(sender, *address)
-        if contact is not None and not peer.pinging and (self.table.wants(contact) or peer.in_table):
+        if contact is None or peer.pinging or peer.client:
+            return peer
+        if self.table.wants(contact) or peer.in_table:
             self.ping(peer)
         return peer
 
@@ -255,15 +253,16 @@ class Protocol(StockVerbs):
                 self.table.remove(peer)
                 self.on_peer_lost(peer)
             peer.contact = contact_at(responder, *addr)
-        if not peer.in_table and responder is not None:
+        if peer.client and peer.in_table:
+            self._evict(peer)
+        elif not peer.client and not peer.in_table and responder is not None:
             self._offer(peer)
         if request.args is not None and getattr(answer, "ok", wire.OK) != wire.OK:
             self._renew(request)
         else:
             request.done(request, answer)
-        if self._parking:
-            for parked in self._parking.release(addr, now):
-                self._take_request(parked, addr, now)
+        for parked in self._parking.release(addr, now) if self._parking else ():
+            self._take_request(parked, addr, now)
 
     def _decode_reply(self, request: Request, body: bytes) -> tuple[Any, NodeId | None]:
         """The answer and who says to have given it; notes what kind of peer it is. None if unusable."""
@@ -293,6 +292,9 @@ class Protocol(StockVerbs):
             self.table.remove(peer)
             return None, None
         peer.kind, peer.token = PeerKind.DHTEX, token
+        if (view := wire.reply_view(ext)) is not None:
+            peer.client = view.client
+            self.selfview.heard(peer.address, view, self.monotonic())
         return answer, responder
 
     def _renew(self, request: Request) -> None:
@@ -313,7 +315,7 @@ class Protocol(StockVerbs):
         verb, start = found
         peer = self.peers.get(addr)
         if peer is not None and peer.verified_until > now:
-            if not self._within_rate(peer, now):
+            if not within_rate(peer, now):
                 self.count("dropped_rate_peer")
                 return
         elif not (self._strange_pings if verb is wire.PING else self._strangers).take(now):
@@ -323,14 +325,6 @@ class Protocol(StockVerbs):
             self._take_stock(verb, data[start:], data, self.peer_at(addr) if peer is None else peer, now)
         else:
             self._take_ours(verb, data[start:], data, addr, peer)
-
-    @staticmethod
-    def _within_rate(peer: Peer, now: float) -> bool:
-        per_s = limits.PEER_DATAGRAMS_PER_S
-        left = peer.allowance + (now - peer.allowance_at) * per_s
-        peer.allowance_at = now
-        peer.allowance = min(left, per_s) - (left >= 1.0)
-        return left >= 1.0
 
     # --- Our own verbs ---------------------------------------------------------------------------------------------
 
@@ -356,6 +350,10 @@ class Protocol(StockVerbs):
                     reply = self.serving.get(args, token)
                 elif verb is wire.PUT:
                     reply = self.serving.put(args, token, addr)
+                elif verb is wire.IDS:
+                    reply = self.serving.ids(args, token)
+                elif verb is wire.DOWN:
+                    reply = self.on_hint(args, token)
                 else:
                     reply = self.on_watch(args, token, peer)
         self.send(b"\1" + data[1:21] + wire.encode(reply), addr)
@@ -377,20 +375,23 @@ class Protocol(StockVerbs):
                     return
             elif sender is not None and (peer.contact is None or peer.contact.id != sender) and not peer.pinging:
                 self.ping(peer)
-        elif len(data) < _PONG_BYTES:
+        elif len(data) < wire.PONG_BYTES:
             return
         response = getattr(self, verb.method)(addr, *args)
-        trailer = b"" if net is None else wire.reply_trailer(self.net, self.own_id, self.tokens.issue(addr[0]))
+        trailer = b""
+        if net is not None:
+            view = self.selfview.tell(addr)
+            trailer = wire.reply_trailer(self.net, self.own_id, self.tokens.issue(addr[0]), view)
         self.send(b"\1" + data[1:21] + wire.encode(response) + trailer, addr)
 
     def _may_answer(self, verb: wire.Verb, data: bytes, peer: Peer, marked: bool, now: float) -> bool:
         """Whether a stranger's request is answered now. If not, it is parked until the stranger proves its address."""
-        if verb is wire.PING and marked and len(data) >= 2 * _PONG_BYTES:
+        if verb is wire.PING and marked and len(data) >= 2 * wire.PONG_BYTES:
             self._ping_stranger(peer, marked)
             return True
-        if verb is wire.PING and peer.pinging and len(data) >= (_PONG_BYTES if marked else wire.FRAME_BYTES + 22):
+        if verb is wire.PING and peer.pinging and len(data) >= (wire.PONG_BYTES if marked else wire.FRAME_BYTES + 22):
             return True  # two strangers who ask each other at the same time must not wait for each other
-        if len(data) < (_PONG_BYTES if marked else wire.FRAME_BYTES + len(self._ping_stock)):
+        if len(data) < (wire.PONG_BYTES if marked else wire.FRAME_BYTES + len(self._ping_stock)):
             self.count("dropped_unproven")
             return False
         self._parking.park(peer.address, data[1:21], data, now)

@@ -52,8 +52,10 @@ class Tally:
             self.bits = max(self.bits, min(bits, limits.STAMP_BITS_MAX))
         return False
 
-    def result(self) -> PutResult:
-        return PutResult(self.asked, self.holders, self.local, self.refusals, self.bits, tuple(self.newer), self.moved)
+    def result(self, *, unfinished: bool = False) -> PutResult:
+        """What came of it until now."""
+        newer = tuple(self.newer)
+        return PutResult(self.asked, self.holders, self.local, self.refusals, self.bits, newer, self.moved, unfinished)
 
 
 class Putting:

@@ -1,14 +1,17 @@
 """Holders hand on what they hold, so that records survive the coming and going of nodes.
 
 Theory of operation. Every REPLICATE_INTERVAL_S, jittered, all keys that we hold come up once; keys for which a newly
-met peer is a holder come up soon, at the closest holder first. For a key that is up, its holders are asked for the
-digest of what they hold, by kind; records are sent only where it differs from ours, within a budget. Signed records end
-by their own time, which handing on does not change. Beats are not handed on: their makers repeat them.
+met peer is a holder, or a lost one was, come up soon, at the closest holder first, and then only for who is new among
+the holders as far as our table knows. For a key that is up, holders are asked for the digest of what they hold, by
+kind; where it differs from ours, for the ids of what they hold; and what is missing there is sent, within a budget.
+Signed records end by their own time, which handing on does not change. Beats are not handed on: their makers repeat
+them.
 """
 
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from dhtex import limits
@@ -20,7 +23,7 @@ from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact
 from dhtex.overlay.crawl import Network
-from dhtex.overlay.pages import digest_of
+from dhtex.overlay.pages import digest_of, wire_id
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.requests import Request
 
@@ -31,7 +34,19 @@ SETTLE_S: Final = (2.0, 4.0)  # newcomers come in groups
 TURN_S: Final = 5.0  # the next closest holder waits this much longer, and then finds the work done
 KEYS_PER_TICK: Final = 8
 KEYS_WALKED_PER_TICK: Final = 2000
+SENT_UNSEEN_MAX: Final = 3  # so few records are sent without asking which of them are missing
 _KINDS: Final = (Kind.ORDER, Kind.STATUS)
+
+
+@dataclass(slots=True)
+class _Difference:
+    """What a holder has at a key, as far as it has told, and what we have there."""
+
+    contact: Contact
+    key: DhtKey
+    kind: int
+    part: list[Row]
+    known: list[bytes] = field(default_factory=list)
 
 
 class Replicator:
@@ -54,10 +69,10 @@ class Replicator:
         self._entropy = entropy
         self._next_pass = network.monotonic() + limits.REPLICATE_INTERVAL_S * entropy.uniform(0.5, 1.0)
         self._walk_at = 0.0
-        self._newcomers: list[Contact] = []
+        self._changes: list[Contact] = []  # peers that came or went
         self._walk: list[DhtKey] = []
         self._walk_for: list[Contact] = []
-        self._due: dict[DhtKey, float] = {}
+        self._due: dict[DhtKey, tuple[float, list[Contact]]] = {}  # when, and whom to ask if not all
         self._rows: dict[DhtKey, list[Row]] = {}
         self._budget = 0.0
         self._ticked = network.monotonic()
@@ -65,9 +80,13 @@ class Replicator:
 
     def peer_found(self, contact: Contact) -> None:
         """A peer was admitted, and may be a holder of what we hold."""
-        if not self._newcomers:
+        if not self._changes:
             self._walk_at = self._network.monotonic() + self._entropy.uniform(*SETTLE_S)
-        self._newcomers.append(contact)
+        self._changes.append(contact)
+
+    def peer_lost(self, contact: Contact) -> None:
+        """A peer was evicted, and may have been a holder of what we hold: another one takes its place."""
+        self.peer_found(contact)
 
     def tick(self, now: float) -> None:
         """Do a little. Call about once a second."""
@@ -78,17 +97,20 @@ class Replicator:
             self._next_pass = now + limits.REPLICATE_INTERVAL_S * self._entropy.uniform(0.75, 1.25)
             self._rows = self._held()
             for key in self._rows:
-                self._due[key] = now + self._entropy.uniform(0, limits.REPLICATE_INTERVAL_S / 2)
-        if self._newcomers and not self._walk and now >= self._walk_at:
-            self._walk_for, self._newcomers = self._newcomers, []
+                self._due[key] = now + self._entropy.uniform(0, limits.REPLICATE_INTERVAL_S / 2), []
+        if self._changes and not self._walk and now >= self._walk_at:
+            self._walk_for, self._changes = self._changes, []
             self._rows = self._held()
             self._walk = list(self._rows)
         self._walk_on(now)
         self._send_on()
         if not self._send_queue:
-            for key in [key for key, due in self._due.items() if due <= now][:KEYS_PER_TICK]:
-                del self._due[key]
-                self._locate(key, self._compare)
+            for key in [key for key, (due, _) in self._due.items() if due <= now][:KEYS_PER_TICK]:
+                _, fresh = self._due.pop(key)
+                if fresh:
+                    self._compare(key, fresh)
+                else:
+                    self._locate(key, self._compare)
 
     def _held(self) -> dict[DhtKey, list[Row]]:
         rows: dict[DhtKey, list[Row]] = {}
@@ -97,17 +119,27 @@ class Replicator:
         return rows
 
     def _walk_on(self, now: float) -> None:
-        """Look for keys that newcomers should hold; a long list takes several ticks."""
+        """Look for keys whose holders have changed; a long list takes several ticks."""
         part, self._walk = self._walk[:KEYS_WALKED_PER_TICK], self._walk[KEYS_WALKED_PER_TICK:]
         own = int.from_bytes(self._network.own_id)
         for key in part:
             near = self._network.table.closest(key, limits.HOLDERS, dhtex_only=True)
             contacts = [peer.contact for peer in near if peer.contact is not None]
-            if any(contact in contacts for contact in self._walk_for):
-                goal = int.from_bytes(key)
-                rank = sum(contact.long_id ^ goal < own ^ goal for contact in contacts)
+            goal = int.from_bytes(key)
+            rank = sum(contact.long_id ^ goal < own ^ goal for contact in contacts)
+            if rank < limits.HOLDERS:
+                del contacts[limits.HOLDERS - 1 :]  # we are one of the holders
+            farthest = contacts[-1].long_id ^ goal if len(contacts) >= limits.HOLDERS - 1 else 1 << 160
+            changed = [contact for contact in self._walk_for if contact.long_id ^ goal <= farthest]
+            if changed:
+                came = [contact for contact in changed if contact in contacts]
+                gone = len(changed) - len(came)
                 due = now + rank * TURN_S + self._entropy.uniform(0, 1.0)
-                self._due[key] = min(due, self._due.get(key, due))
+                fresh = dict.fromkeys([*came, *(contacts[-gone:] if gone else ())])
+                before = self._due.get(key)
+                if before is not None and before[1]:
+                    due, fresh = min(due, before[0]), dict.fromkeys([*before[1], *fresh])
+                self._due[key] = due, list(fresh)
 
     def _compare(self, key: DhtKey, contacts: list[Contact]) -> None:
         """Ask each holder of a key whether it holds what we hold."""
@@ -126,10 +158,36 @@ class Replicator:
 
     def _compared(self, request: Request, answer: wire.GetReply | None) -> None:
         contact, digest, part = request.context
-        if answer is not None and answer.digest != digest:
-            room = limits.RECORDS_PER_INDEX_KEY_MAX - len(self._send_queue)
-            self._send_queue.extend((contact, row) for row in part[: max(0, room)])
-            self._send_on()
+        if answer is None or answer.digest == digest:
+            return
+        if not answer.total or len(part) <= SENT_UNSEEN_MAX:
+            self._hand_on(contact, part)
+        else:
+            key = request.args.key
+            self._ask_ids(_Difference(contact, key, request.args.kind, part))
+
+    def _ask_ids(self, difference: "_Difference") -> None:
+        network, contact = self._network, difference.contact
+        args = wire.IdsArgs(network.net, network.own_id, b"", difference.key, difference.kind, len(difference.known))
+        peer = network.peer_at(contact.address, contact)
+        network.ask(peer, wire.IDS, args, self._told_ids, context=difference)
+
+    def _told_ids(self, request: Request, answer: wire.IdsReply | None) -> None:
+        difference: _Difference = request.context
+        if answer is None:
+            return
+        step = wire.ID_PREFIX_BYTES
+        difference.known += [answer.ids[at : at + step] for at in range(0, len(answer.ids), step)]
+        if answer.ids and len(difference.known) < min(answer.total, limits.RECORDS_PER_INDEX_KEY_MAX):
+            self._ask_ids(difference)
+            return
+        known = frozenset(difference.known)
+        self._hand_on(difference.contact, [row for row in difference.part if wire_id(row[1])[:step] not in known])
+
+    def _hand_on(self, contact: Contact, rows: list[Row]) -> None:
+        room = limits.RECORDS_PER_INDEX_KEY_MAX - len(self._send_queue)
+        self._send_queue.extend((contact, row) for row in rows[: max(0, room)])
+        self._send_on()
 
     def _send_on(self) -> None:
         network = self._network

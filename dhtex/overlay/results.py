@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from dhtex.market.ids import NodeId
 from dhtex.overlay.addresses import Address
+from dhtex.overlay.contact import Contact, Peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +13,8 @@ class PutResult:
 
     `refusals` counts nodes by code; `bits_asked` is the most that a holder wants of a stamp that was too low;
     `newer` are the records that holders have instead. `moved` counts nodes by the branch of their tree node, packed, to
-    which they say that the record belongs.
+    which they say that the record belongs. `unfinished`: somebody was silent, enough others
+    have answered, and the search for further holders goes on in the background.
     """
 
     asked: int
@@ -22,6 +24,7 @@ class PutResult:
     bits_asked: int = 0
     newer: tuple[bytes, ...] = ()
     moved: dict[bytes, int] = field(default_factory=dict)
+    unfinished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +79,10 @@ class PeerInfo:
     first_seen: float
     last_seen: float
     failures: int
+
+
+def info(peer: Peer, contact: Contact) -> PeerInfo:
+    """What there is to tell of a peer."""
+    return PeerInfo(
+        contact.id, peer.address, peer.kind.value, peer.rtt.smooth_s, peer.first_seen, peer.last_seen, peer.failures
+    )

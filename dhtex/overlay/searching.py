@@ -5,6 +5,7 @@ all that could be holders have.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Iterable
 
 from dhtex import limits
@@ -12,6 +13,7 @@ from dhtex.market.holding import NO_KIND
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.contact import Contact, Peer
 from dhtex.overlay.crawl import Crawl, Network
+from dhtex.overlay.widening import Widening
 
 
 class Regions:
@@ -22,8 +24,10 @@ class Regions:
         self._rows: dict[DhtKey, tuple[float, tuple[Contact, ...]]] = {}
 
     def remember(self, crawl: Crawl) -> None:
-        """Keep the result of a crawl."""
+        """Keep the result of a crawl, unless its holders are a crowd: these are looked for anew each time."""
         self._rows.pop(crawl.target, None)
+        if crawl.beside:
+            return
         until = self._network.monotonic() + limits.HOLDERS_REMEMBERED_S
         self._rows[crawl.target] = (until, tuple(crawl.near()[: limits.HOLDERS]))
         if len(self._rows) > limits.HOLDERS_REMEMBERED_MAX:
@@ -58,11 +62,12 @@ class Regions:
 
 
 class Searches:
-    """The searches of one node."""
+    """The searches of one node. Unless `narrow`, they find holders beside a crowd too (see `widening`)."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, entropy: random.Random) -> None:
         self._network = network
         self.regions = Regions(network)
+        self.widening = Widening(network, self.start, entropy)
 
     def start(
         self,
@@ -72,36 +77,54 @@ class Searches:
         kind: int = NO_KIND,
         seeds: Iterable[Peer] = (),
         wanted: int = limits.HOLDERS,
-    ) -> Crawl:
+        narrow: bool = False,
+    ) -> None:
         """Search for the `wanted` nodes nearest to a key; LOOKUP_S_MAX at most."""
 
         def finish(crawl: Crawl) -> None:
             timer.cancel()
+            if narrow:
+                done(crawl)
+            else:
+                self.widening.widen(crawl, widened)
+
+        def widened(crawl: Crawl) -> None:
             self.regions.remember(crawl)
             done(crawl)
 
         crawl = Crawl(self._network, key, finish, kind=kind, wanted=wanted)
         timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
         crawl.start(seeds)
-        return crawl
 
-    async def run(self, key: DhtKey, *, seeds: Iterable[Peer] = (), wanted: int = limits.HOLDERS) -> Crawl:
+    async def run(self, key: DhtKey, *, wanted: int = limits.HOLDERS) -> Crawl:
         """The same, awaited."""
         found: asyncio.Future[Crawl] = asyncio.get_running_loop().create_future()
-        self.start(key, lambda crawl: None if found.done() else found.set_result(crawl), seeds=seeds, wanted=wanted)
+        self.start(key, lambda crawl: None if found.done() else found.set_result(crawl), wanted=wanted)
         return await found
 
+    def survey(self, key: DhtKey, seeds: Iterable[Peer] = (), done: Callable[[], None] = lambda: None) -> None:
+        """Search for the sake of the contacts met and of the estimate of the network's size."""
+
+        def ended(crawl: Crawl) -> None:
+            self.widening.sample(crawl)
+            done()
+
+        self.start(key, ended, seeds=seeds, narrow=True)
+
+    async def settle(self, peer: Peer) -> None:
+        """Find our own neighbourhood through a peer."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        own_id = DhtKey(self._network.own_id)
+        self.survey(own_id, (peer,), lambda: None if ended.done() else ended.set_result(None))
+        await ended
+
     def locate(self, key: DhtKey, done: Callable[[DhtKey, list[Contact]], None]) -> None:
-        """Find a key's holders, other than ourselves, closest first: from memory, or by a quick search."""
+        """Find a key's holders, other than ourselves, closest first: from memory, or by a quick search.
+
+        If they are a crowd, those beside it come behind the closest, so that the first few are of both.
+        """
         known = self.regions.holders(key)
         if known is not None:
             done(key, list(known))
         else:
-            self.start(key, lambda crawl: done(key, crawl.near()[: limits.HOLDERS]), wanted=limits.LOOKUP_SURE)
-
-    def is_holder(self, key: DhtKey, others: list[Contact]) -> bool:
-        """Whether we are among the HOLDERS closest, given the closest others."""
-        if len(others) < limits.HOLDERS:
-            return True
-        goal = int.from_bytes(key)
-        return int.from_bytes(self._network.own_id) ^ goal < others[limits.HOLDERS - 1].long_id ^ goal
+            self.start(key, lambda crawl: done(key, crawl.mixed()), wanted=limits.LOOKUP_SURE)

@@ -4,31 +4,31 @@ A key's *holders* are the HOLDERS closest live dhtex nodes, ourselves included. 
 """
 
 import asyncio
-import hashlib
 import logging
 import random
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Final, TypeVar
 
-from kademlia.network import Server
-
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.errors import UsageError
 from dhtex.market.holding import Page
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
 from dhtex.overlay.crawl import Crawl
+from dhtex.overlay.hints import Hints
+from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.protocol import Protocol
 from dhtex.overlay.putting import Putting, hand_on
 from dhtex.overlay.reading import Reading
 from dhtex.overlay.replicate import Replicator
-from dhtex.overlay.results import GetResult, Holder, PeerInfo, PutResult
+from dhtex.overlay.results import GetResult, Holder, PeerInfo, PutResult, info
 from dhtex.overlay.searching import Searches
+from dhtex.overlay.selfview import SelfView
 from dhtex.overlay.serving import Serving
 from dhtex.overlay.stock import StockShelf
+from dhtex.overlay.stockserver import StockServer
 from dhtex.overlay.sweep import sweep
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
@@ -48,11 +48,7 @@ def _settle(future: asyncio.Future[_Value], value: _Value) -> None:
         future.set_result(value)
 
 
-def _drop(_unused: object) -> None:
-    return
-
-
-class Overlay(Server):
+class Overlay(StockServer):
     """One node of the network. `listen` before anything else, `close` at the end."""
 
     protocol_class: type[Protocol] = Protocol
@@ -73,6 +69,7 @@ class Overlay(Server):
         shelf = StockShelf(holdings, clock)
         super().__init__(limits.BUCKET_SIZE, limits.LOOKUP_PARALLEL, node_id, shelf)  # type: ignore[no-untyped-call]
         self.on_peers: Callable[[], None] = lambda: None
+        self.on_resumed: Callable[[], None] = lambda: None
         self._net = network_tag(network)
         self._holdings = holdings
         self._clock = clock
@@ -81,14 +78,19 @@ class Overlay(Server):
         self._tasks: set[asyncio.Task[None]] = set()
         self._gets: dict[tuple[DhtKey, int, int | None], asyncio.Future[GetResult]] = {}
         self.protocol = self._create_protocol()
-        self._searches = Searches(self.protocol)
+        self._searches = Searches(self.protocol, entropy)
         self._watching = Watching(self.protocol, self._searches.locate, entropy)
         serving = Serving(self.protocol.own_id, self.protocol.table, holdings, clock, self._watching.stored)
         self._replicator = Replicator(self.protocol, holdings, serving.store, self._searches.locate, clock, entropy)
-        self._upkeep = Upkeep(self.protocol, lambda key: _drop(self._searches.start(key, _drop)), entropy)
+        self._upkeep = Upkeep(self.protocol, self._searches.survey, entropy)
+        self._searches.widening.survey = self._upkeep.joined
         self.protocol.serving = serving
         self.protocol.on_watch = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push
+        Hints(self.protocol)
+        self.selfview = SelfView(clock)
+        self.protocol.selfview = self.selfview
+        self.selfview.on_moved = self.resumed
         self.protocol.on_peer = self._peer_found
         self.protocol.on_peer_lost = self._peer_lost
 
@@ -118,10 +120,6 @@ class Overlay(Server):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def stop(self) -> None:
-        """Not this way: `close` must be awaited."""
-        raise UsageError("stop an overlay by awaiting its close()")
-
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -146,7 +144,7 @@ class Overlay(Server):
             return False
         if peer.contact is None or peer.contact.id == self.protocol.own_id:
             return False
-        await self._searches.run(DhtKey(self.protocol.own_id), seeds=(peer,))
+        await self._searches.settle(peer)
         self._upkeep.joined()
         return True
 
@@ -155,10 +153,6 @@ class Overlay(Server):
         addresses = list(addrs)
         answers = await asyncio.gather(*map(self.connect, addresses))
         return [address for address, answered in zip(addresses, answers, strict=True) if answered]
-
-    async def bootstrap_node(self, addr: Address) -> Contact | None:
-        """Connect to one node; what it is."""
-        return self.protocol.peer_at(addr).contact if await self.connect(addr) else None
 
     def load_peers(self, peers: Iterable[tuple[NodeId, Address]]) -> None:
         """Ask peers of an earlier life whether they are still there."""
@@ -169,23 +163,16 @@ class Overlay(Server):
 
     def peers(self) -> list[PeerInfo]:
         """The routing table."""
-        return [
-            PeerInfo(
-                peer.contact.id, peer.address, peer.kind.value, peer.rtt.smooth_s,
-                peer.first_seen, peer.last_seen, peer.failures,
-            )
-            for peer in self.protocol.table
-            if peer.contact is not None
-        ]  # fmt: skip
+        return [info(peer, peer.contact) for peer in self.protocol.table if peer.contact is not None]
+
+    def network_size(self) -> int:
+        """An estimate of the number of dhtex nodes in the network, this one included."""
+        return self._searches.widening.network_size()
 
     def holders_near(self, key: DhtKey) -> list[NodeId]:
         """The ids of the HOLDERS closest peers that we know, to notice when a closer one turns up."""
         near = self.protocol.table.closest(key, limits.HOLDERS, dhtex_only=True, sound_only=True)
         return [peer.contact.id for peer in near if peer.contact is not None]
-
-    def bootstrappable_neighbors(self) -> list[Address]:
-        """Addresses to connect to in a later life."""
-        return [peer.address for peer in self.protocol.table.closest(self.protocol.own_id, self.ksize)]
 
     def _peer_found(self, peer: Peer) -> None:
         if peer.contact is not None and peer.kind is PeerKind.DHTEX:
@@ -195,6 +182,8 @@ class Overlay(Server):
 
     def _peer_lost(self, peer: Peer) -> None:
         self._watching.peer_lost(peer)
+        if peer.contact is not None:
+            self._replicator.peer_lost(peer.contact)
         self._upkeep.lost(peer)
         self.on_peers()
 
@@ -230,8 +219,8 @@ class Overlay(Server):
             thorough = self._put_near(key, putting, limits.HOLDERS)
             if putting.enough:
                 self._start(thorough)
-            else:
-                await thorough
+                return putting.tally.result(unfinished=True)
+            await thorough
         return putting.tally.result()
 
     async def _put_near(self, key: DhtKey, putting: Putting, wanted: int) -> None:
@@ -239,21 +228,20 @@ class Overlay(Server):
         crawl = await self._searches.run(key, wanted=wanted)
         crawl.late = putting.start_late
         putting.troubled |= crawl.doubtful
-        found = crawl.near()
-        self._put_here(key, found, putting)
-        await self._put_at(putting, found, crawl.slow())
+        self._put_here(key, crawl.near(), putting)
+        await self._put_at(putting, crawl.ranked(), crawl.slow(), len(crawl.beside))
 
     def _put_here(self, key: DhtKey, others: list[Contact], putting: Putting) -> None:
         """Keep the record ourselves if we are a holder, given the closest others."""
-        if not putting.tally.judged and self._searches.is_holder(key, others):
+        if not putting.tally.judged and is_holder(self.protocol.own_id, key, others):
             verdict = self.protocol.serving.store(putting.record, putting.prefix, None)
             putting.tally.local = putting.tally.add(verdict.taken, verdict.code, verdict.bits, verdict.newer)
             putting.tally.judged = True
 
-    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact]) -> None:
-        """Hand the record to the closest of `found`."""
+    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact], more: int = 0) -> None:
+        """Hand the record to the closest of `found`, `more` of them than usual."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        wanted = limits.HOLDERS - putting.tally.judged
+        wanted = limits.HOLDERS - putting.tally.judged + more
         putting.start(found, wanted, slow[:wanted], lambda: _settle(done, None))
         await done
         for newer in putting.tally.newer if putting.tally.judged else ():
@@ -281,7 +269,7 @@ class Overlay(Server):
 
         found = crawl.closest()[: limits.HOLDERS]
         own = None
-        if self._searches.is_holder(wanted[0], found):
+        if is_holder(self.protocol.own_id, wanted[0], found):
             found = found[: limits.HOLDERS - 1]
             own = self._own_page(wanted[0], kind)
 
@@ -290,7 +278,7 @@ class Overlay(Server):
 
         reading = Reading(self.protocol, kind, limit, own, finish, hurry)
         timers = [loop.call_later(limits.READ_S_MAX, reading.expire)]
-        reading.start(crawl, found)
+        reading.start(crawl, found + crawl.beside)
 
     async def sweep(self, key: DhtKey, kind: int, holders: list[Holder]) -> list[bytes]:
         """The records of a kind that any of these holders of a key has (`address` None: this node)."""
@@ -319,20 +307,23 @@ class Overlay(Server):
                 found.extend(filter(is_it, answer.wires))
                 return bool(found)
 
-            crawl = Crawl(self.protocol, key, lambda _: _settle(ended, None), kind=kind, enough=enough)
+            def crawled(crawl: Crawl) -> None:
+                timer.cancel()
+                if found:
+                    _settle(ended, None)
+                else:
+                    self._searches.widening.widen(crawl, widened)
+
+            def widened(crawl: Crawl) -> None:
+                for contact in crawl.beside:
+                    enough(crawl.answers[contact])
+                _settle(ended, None)
+
+            crawl = Crawl(self.protocol, key, crawled, kind=kind, enough=enough)
             timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
             crawl.start()
             await ended
-            timer.cancel()
         return found[0] if found else None
-
-    async def set_digest(self, dkey: DhtKey, value: bytes) -> bool:
-        """Put an order at its key, as a stock server would; whether another node holds it."""
-        return (await self.put(dkey, value, None)).holders > 0
-
-    async def set(self, key: str, value: bytes) -> bool:
-        """Put an order under the hex of its id; whether another node holds it."""
-        return await self.set_digest(DhtKey(hashlib.sha1(key.encode(), usedforsecurity=False).digest()), value)
 
     # --- Watching --------------------------------------------------------------------------------------------------
 
@@ -362,14 +353,28 @@ class Overlay(Server):
         """Be told no more."""
         self._watching.unwatch(key)
 
+    def resumed(self) -> None:
+        """The machine has slept, or is at another network now: nothing that was agreed with others holds any more."""
+        self.protocol.count("resumed")
+        self.selfview.forget()
+        self._upkeep.resumed()
+        self._watching.resumed()
+        self.on_resumed()
+
     # --- Upkeep ----------------------------------------------------------------------------------------------------
 
     async def _maintain(self) -> None:
         """Once a second, for ever: pings, leases, records to hand on, searches where nobody searched."""
+        wall, now = self._clock.now(), self._clock.monotonic()
         while True:
             await asyncio.sleep(TICK_S * self._entropy.uniform(0.9, 1.1))
-            now = self._clock.monotonic()
+            passed_s = max(self._clock.now() - wall, self._clock.monotonic() - now)
+            wall, now = self._clock.now(), self._clock.monotonic()
+            if passed_s > limits.RESUMED_S:
+                self.resumed()
+            self.selfview.judge(now, len(self.protocol.table))
             self.protocol.tokens.rotate(now)
             self._upkeep.tick(now)
             self._watching.tick(now)
             self._replicator.tick(now)
+            self._searches.widening.tick(now)

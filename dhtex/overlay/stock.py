@@ -17,7 +17,9 @@ from dhtex.overlay.ports import Holdings
 from dhtex.overlay.serving import Serving
 from dhtex.overlay.table import Table
 
-_ROOM_BYTES: Final = limits.DATAGRAM_BYTES_MAX - wire.FRAME_BYTES - 38 - 3  # beside frame, trailer, head of the list
+_ROOM_BYTES: Final = (
+    limits.DATAGRAM_BYTES_MAX - wire.FRAME_BYTES - wire.REPLY_TRAILER_BYTES_MAX - 3
+)  # beside frame, trailer, head of the list
 _CONTACT_BYTES: Final = 1 + 22 + 2 + 3  # and the address as text
 
 

@@ -10,7 +10,8 @@ share the first i bits of d and differ in bit i. So buckets are visited in this 
 ascending, then the others, descending; every peer of a bucket is closer than all of the next. Within a bucket we sort.
 
 One network (a /24 or /64) gets few places in a bucket and in the table; local addresses are exempt, because many honest
-nodes share a machine in tests and labs. Stock peers get few places in a bucket: they route, but verify nothing.
+nodes share a machine in tests and labs. Stock peers get few places in a bucket: they route, but verify nothing. An id
+that follows from its public address (BEP 42) is preferred to another, and nobody is kept out for the lack of one.
 """
 
 import enum
@@ -20,6 +21,7 @@ from typing import Final
 from kademlia.node import Node
 
 from dhtex import limits
+from dhtex.overlay.bep42 import follows
 from dhtex.overlay.contact import Contact, Peer, PeerKind
 
 ID_BITS: Final = 160
@@ -85,9 +87,8 @@ class Table:
         bucket = self._buckets.get(self._index(contact.long_id))
         if bucket is None:
             return self._subnet_room(_Bucket(), contact)
-        return (len(bucket.peers) < self.bucket_size or _worst(bucket) is not None) and self._subnet_room(
-            bucket, contact
-        )
+        room = len(bucket.peers) < self.bucket_size or _worst(bucket, contact) is not None
+        return room and self._subnet_room(bucket, contact)
 
     def offer(self, peer: Peer) -> Offer:
         """Consider a peer that has just answered one of our requests and told its id."""
@@ -106,7 +107,7 @@ class Table:
         if self._room(bucket, peer):
             self._put_in(bucket, peer)
             return Offer.ADDED
-        if len(bucket.peers) >= self.bucket_size and (worst := _worst(bucket)) is not None:
+        if len(bucket.peers) >= self.bucket_size and (worst := _worst(bucket, contact)) is not None:
             self._take_out(worst)
             if self._room(bucket, peer):
                 self._put_in(bucket, peer)
@@ -171,8 +172,8 @@ class Table:
         if not peer.in_table:
             return []
         bucket = self._take_out(peer)
-        for spare in reversed(list(bucket.spares.values())):
-            if spare.contact is not None and spare.contact.id not in self._by_id and self._room(bucket, spare):
+        for node_id, spare in reversed(list(bucket.spares.items())):
+            if _still(spare, node_id) and node_id not in self._by_id and self._room(bucket, spare):
                 self._put_in(bucket, spare)
                 return [spare]
         return []
@@ -253,10 +254,24 @@ class Table:
         return []
 
 
-def _worst(bucket: _Bucket) -> Peer | None:
-    """The peer that failed most, if any failed."""
+def _still(spare: Peer, node_id: bytes) -> bool:
+    """Whether a spare is still what it was when it came: its address may have shown another id or kind since."""
+    known = spare.kind in (PeerKind.DHTEX, PeerKind.STOCK)
+    return known and not spare.in_table and spare.contact is not None and spare.contact.id == node_id
+
+
+def _worst(bucket: _Bucket, newcomer: Contact) -> Peer | None:
+    """Whose place a newcomer takes: the peer that failed most, if any failed. If all are sound, a newcomer whose id
+    follows from its public address (BEP 42) takes that of the youngest peer whose id does not."""
     worst = max(bucket.peers.values(), key=lambda peer: peer.failures, default=None)
-    return worst if worst is not None and worst.failures else None
+    if worst is not None and worst.failures:
+        return worst
+    if newcomer.subnet is None or not follows(newcomer.id, newcomer.ip):
+        return None
+    odd = (
+        p for p in reversed(bucket.peers.values()) if p.contact is not None and not follows(p.contact.id, p.contact.ip)
+    )
+    return next(odd, None)
 
 
 def random_id_at(own_id: bytes, prefix_bits: int, noise: bytes) -> bytes:

@@ -7,6 +7,7 @@ are remembered for a while and asked now and then.
 import random
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from dhtex import limits
@@ -18,6 +19,18 @@ from dhtex.overlay.table import random_id_at
 PINGS_PER_TICK: Final = 16
 SUSPECT_S: Final = 1.0  # a peer that failed once is asked again this soon
 BUCKETS_AFTER_JOIN: Final = 8
+LOST_PAUSE_S: Final = 2.0  # before a lost peer is asked again; doubles each time
+LOST_PAUSE_S_MAX: Final = 256.0
+
+
+@dataclass(slots=True)
+class _Lost:
+    """A peer that was evicted: how long it is asked, when next, and how long the pause before that was."""
+
+    peer: Peer
+    until: float
+    due: float
+    pause_s: float
 
 
 class Upkeep:
@@ -27,16 +40,25 @@ class Upkeep:
         self._protocol = protocol
         self._search = search
         self._entropy = entropy
-        self._lost: OrderedDict[bytes, tuple[float, Peer]] = OrderedDict()
+        self._lost: OrderedDict[bytes, _Lost] = OrderedDict()
         self._searched_self = -limits.REFRESH_INTERVAL_S
         self._to_search: list[int] = []
 
     def lost(self, peer: Peer) -> None:
         """A peer was evicted; it gets second chances for LOST_PEER_S."""
         if peer.contact is not None:
-            self._lost[peer.contact.wire] = (self._protocol.monotonic() + limits.LOST_PEER_S, peer)
+            now = self._protocol.monotonic()
+            self._lost[peer.contact.wire] = _Lost(peer, now + limits.LOST_PEER_S, now + LOST_PAUSE_S, LOST_PAUSE_S)
             if len(self._lost) > limits.LOST_PEERS_MAX:
                 self._lost.popitem(last=False)
+
+    def resumed(self) -> None:
+        """Everybody may have gone meanwhile: ask all peers, PINGS_PER_TICK a tick, and look around ourselves."""
+        for peer in self._protocol.table:
+            peer.last_seen = peer.last_asked = self._protocol.monotonic() - limits.PING_IDLE_S
+        self._searched_self = -limits.REFRESH_INTERVAL_S
+        for row in self._lost.values():
+            row.due, row.pause_s = 0.0, LOST_PAUSE_S
 
     def joined(self) -> None:
         """We have just searched for ourselves: now search in the ranges that are not near us, one a tick."""
@@ -73,10 +95,17 @@ class Upkeep:
                     return
 
     def _ping_lost(self, now: float) -> None:
-        """Ask the lost peer that has waited longest; one a tick."""
-        if self._lost:
-            wire, (until, peer) = self._lost.popitem(last=False)
-            if until > now and not peer.in_table:
-                self._lost[wire] = (until, peer)
-                if not peer.pinging:
-                    self._protocol.ping(peer)
+        """Ask the lost peer that has waited longest, if it is due; one a tick, each ever more seldom."""
+        if not self._lost:
+            return
+        wire, row = next(iter(self._lost.items()))
+        if row.due > now and row.until > now and not row.peer.in_table:
+            self._lost.move_to_end(wire)  # another one may be due
+            return
+        del self._lost[wire]
+        if row.until > now and not row.peer.in_table:
+            row.pause_s = min(2 * row.pause_s, LOST_PAUSE_S_MAX)
+            row.due = now + row.pause_s
+            self._lost[wire] = row
+            if not row.peer.pinging:
+                self._protocol.ping(row.peer)

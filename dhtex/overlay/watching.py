@@ -292,6 +292,13 @@ class Watching:
         for key in homeless:
             self._enqueue(key)
 
+    def resumed(self) -> None:
+        """Our leases may have ended: renew them at the next tick, and read what may have been missed."""
+        for holder in self._holders.values():
+            holder.renew_at = 0.0
+        for key in list(self._keys):
+            self.on_gap(key)
+
     def tick(self, now: float) -> None:
         """Renew what is due. Call about once a second."""
         self.leases.expire(now)

@@ -6,18 +6,22 @@
 
 0xc1 never occurs in MessagePack, and the stock packages ignore bytes behind the body, so a trailer tells dhtex nodes
 about each other without disturbing anybody. Its ext is `version(1) net(4) flags(1) padding` in a request and
-`version(1) net(4) responder id(20) token(8)` in a reply.
+`version(1) net(4) responder id(20) token(8) flags(1) time(4) IP(4 or 16) port(2)` in a reply.
 
 All decoders raise only what stands in DECODE_ERRORS, check every length, and a datagram bounds what they can allocate.
 """
 
 import hashlib
+import ipaddress
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from functools import lru_cache
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
+from dhtex import limits
 from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay.addresses import Address, canonical_ip
 
 VERSION: Final = 1
 REQUEST: Final = 0
@@ -25,14 +29,17 @@ REPLY: Final = 1
 FRAME_BYTES: Final = 21
 OK: Final = 0
 TOKEN_NEEDED: Final = 1
+ID_PREFIX_BYTES: Final = 8  # enough to tell records of one key apart; a clash costs one repair
 DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _MAGIC: Final = b"\xc1dx"
 _TAIL_BYTES: Final = 2 + len(_MAGIC)
 _REQUEST_EXT_BYTES: Final = 6
 _REPLY_EXT_BYTES: Final = 33
+_CLIENT: Final = 1  # in the flags of a reply: do not route to me
 _VERSION: Final = bytes((VERSION,))
-_REPLY_TAIL: Final = _REPLY_EXT_BYTES.to_bytes(2) + _MAGIC
+_CLIENT_FLAG: Final = bytes((_CLIENT,))
+REPLY_TRAILER_BYTES_MAX: Final = _REPLY_EXT_BYTES + 23 + _TAIL_BYTES
 
 _Id = Annotated[NodeId, msgspec.Meta(min_length=20, max_length=20)]
 _Key = Annotated[DhtKey, msgspec.Meta(min_length=20, max_length=20)]
@@ -73,6 +80,10 @@ class PutArgs(_Message, gc=False):
     token: _Token
     prefix: Annotated[str, msgspec.Meta(max_length=128)] | None
     wire: bytes
+
+    def bare(self) -> "PutArgs":
+        """The same without the record: it asks for a token, at an address that is only said to be a node's."""
+        return PutArgs(self.net, self.sender, b"", None, b"")
 
 
 class PutReply(_Message, gc=False):
@@ -120,6 +131,40 @@ class PushReply(_Message, gc=False):
     responder: _Id
 
 
+class IdsArgs(_Message, gc=False):
+    net: _Net
+    sender: _Id
+    token: _Token
+    key: _Key
+    kind: _Number
+    rank: _Number
+
+
+class IdsReply(_Message, gc=False):
+    """`ids`: the first ID_PREFIX_BYTES of each record's id, one after the other, from position `rank` on."""
+
+    responder: _Id
+    token: _Token
+    ok: int
+    total: _Number
+    ids: bytes
+
+
+class DownArgs(_Message, gc=False):
+    """`contact`, in its compact form, was named by the receiver and did not answer."""
+
+    net: _Net
+    sender: _Id
+    token: _Token
+    contact: bytes
+
+
+class DownReply(_Message, gc=False):
+    responder: _Id
+    token: _Token
+    ok: int
+
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
 
@@ -154,13 +199,22 @@ GET: Final = _verb(b"dx_get", GetArgs, msgspec.msgpack.Decoder(GetReply))
 PUT: Final = _verb(b"dx_put", PutArgs, msgspec.msgpack.Decoder(PutReply))
 WATCH: Final = _verb(b"dx_watch", WatchArgs, msgspec.msgpack.Decoder(WatchReply))
 PUSH: Final = _verb(b"dx_push", PushArgs, msgspec.msgpack.Decoder(PushReply))
+DOWN: Final = _verb(b"dx_down", DownArgs, msgspec.msgpack.Decoder(DownReply))
+IDS: Final = _verb(b"dx_ids", IdsArgs, msgspec.msgpack.Decoder(IdsReply))
 PING: Final = _verb(b"ping", tuple[_Id], _ID, stock=True)
 STUN: Final = _verb(b"stun", tuple[()], _GENERIC, stock=True)
 STORE: Final = _verb(b"store", tuple[_Id, _Key, Any], _GENERIC, stock=True)
 FIND_NODE: Final = _verb(b"find_node", tuple[_Id, _Key], _GENERIC, stock=True)
 FIND_VALUE: Final = _verb(b"find_value", tuple[_Id, _Key], _GENERIC, stock=True)
-VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, PING, STUN, STORE, FIND_NODE, FIND_VALUE)}
+_STOCK: Final = (PING, STUN, STORE, FIND_NODE, FIND_VALUE)
+VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, IDS, DOWN, *_STOCK)}
 _HEADS: Final = {verb.head: verb for verb in VERBS.values()}
+
+
+# A stranger's question must be as long as the ping back that it causes; so find_node is padded by this.
+PONG_BYTES: Final = FRAME_BYTES + 22 + REPLY_TRAILER_BYTES_MAX
+_FIND_BYTES: Final = FRAME_BYTES + len(FIND_NODE.head) + 1 + 22 + 22 + _REQUEST_EXT_BYTES + _TAIL_BYTES
+FIND_PADDING_BYTES: Final = max(0, PONG_BYTES - _FIND_BYTES)
 
 
 def network_tag(network: str) -> bytes:
@@ -195,9 +249,42 @@ def request_trailer(net: bytes, padding_bytes: int = 0) -> bytes:
     return _trailer(bytes((VERSION,)) + net + bytes(1 + padding_bytes))
 
 
-def reply_trailer(net: bytes, responder: bytes, token: bytes) -> bytes:
-    """What makes the answer to a stock request ours; 38 bytes."""
-    return _VERSION + net + responder + token + _REPLY_TAIL
+class View(NamedTuple):
+    """How a responder sees itself, the time (Unix s), and the asker's address."""
+
+    client: bool
+    time: int
+    seen: Address
+
+
+def encode_view(view: View) -> bytes:
+    """Flags, time and address in 11 bytes (IPv4) or 23."""
+    return (_CLIENT_FLAG if view.client else b"\0") + view.time.to_bytes(4) + _pack_address(view.seen)
+
+
+@lru_cache(limits.ADDRESSES_TRACKED_MAX)
+def _pack_address(address: Address) -> bytes:
+    return ipaddress.ip_address(address[0]).packed + address[1].to_bytes(2)
+
+
+@lru_cache(limits.ADDRESSES_TRACKED_MAX)
+def _unpack_address(packed: bytes) -> Address | None:
+    ip = canonical_ip(ipaddress.ip_address(packed[:-2]).compressed)
+    return None if ip is None else (ip, int.from_bytes(packed[-2:]))
+
+
+def reply_trailer(net: bytes, responder: bytes, token: bytes, view: bytes = b"") -> bytes:
+    """What makes the answer to a stock request ours; at most REPLY_TRAILER_BYTES_MAX."""
+    return _trailer(_VERSION + net + responder + token + view)
+
+
+def reply_view(ext: bytes | None) -> View | None:
+    """The responder's view in a reply's trailer; None if it has none."""
+    rest = b"" if ext is None else ext[_REPLY_EXT_BYTES:]
+    if len(rest) not in (11, 23):
+        return None
+    seen = _unpack_address(rest[5:])
+    return None if seen is None else View(bool(rest[0] & _CLIENT), int.from_bytes(rest[1:5]), seen)
 
 
 def request_net(ext: bytes | None) -> bytes | None:

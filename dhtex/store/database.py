@@ -180,16 +180,13 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
 def check(path: Path) -> None:
     """Raise UnusableError, or sqlite3.Error, for a file that is not one of ours or not whole."""
     # Read-only, so that a file which is not usable stays as it is, to the byte.
+    questions = ("user_version", "application_id", "quick_check(1)")
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        version, application, tables, verdict = (
-            connection.execute(question).fetchone()[0]
-            for question in (
-                "PRAGMA user_version",
-                "PRAGMA application_id",
-                "SELECT count(*) FROM sqlite_schema",
-                "PRAGMA quick_check(1)",
-            )
-        )
+        try:
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+            version, application, verdict = (connection.execute(f"PRAGMA {q}").fetchone()[0] for q in questions)
+        except UnicodeDecodeError as error:  # the text of an error message comes from the damaged file itself
+            raise UnusableError("it is damaged") from error
     if tables and application != schema.APPLICATION_ID:
         raise UnusableError("it belongs to another program")
     if version > schema.VERSION:

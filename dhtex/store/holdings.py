@@ -5,8 +5,9 @@ several nodes, so the last fifth of a second may be lost when one is killed, and
 takes its order off the index and stays as its tombstone until a day after the order's own expiry: a late copy of the
 order is answered with it. At the order's own key both stay, so that a reader can check who signed.
 
-Nothing grows without bound: each key has its quota (`Shelf.loser`), all keys together have one, and records that cost
-their sender nothing because no order here is known to vouch for them have a small one for each source.
+Nothing grows without bound: each key has its quota (`Shelf.loser`), all keys together and each address have one
+(`Eviction`), and records that cost their sender nothing because no order here is known to vouch for them have a small
+one for each source.
 """
 
 import heapq
@@ -26,6 +27,7 @@ from dhtex.market.merge import Meeting, meet
 from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Record, Status, is_a, parse_record
 from dhtex.market.stamp import required_bits
 from dhtex.store.database import Database
+from dhtex.store.eviction import Eviction
 from dhtex.store.shelf import Held, Shelf, is_stamped, order_of
 
 WRONG_KEY: Final = "wrong_key"
@@ -65,6 +67,7 @@ class Holdings:
         self._orphans: dict[str, OrderedDict[_Place, None]] = {}
         self._orphan_sources: dict[_Place, str] = {}
         self._unwritten: dict[_Place, Held | None] = {}
+        self._eviction = Eviction(lambda: (held for shelf in self._shelves.values() for held in shelf))
         self._load()
 
     @property
@@ -249,7 +252,7 @@ class Holdings:
         if is_a(record, Status) and shelf.prefix is not None and anchored and order_id is not None:
             listed = shelf.get(order_id)
             beaten += [listed] if listed is not None else []
-        if not beaten and not self._make_room(shelf, record, anchored, now):
+        if not beaten and not self._make_room(shelf, record, anchored, now, source):
             return PutVerdict(Taken.REFUSED, shelf.key, FULL)
         for held in beaten:
             self._drop(shelf, held)
@@ -275,8 +278,9 @@ class Holdings:
                 self._forget_orphan((shelf.key, held.record.id))
                 self._unwritten[shelf.key, held.record.id] = held
 
-    def _make_room(self, shelf: Shelf, record: AnyRecord, anchored: bool, now: float) -> bool:
-        if is_stamped(record) and self._count >= limits.RECORDS_HELD_MAX:
+    def _make_room(self, shelf: Shelf, record: AnyRecord, anchored: bool, now: float, source: str) -> bool:
+        evicted = self._eviction.loser(record, source, self._count) if is_stamped(record) else None
+        if evicted is record:
             return False
         loser = shelf.loser(record, anchored, now)
         if is_a(record, Status):
@@ -286,19 +290,21 @@ class Holdings:
                 loser = next((held for held in told if not held.anchored), None)
                 if loser is None:
                     return False
-        if loser is None:
-            return True
-        if loser.record is record:
-            return False
-        self._drop(shelf, loser)
+        if loser is not None:
+            if loser.record is record:
+                return False
+            self._drop(shelf, loser)
+        elif isinstance(evicted, Held):
+            self._drop(self._shelves[evicted.key], evicted)
         return True
 
     # --- keeping the books ------------------------------------------------------------------------------------------
 
     def _add(self, shelf: Shelf, record: AnyRecord, anchored: bool, source: str) -> None:
         self._shelves[shelf.key] = shelf
-        held = shelf.add(record, anchored)
+        held = shelf.add(record, anchored, source)
         self._count += 1
+        self._eviction.added(held, self._count)
         if is_a(record, Order):
             self._pairs[record.body.pair] += 1
             self._places[record.id] += shelf.prefix is not None
@@ -315,6 +321,7 @@ class Holdings:
         record, at = held.record, (shelf.key, held.record.id)
         shelf.remove(held)
         self._count -= 1
+        self._eviction.removed(held, self._count)
         self._forget_if_empty(shelf)
         if is_a(record, Order):
             self._pairs[record.body.pair] -= 1

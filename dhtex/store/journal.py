@@ -66,6 +66,21 @@ class Journal:
                 connection.executemany("INSERT INTO facts VALUES(?, ?)", facts.items())
         return NodeIdentity(facts["seed"], NodeId(facts["node_id"]), facts["epoch"])
 
+    def public_ip(self) -> str | None:
+        """The global address at which this node was seen last."""
+        rows = self._database.rows("SELECT value FROM facts WHERE name = 'public_ip'")
+        return str(rows[0][0]) if rows else None
+
+    def set_public_ip(self, ip: str) -> None:
+        """Remember the address for the next life."""
+        with self._database.batch() as connection:
+            connection.execute("INSERT OR REPLACE INTO facts VALUES('public_ip', ?)", (ip,))
+
+    def set_node_id(self, node_id: NodeId) -> None:
+        """Bear another id in the overlay. Only for a node that does not run."""
+        with self._database.decision() as connection:
+            connection.execute("UPDATE facts SET value = ? WHERE name = 'node_id'", (node_id,))
+
     # --- own orders ---------------------------------------------------------------------------------------------
 
     def add_order(self, order: OwnOrder) -> bool:

@@ -35,13 +35,15 @@ Rank = tuple[Decimal, int, bytes]
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """A record at one key. `rank` is its place in the listing order of its kind."""
+    """A record at one key. `rank` is its place in the listing order of its kind, `source` the IP that brought it."""
 
     record: AnyRecord
     key: DhtKey
     prefix: str | None
     anchored: bool
     rank: Rank
+    source: str = "self"
+    gone: bool = False
 
 
 class Shelf:
@@ -120,10 +122,10 @@ class Shelf:
         own = [held for held in self._statuses.get(record.id, ()) if held.record.body.author == record.body.author]
         return max(own, key=_sequence, default=None)
 
-    def add(self, record: AnyRecord, anchored: bool) -> Held:
+    def add(self, record: AnyRecord, anchored: bool, source: str = "self") -> Held:
         """Put a record in its place. The caller has settled what becomes of its rivals."""
         assert record.id not in self._held, "a record is held once"
-        held = Held(record, self.key, self.prefix, anchored, self._rank(record))
+        held = Held(record, self.key, self.prefix, anchored, self._rank(record), source)
         self._held[record.id] = held
         self._slots.setdefault(slot(record), []).append(held)
         insort(self._lists[record.kind], (held.rank, held), key=_rank_of)

@@ -101,7 +101,8 @@ def test_a_bar_is_never_empty_and_never_too_long() -> None:
 def test_the_status_page() -> None:
     view = {
         **{"version": "1", "state": "ready", "pid": 7, "port": 3001, "host": "", "network": "main", "pow_bits": 16},
-        **{"node": "ab", "maker": "cd", "epoch": 1, "uptime_s": 61.0, "peers": 2, "bootstrap": {"a:1": "silent"}},
+        **{"node": "ab", "maker": "cd", "epoch": 1, "uptime_s": 61.0, "peers": 2},
+        **{"bootstrap": {"a:1": "silent"}, "network_nodes": 9, "address": "9.9.9.9:1", "client": False},
         **{"orders_open": 1, "records_held": 5, "watches": 0, "home": "/h", "counters": {"datagrams_in": 9, "none": 0}},
     }
     lines = render.status(view, NOW)
@@ -121,8 +122,16 @@ def test_peers_and_nodes() -> None:
         "failures": 0,
     }
     assert render.peers([peer], NOW)[1].split() == ["aaaaaaaaaa", "[::1]:3001", "dhtex", "1.2", "ms", "1m", "2s", "ago"]
-    node = {"port": 3001, "network": "main", "pid": 7, "started": 1_699_999_940_000, "version": "1", "http": None}
-    assert render.nodes([node], NOW) == ["PORT  NETWORK  PID  UP  VERSION", "3001  main       7  1m  1"]
+    node = {
+        "port": 3001,
+        "state": "ready",
+        "network": "main",
+        "pid": 7,
+        "started": 1_699_999_940_000,
+        "version": "1",
+        "http": None,
+    }
+    assert render.nodes([node], NOW) == ["PORT  STATE  NETWORK  PID  UP  VERSION", "3001  ready  main       7  1m  1"]
 
 
 def test_colours_follow_the_terminal_and_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

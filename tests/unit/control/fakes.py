@@ -15,8 +15,11 @@ from dhtex.views import (
     BestView,
     BookView,
     CancelView,
+    CheckView,
     Coverage,
+    DoctorView,
     EventView,
+    HealthView,
     ListingView,
     OrderDraft,
     OrderQuery,
@@ -26,6 +29,7 @@ from dhtex.views import (
     StatusView,
     TradeView,
     TryView,
+    WhyView,
 )
 
 MOMENT = {"timestamp": 1_700_000_000_000, "datetime": "2023-11-14T22:13:20.000Z"}
@@ -67,6 +71,7 @@ class FakeNode:
         self.fractions: list[float] = []
         self.queues: list[asyncio.Queue[EventView | None]] = []
         self.stopped = False
+        self.ready = True
         self.stop_hangs = False
         self.aside: Path | None = None
         self.bootstrap_state = "connected"
@@ -123,6 +128,9 @@ class FakeNode:
             epoch=1,
             uptime_s=1.5,
             peers=0,
+            network_nodes=1,
+            address="",
+            client=False,
             bootstrap=dict.fromkeys(self.settings.bootstrap, self.bootstrap_state),
             orders_open=0,
             records_held=0,
@@ -130,6 +138,22 @@ class FakeNode:
             home="",
             counters={"datagrams_in": 1},
         )
+
+    def health(self) -> HealthView:
+        return HealthView(
+            ready=self.ready, state="ready" if self.ready else "joining", canary_asked=2, canary_returned=2
+        )
+
+    def metrics(self) -> str:
+        return "dhtex_peers 0\n"
+
+    async def why(self, name: str) -> WhyView:
+        await self._work("why", name)
+        return WhyView(key=name, took_ms=1.0, hops=[], holders=0, agreed=0, local=None, verdict="nobody")
+
+    async def doctor(self) -> DoctorView:
+        await self._work("doctor")
+        return DoctorView(healthy=True, checks=[CheckView(name="port", state="ok", finding="listens")])
 
     def peers(self) -> list[PeerView]:
         peer = PeerView(

@@ -1,6 +1,7 @@
 """Requests and answers of the control interface, through real sockets and the real client."""
 
 import asyncio
+import http.client
 import json
 import socket
 import stat
@@ -297,3 +298,28 @@ async def test_closing_lets_an_answer_finish(served: Served) -> None:
     served.node.wait.set()
     assert (await pending)["coverage"]["complete"] is True
     await closing
+
+
+async def test_a_supervisor_sees_by_the_status_code_whether_the_node_is_ready(served: Served) -> None:
+    assert (await asyncio.to_thread(served.unix_client.call, "GET", "/healthz"))["ready"] is True
+    served.node.ready = False
+    status, _, body = await asyncio.to_thread(fetched, served, "/healthz")
+    assert status == 503
+    assert b'"joining"' in body
+
+
+async def test_a_monitor_reads_numbers_as_text(served: Served) -> None:
+    status, kind, body = await asyncio.to_thread(fetched, served, "/metrics")
+    assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert body == b"dhtex_peers 0\n"
+
+
+def fetched(served: Served, path: str) -> tuple[int, str, bytes]:
+    """Status, content type and body of a GET through the TCP door."""
+    host, port, token = served.tcp
+    link = http.client.HTTPConnection(host, port, timeout=10)
+    link.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+    answer = link.getresponse()
+    found = answer.status, answer.getheader("content-type") or "", answer.read()
+    link.close()
+    return found

@@ -110,6 +110,18 @@ def test_an_id_that_moved_replaces_its_old_address_once_that_fails() -> None:
     assert set(table) == {new}
 
 
+def test_a_spare_that_has_changed_its_id_meanwhile_takes_no_place() -> None:
+    table = Table(OWN, bucket_size=1)
+    first, spare = peer(far(1), port=4001), peer(far(2), port=4002)
+    table.offer(first)
+    assert table.offer(spare) is Offer.SPARE
+    spare.contact = contact_at(b"\x01" * 20, *spare.address)
+    assert table.remove(first) == []
+    assert table.offer(spare) is Offer.ADDED
+    assert table.remove(spare) == []
+    assert len(table) == 0
+
+
 def test_one_network_gets_few_places_and_local_ones_do_not_count() -> None:
     table = Table(OWN)
     outcomes = [table.offer(peer(far(n), ip=f"8.8.8.{n + 1}")) for n in range(4)]

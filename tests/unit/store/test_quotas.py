@@ -191,7 +191,8 @@ def test_the_total_is_bounded_and_closings_still_come_through(
     taken = [put(holdings, order, None) for order in orders]
     assert taken == [Taken.STORED] * 10 + [Taken.REFUSED] * 10
     assert put(holdings, make_status(orders[0], Closing.CANCELED), None) is Taken.STORED
-    assert put(holdings, make_accept(orders[0]), None) is Taken.REFUSED
+    assert put(holdings, make_accept(orders[0]), None) is Taken.STORED  # at the cost of the maker with most
+    assert holdings.count == 11
 
 
 def test_replacing_a_record_for_ever_does_not_grow_the_books(holdings: Holdings) -> None:

@@ -1,0 +1,107 @@
+"""How many nodes there are, told from how close to a point the closest of them lie; and whether they lie too close.
+
+Theory of operation. Ids are spread evenly, so the distance from any point to the k-th closest of N ids is about k/N of
+the whole range; its median is (k - 1/3)/(N + 1/3), nearly exactly, down to N = k. Each search for a point that nobody
+could foresee is one sample. The median of the samples is taken: whoever wants to shift it must crowd the
+neighbourhoods of half of all points.
+
+Whoever wants a key for himself makes ids that are closer to it than all others. Then more ids lie near the key than
+chance would put there: their number is Poisson distributed around N times the distance. Where that is less likely than
+CROWDED_CHANCE, the crowd is suspected, and holders are looked for *beside* it: in the neighbouring ranges where chance
+puts HOLDERS nodes, at points drawn anew each time, so that these cannot be crowded in advance. An attacker who stays
+just unsuspected has his eighth id where 2.5 honest ones are expected: at one key in 12 none of these happens to exist.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from statistics import median
+from typing import Final
+
+from dhtex import limits
+
+ID_BITS: Final = 160
+CROWDED_CHANCE: Final = 0.01  # so often an honest neighbourhood is suspected, which costs three more searches
+SAMPLES_MIN: Final = 4  # before anybody is suspected
+_DRIFT: Final = 3.0  # a neighbourhood of 20 errs by more than this once in some thousand times
+_ERROR_OF_ONE: Final = 0.44  # of a sample, relative: 1/sqrt(8), and a median is a quarter less exact than a mean
+
+
+def span(target: bytes, ids: Iterable[bytes]) -> float:
+    """The distance from a point to the farthest of these ids, as a part of the whole range."""
+    goal = int.from_bytes(target)
+    return (max(int.from_bytes(one) ^ goal for one in ids) + 1) / (1 << ID_BITS)
+
+
+def nodes_for(count: int, width: float) -> float:
+    """How many ids there are when the `count` closest to a point lie within `width` of it."""
+    return (count - 1 / 3) / width - 1 / 3
+
+
+def chance_of(count: int, expected: float) -> float:
+    """The probability of `count` or more where `expected` are, by Poisson's law."""
+    term = below = math.exp(-expected)
+    for number in range(1, count):
+        term *= expected / number
+        below += term
+    return max(0.0, 1.0 - below)
+
+
+class SizeEstimate:
+    """The estimate of one node. Add what searches found, best for points that a stranger could not foresee."""
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=limits.SIZE_SAMPLES_MAX)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def add(self, target: bytes, closest: list[bytes]) -> None:
+        """Learn from a search: the ids of the HOLDERS closest other nodes that answered, of all if there are fewer."""
+        near = closest[: limits.HOLDERS]
+        self._samples.append(_others(target, near, limits.HOLDERS))
+
+    def clear(self) -> None:
+        """Forget all samples: the network has changed."""
+        self._samples.clear()
+
+    def others(self) -> float:
+        """How many nodes there are beside us; 0 without any sample."""
+        return median(self._samples) if self._samples else 0.0
+
+    def nodes(self, own_id: bytes, near: list[bytes]) -> int:
+        """How many nodes there are with us; before SAMPLES_MIN samples, by the neighbourhood of our own id."""
+        few = len(self._samples) < SAMPLES_MIN
+        return 1 + round(_others(own_id, near, limits.BUCKET_SIZE) if few else self.others())
+
+    def outdated(self, own_id: bytes, near: list[bytes]) -> bool:
+        """Whether the neighbourhood of our own id (the BUCKET_SIZE closest, or all) contradicts the samples.
+
+        It is known at any time, but whoever wants to mislead us may crowd it: it is no sample, only a reason for new
+        ones.
+        """
+        now, then = _others(own_id, near, limits.BUCKET_SIZE), self.others()
+        return len(self._samples) >= SAMPLES_MIN and not then / _DRIFT <= now <= then * _DRIFT
+
+    def crowded(self, target: bytes, closest: list[bytes]) -> bool:
+        """Whether the HOLDERS closest nodes to a key lie closer than chance puts them in a network of this size."""
+        count, others = limits.HOLDERS, self.others()
+        if len(closest) < count or len(self._samples) < SAMPLES_MIN or others < 2 * count:
+            return False
+        sure = 1 + 2 * _ERROR_OF_ONE / math.sqrt(len(self._samples))
+        return chance_of(count, others * span(target, closest[:count]) * sure) < CROWDED_CHANCE
+
+    def detours(self) -> list[int]:
+        """The ranges in which to look for holders beside a crowded key, as numbers of first bits shared with it.
+
+        In the middle one chance puts half of HOLDERS nodes, in its neighbours twice and half as many.
+        """
+        depth = max(1, int(math.log2(max(1.0, self.others() / limits.HOLDERS))))
+        return [depth - 1, depth, depth + 1]
+
+
+def _others(target: bytes, near: list[bytes], full: int) -> float:
+    """The number of nodes, given the `full` closest ones to a point, or all of them if there are fewer."""
+    if len(near) < full:
+        return float(len(near))
+    return max(float(full), nodes_for(full, span(target, near)))

@@ -1,0 +1,95 @@
+"""What others tell about us: the address that they see, their time, and whether they reach us unasked.
+
+Theory of operation. Every marked answer carries the sender's clock and the address that it answers to. The address that
+most of the latest voters see is ours; one voter alone is believed only while there is no other. The median difference
+of their clocks to ours is our skew: clocks that lie must be half of those that we asked.
+
+A request from an address to which we never sent anything proves that strangers reach us: no NAT or firewall lets it
+through by chance. The opposite can only be concluded from silence, so it takes long, and is said of public addresses
+only. Who is not reached serves as a *client*: it uses the network, and says so in its answers, so nobody routes to it.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from statistics import median
+
+from dhtex import limits
+from dhtex.clock import Clock
+from dhtex.overlay.addresses import Address, is_local, subnet
+from dhtex.overlay.wire import View, encode_view
+
+
+class SelfView:
+    """The mirror of one node. Driven by `heard`, `unasked` and `judge`."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.on_moved: Callable[[], None] = lambda: None
+        self.always_client = False
+        self.client = False
+        self.address: Address | None = None
+        self.reached_at: float | None = None
+        self._clock = clock
+        self._votes: OrderedDict[Address, tuple[Address, float]] = OrderedDict()
+        self._public_since: float | None = None
+
+    def heard(self, voter: Address, view: View, now: float) -> None:
+        """A peer's answer came, with its view of us."""
+        before = self._votes.pop(voter, None)
+        self._votes[voter] = (view.seen, view.time + 0.5 - self._clock.now())
+        if before is not None and before[0] == view.seen:
+            return
+        if len(self._votes) > limits.VOTERS_MAX:
+            self._votes.popitem(last=False)
+        (first, count), *others = Counter(seen for seen, _ in self._votes.values()).most_common(2)
+        if first == self.address or (others and others[0][1] == count):
+            return
+        if self.address is not None and count < limits.VOTERS_MIN:
+            return
+        moved, self.address = self.address is not None and self.address[0] != first[0], first
+        self._public_since = None if is_local(first[0]) else now
+        self.reached_at = None
+        if moved:
+            self.on_moved()
+
+    def tell(self, asker: Address) -> bytes:
+        """Our own view of things, for the trailer of an answer."""
+        return encode_view(View(self.client, int(self._clock.now()), asker))
+
+    def unasked(self, now: float) -> None:
+        """A stranger to whom we never sent anything has reached us."""
+        self.reached_at = now
+        self.client = self.always_client
+
+    def judge(self, now: float, peers: int) -> None:
+        """Decide whether we are a client. Call now and then."""
+        since = self._public_since
+        if self.always_client:
+            self.client = True
+        elif self.reached_at is not None or since is None:
+            self.client = False
+        elif peers >= limits.HOLDERS and now - since >= limits.UNREACHED_S:
+            self.client = True
+
+    def forget(self) -> None:
+        """The network may be another one now: start with no votes."""
+        self._votes.clear()
+
+    @property
+    def reachable(self) -> bool | None:
+        """Whether strangers reach us; None while that is not known."""
+        if self.reached_at is not None:
+            return True
+        return False if self.client and not self.always_client else None
+
+    def public_ip(self) -> str | None:
+        """Our global address, as far as peers of PUBLIC_VOTERS_MIN networks agree: one liar must not choose it."""
+        if self.address is None or is_local(self.address[0]):
+            return None
+        agreed = {subnet(voter[0]) for voter, (seen, _) in self._votes.items() if seen[0] == self.address[0]} - {None}
+        return self.address[0] if len(agreed) >= limits.PUBLIC_VOTERS_MIN else None
+
+    def skew_s(self) -> float | None:
+        """How far the clocks of others are ahead of ours (negative: behind), at the median; None with too few."""
+        if len(self._votes) < limits.VOTERS_MIN:
+            return None
+        return median(ahead for _, ahead in self._votes.values())

@@ -1,0 +1,176 @@
+"""Neighbours on the local network and the router's door: with fakes in the place of the optional packages."""
+
+import asyncio
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+
+from dhtex.config import NodeConfig
+from dhtex.errors import UsageError
+from dhtex.node import Node
+from tests.unit.overlay.fakes import until
+
+
+class FakeAir:
+    """What multicast reaches: services by name, and who listens."""
+
+    services: ClassVar[dict[str, Any]] = {}
+    handlers: ClassVar[list[Any]] = []
+
+
+class FakeZeroconf:
+    def __init__(self, **options: Any) -> None:
+        self.zeroconf = self
+        self.own: list[str] = []
+
+    async def async_register_service(self, info: Any) -> None:
+        self.own.append(info.name)
+        FakeAir.services[info.name] = info
+        for handler in FakeAir.handlers:
+            handler(self, "", info.name, SimpleNamespace(name="Added"))
+
+    async def async_unregister_all_services(self) -> None:
+        for name in self.own:
+            del FakeAir.services[name]
+
+    async def async_close(self) -> None: ...
+
+
+class FakeInfo:
+    def __init__(self, kind: str, name: str, **fields: Any) -> None:
+        self.name = name
+        self.port = fields.get("port")
+        self.properties = {key.encode(): value.encode() for key, value in fields.get("properties", {}).items()}
+        self.addresses = fields.get("parsed_addresses", [])
+
+    async def async_request(self, zeroconf: Any, timeout_ms: int) -> bool:
+        found = FakeAir.services.get(self.name)
+        if found is not None:
+            self.port, self.properties, self.addresses = found.port, found.properties, found.addresses
+        return found is not None
+
+    def parsed_addresses(self) -> list[str]:
+        return list(self.addresses)
+
+
+class FakeBrowser:
+    def __init__(self, zeroconf: Any, kind: str, handlers: list[Any]) -> None:
+        self.handlers = handlers
+        FakeAir.handlers += handlers
+        for name in list(FakeAir.services):
+            handlers[0](zeroconf, kind, name, SimpleNamespace(name="Added"))
+
+    async def async_cancel(self) -> None:
+        for handler in self.handlers:
+            FakeAir.handlers.remove(handler)
+
+
+class FakeRouter:
+    """A router with a table of mappings."""
+
+    mapped: ClassVar[list[tuple[str, int]]] = []
+    refuses: ClassVar[bool] = False
+
+    def __init__(self, device: Any, handler: Any) -> None:
+        self.device = SimpleNamespace(device_url="http://127.0.0.1:5000/igd.xml")
+
+    @classmethod
+    async def async_search(cls, timeout: int) -> list[dict[str, str]]:
+        return [{"location": "http://127.0.0.1:5000/igd.xml"}]
+
+    async def async_add_port_mapping(self, **fields: Any) -> None:
+        if FakeRouter.refuses:
+            raise FakeUpnpError("ConflictInMappingEntry")
+        assert (fields["protocol"], fields["external_port"]) == ("UDP", fields["internal_port"])
+        FakeRouter.mapped.append((str(fields["internal_client"]), fields["internal_port"]))
+
+    async def async_delete_port_mapping(self, **fields: Any) -> None:
+        FakeRouter.mapped.clear()
+
+
+class FakeUpnpError(Exception): ...
+
+
+class FakeFactory:
+    def __init__(self, requester: Any, non_strict: bool) -> None: ...
+
+    async def async_create_device(self, place: str) -> object:
+        return object()
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optional packages, as far as they are used."""
+    modules: dict[str, dict[str, Any]] = {
+        "zeroconf": {"get_all_addresses": lambda: ["127.0.0.1", "192.168.0.2"]},
+        "zeroconf.asyncio": {
+            "AsyncZeroconf": FakeZeroconf, "AsyncServiceInfo": FakeInfo, "AsyncServiceBrowser": FakeBrowser,
+        },
+        "async_upnp_client": {},
+        "async_upnp_client.profiles": {},
+        "async_upnp_client.profiles.igd": {"IgdDevice": FakeRouter},
+        "async_upnp_client.client_factory": {"UpnpFactory": FakeFactory},
+        "async_upnp_client.aiohttp": {"AiohttpRequester": object},
+        "async_upnp_client.exceptions": {"UpnpError": FakeUpnpError},
+    }  # fmt: skip
+    for name, fields in modules.items():
+        module = ModuleType(name)
+        vars(module).update(fields)
+        monkeypatch.setitem(sys.modules, name, module)
+    FakeAir.services.clear()
+    FakeAir.handlers.clear()
+    FakeRouter.mapped.clear()
+
+
+def settings(network: str = "lab", **options: Any) -> NodeConfig:
+    return NodeConfig(port=0, host="127.0.0.1", network=network, pow_bits=0, **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "package", "extra"), [("lan", "zeroconf", "lan"), ("map_port", "async_upnp_client", "nat")]
+)
+async def test_a_missing_package_is_named_with_the_way_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, option: str, package: str, extra: str
+) -> None:
+    for name in ("zeroconf.asyncio", "async_upnp_client.profiles.igd"):
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    node = Node(settings(lan=option == "lan", map_port=option == "map_port"))
+    with pytest.raises(UsageError, match=package) as caught:
+        await node.start()
+    assert caught.value.hint == f"pip install 'dhtex[{extra}]'"
+
+
+@pytest.mark.usefixtures("packages")
+async def test_neighbours_of_one_network_meet_without_bootstrap_and_others_do_not() -> None:
+    async with (
+        Node(settings(lan=True)) as one, Node(settings(lan=True)) as other, Node(settings("else", lan=True)) as foreign,
+    ):  # fmt: skip
+        await until(lambda: len(one.peers()) == len(other.peers()) == 1)
+        await asyncio.sleep(0)
+        assert foreign.peers() == []
+        assert len(FakeAir.services) == 3
+    assert (FakeAir.services, FakeAir.handlers) == ({}, [])
+
+
+@pytest.mark.usefixtures("packages")
+async def test_the_router_maps_the_port_while_the_node_runs() -> None:
+    async with Node(settings(map_port=True)) as node:
+        await until(lambda: FakeRouter.mapped == [("127.0.0.1", node.port)])
+    assert FakeRouter.mapped == []
+
+
+@pytest.mark.usefixtures("packages")
+async def test_a_router_that_refuses_is_no_reason_not_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeRouter, "refuses", True)
+    async with Node(settings(map_port=True)) as node:
+        mapping = node._outside._mapping
+        assert mapping is not None
+        await until(lambda: mapping.state == "no router maps the port")
+        assert node.status().state == "alone"
+
+
+async def test_a_client_by_choice_says_so() -> None:
+    async with Node(settings(client=True)) as node:
+        assert node.status().client

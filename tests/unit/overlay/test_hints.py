@@ -1,0 +1,68 @@
+"""Down hints: a silent node is forgotten soon by those who name it, and nobody is forgotten by hearsay."""
+
+from dhtex import limits
+from dhtex.market.ids import DhtKey
+from dhtex.overlay import wire
+from dhtex.overlay.server import Overlay
+from tests.unit.overlay.fakes import address_of, cluster, make_overlay, until
+
+
+def kill(node: Overlay) -> None:
+    """End a node without a word."""
+    assert node.transport is not None
+    node.transport.close()
+    node.protocol.close()
+
+
+def knows(node: Overlay, other: Overlay) -> bool:
+    return node.protocol.table.get(other.protocol.own_id) is not None
+
+
+async def test_who_named_a_silent_node_is_told_and_forgets_it_after_own_pings() -> None:
+    async with cluster(12) as nodes:
+        dead, *living = nodes
+        stranger = make_overlay(500)
+        await stranger.listen(0, "127.0.0.1")
+        try:
+            await until(lambda: all(knows(node, dead) for node in living))
+            kill(dead)
+            for node in living:
+                for peer in node.protocol.table:
+                    peer.last_asked -= limits.HINT_PAUSE_S  # the network is older than the test
+            assert await stranger.connect(address_of(living[0]))  # meets the dead one by name
+            await stranger.get(DhtKey(dead.protocol.own_id))
+            await until(lambda: sum(node.counters.get("hints_followed", 0) for node in living) > 0)
+            told = [node for node in living if node.counters.get("hints_followed", 0)]
+            await until(lambda: not any(knows(node, dead) for node in told), within_s=10)
+        finally:
+            await stranger.close()
+
+
+async def test_hearsay_about_a_living_node_costs_one_ping_and_evicts_nobody() -> None:
+    async with cluster(3) as (liar, victim, listener):
+        await until(lambda: knows(listener, victim) and knows(listener, liar))
+        peer = listener.protocol.table.get(victim.protocol.own_id)
+        assert peer is not None
+        assert peer.contact is not None
+        peer.last_asked -= limits.HINT_PAUSE_S
+        answers: list[object] = []
+        for _ in range(5):
+            args = wire.DownArgs(liar.protocol.net, liar.protocol.own_id, b"", peer.contact.wire)
+            target = liar.protocol.peer_at(address_of(listener))
+            liar.protocol.ask(target, wire.DOWN, args, lambda request, answer: answers.append(answer))
+        await until(lambda: len(answers) == 5 and not peer.pinging)
+        assert all(answers)
+        assert listener.counters["hints_followed"] == 1
+        assert knows(listener, victim)
+        assert peer.failures == 0
+
+
+async def test_hints_are_told_once_and_within_a_budget() -> None:
+    async with cluster(2) as (teller, namer):
+        await until(lambda: knows(teller, namer))
+        contact = teller.protocol.peer_at(address_of(namer)).contact
+        assert contact is not None
+        before = teller.protocol.datagrams_out
+        for _ in range(100):
+            teller.protocol.hint(contact, contact)
+        assert teller.protocol.datagrams_out == before + 1

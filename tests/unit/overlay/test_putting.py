@@ -1,0 +1,48 @@
+"""Putting: few are asked who the holders are, and whoever turns out to be dead is made up for."""
+
+import asyncio
+import random
+from functools import partial
+
+from dhtex import limits
+from dhtex.market.ids import DhtKey
+from dhtex.overlay.server import Overlay
+from tests.unit.overlay.fakes import cluster, held, record, timed, until
+
+
+def key_of(number: int) -> DhtKey:
+    return DhtKey(random.Random(f"key {number}").randbytes(20))
+
+
+def near(key: DhtKey, nodes: list[Overlay]) -> list[Overlay]:
+    goal = int.from_bytes(key)
+    return sorted(nodes, key=lambda node: int.from_bytes(node.protocol.own_id) ^ goal)[: limits.HOLDERS]
+
+
+def _most_hold(key: DhtKey, nodes: list[Overlay]) -> bool:
+    return sum(key in held(node).rows for node in nodes) >= len(nodes) - 1
+
+
+async def test_a_put_among_the_dead_reaches_all_living_holders_in_the_end() -> None:
+    async with cluster(32) as nodes:
+        dead = nodes[2::4]
+        await asyncio.gather(*(node.close() for node in dead))
+        living = [node for node in nodes if node not in dead]
+        for number in range(6):
+            key = key_of(number)
+            assert await timed(living[number].put(key, record(key), None)) < 1.0
+            await until(partial(_most_hold, key, near(key, living)))
+
+
+async def test_a_put_asks_few_before_it_hands_over() -> None:
+    async with cluster(32) as nodes:
+        await until(lambda: all(len(node.peers()) >= 20 for node in nodes))
+        for node in nodes:  # learn tokens, so that none must be asked for
+            await node.get(key_of(0))
+        counts = []
+        for number in range(10):
+            before = sum(node.counters["datagrams_out"] for node in nodes)
+            key = key_of(number)
+            assert (await nodes[number].put(key, record(key), None)).holders >= limits.HOLDERS - 1
+            counts.append(sum(node.counters["datagrams_out"] for node in nodes) - before)
+        assert sorted(counts)[5] < 2 * (limits.HOLDERS + limits.HOLDERS)  # one more search node would be all of them

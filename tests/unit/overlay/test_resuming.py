@@ -1,0 +1,70 @@
+"""A machine that slept, or woke up at another address, meets the network again without being told."""
+
+import random
+
+from dhtex import limits
+from dhtex.clock import SystemClock
+from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay import wire
+from dhtex.overlay.server import Overlay
+from tests.unit.overlay.fakes import FakeHoldings, address_of, cluster, until
+from tests.unit.overlay.test_overlay import key_of
+
+
+class SleepyClock(SystemClock):
+    """A wall clock that goes on while the monotonic one sleeps."""
+
+    slept_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.slept_s
+
+
+def sleeper(clock: SleepyClock) -> Overlay:
+    entropy = random.Random(77)
+    return Overlay(NodeId(entropy.randbytes(20)), "test", FakeHoldings(), clock, entropy)
+
+
+async def test_after_a_sleep_peers_are_asked_leases_renewed_and_watched_keys_read() -> None:
+    async with cluster(3) as nodes:
+        clock = SleepyClock()
+        node = sleeper(clock)
+        gaps: list[DhtKey] = []
+        resumed: list[bool] = []
+        node.on_resumed = lambda: resumed.append(True)
+        await node.listen(0, "127.0.0.1")
+        try:
+            assert await node.connect(address_of(nodes[0]))
+            node.watch(key_of(1))
+            await until(lambda: len(node._watching._holders) == 3 and len(node.peers()) == 3)
+            node.on_gap = gaps.append
+            for other in nodes:
+                other._watching.leases.expire(other.protocol.monotonic() + 2 * limits.LEASE_S)  # they have forgotten us
+            before = node.protocol.monotonic()
+            clock.slept_s = limits.RESUMED_S + 5
+            await until(lambda: resumed == [True])
+            assert key_of(1) in gaps
+            await until(lambda: all(peer.last_seen > before for peer in node.peers()))
+            await until(lambda: all(len(other._watching.leases) == 1 for other in nodes))
+            assert node.counters["resumed"] == 1
+        finally:
+            await node.close()
+
+
+async def test_another_public_address_counts_as_a_sleep_and_another_port_does_not() -> None:
+    async with cluster(2) as (node, _):
+
+        def vote(voter: int, ip: str, port: int) -> None:
+            node.selfview.heard(("10.0.0.1", voter), wire.View(False, int(SystemClock().now()), (ip, port)), 1.0)
+
+        for voter in range(1, 6):
+            vote(voter, "9.9.9.9", 1)
+        count = node.counters.get("resumed", 0)
+        for voter in range(1, 6):
+            vote(voter, "9.9.9.9", 2)
+        assert node.counters.get("resumed", 0) == count
+        vote(6, "8.8.8.8", 1)  # one alone may lie
+        assert node.counters.get("resumed", 0) == count
+        for voter in range(1, 6):
+            vote(voter, "8.8.8.8", 1)
+        assert node.counters["resumed"] == count + 1

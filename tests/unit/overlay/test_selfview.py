@@ -1,0 +1,135 @@
+"""What a node learns about itself from others: address, clock, and whether strangers reach it."""
+
+import random
+
+import pytest
+
+from dhtex import limits
+from dhtex.market.ids import DhtKey
+from dhtex.overlay import wire
+from dhtex.overlay.addresses import Address
+from dhtex.overlay.selfview import SelfView
+from tests.unit.overlay.fakes import cluster, make_overlay, until
+
+HERE = ("9.9.9.9", 3001)
+THERE = ("8.8.8.8", 3001)
+
+
+class HandClock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.wall = 1_000_000.0
+
+    def now(self) -> float:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.wall
+
+
+def voter(number: int) -> Address:
+    return ("10.0.0.1", number)
+
+
+def mirror(votes: dict[int, tuple[Address, float]]) -> SelfView:
+    """A mirror that has heard these voters, each with an address and how far its clock is ahead."""
+    clock = HandClock()
+    view = SelfView(clock)
+    for number, (seen, ahead_s) in votes.items():
+        view.heard(voter(number), wire.View(False, int(clock.wall + ahead_s), seen), clock.wall)
+    return view
+
+
+def test_most_voters_say_who_we_are_and_a_liar_does_not() -> None:
+    assert mirror({}).address is None
+    assert mirror({1: (HERE, 0)}).address == HERE
+    assert mirror({1: (HERE, 0), 2: (THERE, 0), 3: (HERE, 0), 4: (HERE, 0)}).address == HERE
+
+
+def test_a_new_address_is_told_once_most_have_seen_it() -> None:
+    view = mirror({number: (HERE, 0) for number in range(3)})
+    moves: list[Address | None] = []
+    view.on_moved = lambda: moves.append(view.address)
+    for number in range(3):
+        view.heard(voter(number), wire.View(False, 1_000_000, THERE), 0.0)
+    assert moves == [THERE]
+
+
+def test_the_clock_is_judged_by_the_median() -> None:
+    assert mirror({1: (HERE, 0)}).skew_s() is None
+    skew_s = mirror({1: (HERE, -100), 2: (HERE, -100), 3: (HERE, 100_000)}).skew_s()
+    assert skew_s == pytest.approx(-100, abs=1)
+
+
+def test_votes_are_bounded() -> None:
+    view = mirror({number: (HERE, 0) for number in range(3 * limits.VOTERS_MAX)})
+    assert len(view._votes) == limits.VOTERS_MAX
+
+
+def test_a_public_node_that_no_stranger_reaches_becomes_a_client_and_turns_back() -> None:
+    view = mirror({number: (HERE, 0) for number in range(3)})
+    start = 1_000_000.0
+    view.judge(start + limits.UNREACHED_S - 1, peers=20)
+    assert (view.client, view.reachable) == (False, None)
+    view.judge(start + limits.UNREACHED_S, peers=20)
+    assert (view.client, view.reachable) == (True, False)
+    view.unasked(start + limits.UNREACHED_S + 1)
+    assert (view.client, view.reachable) == (False, True)
+    local = mirror({number: (("192.168.0.2", 1), 0) for number in range(3)})
+    local.judge(start + 10 * limits.UNREACHED_S, peers=20)
+    assert not local.client
+
+
+@pytest.mark.parametrize("seen", [("1.2.3.4", 5), ("2001:db8::1", 65535)])
+@pytest.mark.parametrize("client", [True, False])
+def test_views_come_back(seen: Address, client: bool) -> None:
+    view = wire.View(client, 1_700_000_000, seen)
+    trailer = wire.reply_trailer(b"netw", b"i" * 20, b"t" * 8, wire.encode_view(view))
+    assert len(trailer) <= wire.REPLY_TRAILER_BYTES_MAX
+    _, ext = wire.cut_trailer(b"body" + trailer)
+    assert wire.reply_view(ext) == view
+    chance = random.Random(1)
+    for _ in range(300):
+        wire.reply_view(chance.randbytes(chance.randrange(60)))  # never raises
+
+
+async def test_a_client_uses_the_network_and_nobody_routes_to_it() -> None:
+    async with cluster(3) as nodes:
+        client = make_overlay(70)
+        client.selfview.always_client = client.selfview.client = True
+        await client.listen(0, "127.0.0.1")
+        try:
+            assert await client.connect(("127.0.0.1", nodes[0].transport.port))  # type: ignore[union-attr]
+            key = DhtKey(b"k" * 20)
+            assert (await client.put(key, key + b"text", None)).holders == 3
+            assert (await client.get(key)).answered >= 3
+            await until(lambda: len(client.peers()) == 3)
+            await nodes[1].get(key)
+            assert all(node.protocol.table.get(client.protocol.own_id) is None for node in nodes)
+        finally:
+            await client.close()
+
+
+async def test_a_node_that_turns_client_leaves_the_tables() -> None:
+    async with cluster(3) as (one, other, third):
+        await until(lambda: len(one.peers()) == len(third.peers()) == 2)
+        other.selfview.always_client = other.selfview.client = True
+        for node in (one, third):
+            peer = node.protocol.table.get(other.protocol.own_id)
+            assert peer is not None
+            node.protocol.ping(peer)
+        await until(lambda: len(one.peers()) == len(third.peers()) == 1)
+
+
+async def test_peers_tell_the_address_and_the_time_and_that_strangers_come() -> None:
+    async with cluster(4) as nodes:
+        await until(lambda: all(len(node.peers()) == 3 for node in nodes))
+        for node in nodes:
+            view = node.selfview
+            for peer in node.protocol.table:
+                node.protocol.ping(peer)
+            await until(lambda view=view: view.skew_s() is not None)  # type: ignore[misc]
+            assert node.transport is not None
+            assert view.address == ("127.0.0.1", node.transport.port)
+            assert abs(view.skew_s() or 0) < 2
