@@ -206,6 +206,6 @@ async def _beat_cost(nodes: list[Node]) -> float:
     for node in nodes[:MAKERS]:
         order = node._running.offers.open_orders()[0]
         before = sent(nodes)
-        await node._running.beats.beat(order)
+        await node._running.beats.beat_for(order)
         costs.append(sent(nodes) - before)
     return statistics.median(costs)

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ class NodeConfig:
     client      use the network without being routed to
     lan         announce the node on the local network and meet its neighbours; needs the extra `lan`
     map_port    ask the router to forward the port; needs the extra `nat`
+    tag         secret that all nodes of one person share, so that they do not trade with each other; empty: none
     """
 
     port: int = 0
@@ -58,6 +59,7 @@ class NodeConfig:
     client: bool = False
     lan: bool = False
     map_port: bool = False
+    tag: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         check_port(self.port)
@@ -73,6 +75,10 @@ class NodeConfig:
         for peer in self.bootstrap:
             split_endpoint(peer)
         _check_contact(self.contact)
+        if self.tag and not limits.TAG_CHARS_MIN <= len(self.tag) <= limits.TAG_CHARS_MAX:
+            raise UsageError(
+                f"the tag has {len(self.tag)} characters", hint=f"use {limits.TAG_CHARS_MIN} to {limits.TAG_CHARS_MAX}"
+            )
 
 
 def _network_bits(network: str, bits: int) -> int:

@@ -25,6 +25,8 @@ PAYMENT_CHARS_MAX: Final = 24  # a short token, such as SEPA or wise
 REFERENCE_CHARS_MAX: Final = 36  # a UUID
 CANCEL_AFTER_S_MIN: Final = 5  # a switch that goes off sooner leaves no time to renew it
 GROUP_CHARS_MAX: Final = 64  # the name of a group is the maker's own and never leaves the node
+TAG_CHARS_MIN: Final = 16  # whoever can guess the tag can tell which orders bear it
+TAG_CHARS_MAX: Final = 128  # more is a mistake
 NETWORK_CHARS_MAX: Final = 24  # stands in every record
 TICKER_CHARS_MAX: Final = 10  # the longest in use have about this
 MESSAGE_BYTES_MAX: Final = 280  # of clear text; sealed it is 48 longer
@@ -34,6 +36,8 @@ MONEY_INTEGER_DIGITS_MAX: Final = 15  # a price of 10^15 is a mistake in every c
 ACCEPT_DEADLINE_S_MAX: Final = 86_400  # for orders that a person or an absent maker decides
 ACCEPT_DEADLINE_S_DEFAULT: Final = 60  # for orders that a running node decides
 ACCEPT_GRACE_S: Final = 15  # after the deadline a decision may still be on its way
+RECEIPT_SEQ_MAX: Final = 16  # a side may change its mind so often about a trade; each is a push to the other
+TRADES_FOLLOWED_MAX: Final = 1024  # newest trades whose receipts are waited for: each is a watched key
 ACCEPT_TRIES_MAX: Final = 5  # orders that one wish for the best goes through; each costs a stamp and a refusal
 ANSWERS_PER_ORDER_MAX: Final = 1024  # each is a row on the maker's disk; further accepts go unanswered
 PENDING_PER_ORDER_MAX: Final = 64  # accepts that wait for a person: as many as an order's key holds
@@ -44,12 +48,11 @@ SIGNATURES_REMEMBERED_MAX: Final = 32_768  # found good; about 8 MB
 # --- Stamp --------------------------------------------------------------------------------------------------------
 STAMP_BITS_PUBLIC: Final = 16  # four puzzles of 2^16 hashes of 4 KiB: about a second of one core
 STAMP_BITS_MAX: Final = 24  # asked bits above this are a mistake or an attack
-STAMP_BITS_ASKED_MAX: Final = 20  # a maker pays no holder more: a quarter of a minute on one core
-STAMP_RAISES_MAX: Final = 3  # for one order at a time, as holders ask for more and more
 MAKER_ORDERS_FREE: Final = 512  # of one maker at one holder, at its order keys and in trees; beyond, stamps cost more
 STAMP_PUZZLES: Final = 4  # several small puzzles vary less than a big one
 STAMP_MESSAGE_BYTES: Final = 4096  # long messages leave native code little to gain over hashlib
 STAMP_ACCEPT_BITS_LESS: Final = 4  # an accept costs a sixteenth: it names one order and lives for a minute
+STAMP_BITS_MORE_MAX: Final = 4  # above the network's; who asks for more is no loaded holder but a liar
 STAMP_HOURS_SKEW: Final = 2  # a stamp's hour may differ from its record's by this
 
 # --- Overlay ------------------------------------------------------------------------------------------------------

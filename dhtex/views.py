@@ -10,14 +10,28 @@ import msgspec
 from dhtex import limits
 
 
+class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
+    """What one side of a trade says became of it. `by`: maker or taker; `outcome`: settled or failed; `reason`: for the
+    other side only, empty to everybody else; `held`: another node is known to hold it."""
+
+    by: str
+    outcome: str
+    timestamp: int
+    datetime: str
+    reason: str = ""
+    held: bool = True
+
+
 class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     """One order as this node sees it.
 
-    `status`: publishing, open, filled, canceled, replaced, expired or disputed. `live`: the maker was heard of lately,
-    or the order may be accepted while the maker is away. `holders`: how many other nodes hold it (own orders only).
+    `status`: publishing, open, filled, canceled, replaced, expired or disputed. `accept`: the id of the accept that has
+    it. `live`: the maker was heard of lately, or the order may be accepted while the maker is away. `holders`: how many
+    other nodes hold it (own orders only).
     `parent`: the order whose remainder this is; `child`: that of what a part fill has left of this one, when a single
     order is shown and the child is open or our own. `cancelAt`: when the dead man's switch of an own open order
-    goes off, in milliseconds.
+    goes off, in milliseconds. `proof`: of a disputed order, the signed statuses that contradict each other, in hex.
+    `receipts`: what the sides of its trade say became of it, when a single order is shown.
     """
 
     id: str
@@ -42,12 +56,15 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     live: bool
     mine: bool
     holders: int | None = None
+    accept: str | None = None
     replaces: str | None = None
     replacedBy: str | None = None
     parent: str | None = None
     child: str | None = None
     cancelAt: int | None = None
     group: str | None = None
+    proof: list[str] = []
+    receipts: list[ReceiptView] = []
 
 
 class GapView(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +148,7 @@ class TradeView(msgspec.Struct, frozen=True, kw_only=True):
 
     `role`: maker or taker. `state`: sent, pending, confirmed, refused or void. `code`: why it was refused, `retryable`
     whether trying again may help. `message`: what the taker sealed to the maker, `reply`: the maker's answer.
+    `receipts`: what each side says became of it, once it has said so.
     """
 
     id: str
@@ -152,6 +170,7 @@ class TradeView(msgspec.Struct, frozen=True, kw_only=True):
     counterparty: str
     message: str
     reply: str
+    receipts: list[ReceiptView] = []
 
 
 class LevelView(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,6 +274,7 @@ class OrderDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reply: str = ""
     group: str = ""
     cancel_after_s: int = 0
+    fresh_key: bool = False
 
 
 class Amendment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -299,6 +319,13 @@ class AcceptView(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None
     retryable: bool
     trade: TradeView
+
+
+class ReceiptRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What became of a trade: settled or failed; a failure may have a reason, sealed to the other side."""
+
+    outcome: str
+    reason: str = ""
 
 
 class BestRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

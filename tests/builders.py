@@ -17,6 +17,7 @@ from dhtex.market.identity import Identity
 from dhtex.market.records import (
     Accept,
     AnyBody,
+    AnyRecord,
     Beat,
     Closing,
     Code,
@@ -24,6 +25,8 @@ from dhtex.market.records import (
     Kind,
     Liveness,
     Order,
+    Outcome,
+    Receipt,
     Record,
     Refusal,
     Side,
@@ -186,7 +189,28 @@ def make_beat(*, by: Identity | None = None, **overrides: Any) -> Record[Beat]:
     return sealed_by(Beat(**fields), by)
 
 
-def one_of_each() -> dict[Kind, Record[Order] | Record[Status] | Record[Accept] | Record[Refusal] | Record[Beat]]:
+def make_receipt(
+    order: Record[Order], accept: Record[Accept], *, by: Identity | None = None, **overrides: Any
+) -> Record[Receipt]:
+    """The order's maker says a second after it was made that the trade is settled."""
+    by = by or maker_of(order)
+    fields: dict[str, Any] = {
+        "version": 1,
+        "network": NETWORK,
+        "order_id": order.id,
+        "accept_id": accept.id,
+        "signer": by.public,
+        "outcome": Outcome.SETTLED,
+        "seq": 1,
+        "at": order.body.created + 1,
+        "expires": order.body.expires,
+        "sealed": b"",
+        **overrides,
+    }
+    return sealed_by(Receipt(**fields), by)
+
+
+def one_of_each() -> dict[Kind, AnyRecord]:
     """One valid record of every kind, about one order."""
     order = make_order()
     accept = make_accept(order)
@@ -196,4 +220,5 @@ def one_of_each() -> dict[Kind, Record[Order] | Record[Status] | Record[Accept] 
         Kind.ACCEPT: accept,
         Kind.REFUSAL: make_refusal(order, accept, Code.TAKEN),
         Kind.BEAT: make_beat(),
+        Kind.RECEIPT: make_receipt(order, accept),
     }

@@ -82,7 +82,7 @@ def statuses(draw: st.DrawFn) -> Record[Status]:
 @st.composite
 def records(draw: st.DrawFn) -> AnyRecord:
     """A valid record of any kind."""
-    kind = draw(st.sampled_from(("order", "status", "accept", "refusal", "beat")))
+    kind = draw(st.sampled_from(("order", "status", "accept", "refusal", "beat", "receipt")))
     if kind == "order":
         return draw(orders())
     if kind == "status":
@@ -92,5 +92,9 @@ def records(draw: st.DrawFn) -> AnyRecord:
     if kind == "refusal":
         order = draw(orders())
         return builders.make_refusal(order, builders.make_accept(order), draw(st.sampled_from(Code)))
+    if kind == "receipt":
+        order = draw(orders())
+        accept = builders.make_accept(order)
+        return builders.make_receipt(order, accept, seq=draw(st.integers(1, limits.RECEIPT_SEQ_MAX)))
     made: Record[Beat] = builders.make_beat(by=draw(identities), prefix=draw(prefixes), pair=str(draw(pairs())))
     return made

@@ -7,7 +7,7 @@ import pytest
 
 from dhtex.cli.reference import commands, reference
 from dhtex.cli.root import make_root
-from dhtex.market.trade import MAKER, TAKER, mermaid
+from dhtex.market.trade import MAKER, RECEIPT, TAKER, mermaid
 
 ROOT = Path(__file__).resolve().parent.parent
 ALL = dict(commands(make_root(), "dhtex"))
@@ -35,6 +35,7 @@ def test_the_diagrams_of_the_protocol_are_drawn_from_the_tables() -> None:
     written = (ROOT / "docs" / "PROTOCOL.md").read_text(encoding="utf-8")
     assert mermaid(MAKER) in written
     assert mermaid(TAKER) in written
+    assert mermaid(RECEIPT) in written
 
 
 def test_the_readme_names_every_command() -> None:

@@ -53,6 +53,7 @@ CLI_MAY_IMPORT = (
 IO_ALLOWED = (
     "clock.py",
     "overlay/transport.py",
+    "overlay/lossy.py",
     "overlay/protocol.py",
     "overlay/searching.py",
     "overlay/server.py",
@@ -64,6 +65,7 @@ IO_ALLOWED = (
     "directory/tending.py",
     "directory/treereading.py",
     "trading/service.py",
+    "trading/settling.py",
     "trading/timers.py",
     "minting.py",
     "mintworker.py",

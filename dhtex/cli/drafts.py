@@ -40,6 +40,7 @@ _NAMES: Final = {
     "reference": ("ref", "reference", "clientOrderId"),
     "group": ("group",),
     "cancel_after_s": ("cancel-after",),
+    "fresh_key": ("fresh-key",),
     "reply": ("reply",),
 }
 _FIELDS: Final = {name: field for field, names in _NAMES.items() for name in names}
@@ -160,6 +161,7 @@ _VALUES: Final[dict[str, Reader]] = {
     "payment": _payment,
     "expires_s": lambda name, value: duration(_text(name, value)),
     "cancel_after_s": lambda name, value: duration(_text(name, value)),
+    "fresh_key": _flag,
     "liveness": lambda name, value: liveness(_flag(name, value)),
     "confirm": lambda name, value: confirm(_flag(name, value)),
 }

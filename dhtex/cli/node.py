@@ -24,6 +24,7 @@ FOLLOW_S: Final = 0.2
 TAIL_BYTES_MAX: Final = 1 << 20
 
 _POW_BITS = "How much work a stamp costs in a private network, in bits."
+_TAG = "A secret of 16 characters or more; nodes that share it do not take each other's orders. Or: DHTEX_TAG."
 _BOOTSTRAP = "A peer to join through, HOST:PORT or [IPV6]:PORT; several with commas, or repeated."
 
 
@@ -44,6 +45,7 @@ def start(
         bool, typer.Option("--map-port", help="Have the router forward the port (UPnP); needs dhtex[nat].")
     ] = False,
     client: Annotated[bool, typer.Option("--client", help="Use the network without being routed to.")] = False,
+    tag: Annotated[str, typer.Option("--tag", envvar="DHTEX_TAG", metavar="SECRET", help=_TAG)] = "",
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay here and log to stderr, for systemd.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Put a damaged state file aside and begin anew.")] = False,
 ) -> None:
@@ -65,6 +67,7 @@ def start(
         client=client,
         lan=lan,
         map_port=map_port,
+        tag=tag,
     )
 
     def ready(started: "Started") -> None:

@@ -146,7 +146,12 @@ def accept(
 def _accept_best(session: Session, wish: dict[str, Any]) -> None:
     if not wish["side"] or not wish["amount"]:
         raise UsageError("--best needs --side and --amount", hint="--side buy --amount 0.1")
-    view = session.work("POST", path_of("orders", "accept"), wish, "looking for the best order")
+    view: Any = None
+    for event, view in session.steps(path_of("orders", "accept"), wish, "looking for the best order"):
+        if event == "try" and view["state"] == "refused":
+            session.note(render.attempt(view))
+    if view is None:
+        raise OutcomeUnknownError("the node went away before it had answered", hint="see later: dhtex trade list")
     session.show(view, render.tried)
     if view["outcome"] is not None:
         _check_outcome(view["outcome"])

@@ -19,6 +19,7 @@ app = typer.Typer()
 _PAY = f"A payment method, such as SEPA; may be given {limits.PAYMENTS_MAX} times."
 _NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters."
 _EXPIRES = f"How long it stands: 30m, 24h, 7d; at most {limits.ORDER_LIFE_S_MAX // 86_400} days."
+_FRESH = "Sign it with a key of its own, so that nobody can tell which of your orders belong together."
 _GROUP = "Once one of your orders of this name is filled, the others are canceled. Nobody else learns the name."
 _EXPIRES_DEFAULT = "24h"
 _CANCEL_AFTER = "Cancel it after this time (30s, 10m) unless you say before: dhtex order renew."
@@ -36,6 +37,7 @@ Mailbox = Annotated[bool, typer.Option("--mailbox", help="May be accepted while 
 Ask = Annotated[bool, typer.Option("--ask", help="You decide about each accept: dhtex order confirm.")]
 Reference = Annotated[str, typer.Option("--ref", metavar="R", help="Your own reference, seen by all.")]
 Group = Annotated[str, typer.Option("--group", metavar="NAME", help=_GROUP)]
+FreshKey = Annotated[bool, typer.Option("--fresh-key", help=_FRESH)]
 CancelAfter = Annotated[str, typer.Option("--cancel-after", metavar="TIME", help=_CANCEL_AFTER)]
 Reply = Annotated[str, typer.Option("--reply", metavar="TEXT", help="Sealed to the taker when confirmed.")]
 Source = Annotated[str, typer.Option("--file", metavar="FILE", help="Orders as JSON, one a line; - reads the input.")]
@@ -78,6 +80,7 @@ def add(
     reference: Reference = "",
     group: Group = "",
     cancel_after: CancelAfter = "",
+    fresh_key: FreshKey = False,
     reply: Reply = "",
     source: Source = "",
     json_order: JsonOrder = None,
@@ -92,7 +95,7 @@ def add(
     In JSON, "buy" and "sell" name what you get and what you give. A national currency, or a coin pegged to one, is
     the quote; if both are that or neither is, what you buy is the base. Price and amount are of the pair as always. The
     names of the options work too: side, amount, pair, price, min, pay, expires, note, mailbox, ask, ref, group,
-    cancel-after, reply.
+    cancel-after, fresh-key, reply.
 
     Of many orders, a line that cannot be published is named, the others still are, and the exit code is that of the
     first failure. A --json with nothing behind it only asks for JSON as the answer, as with every command.
@@ -106,6 +109,7 @@ def add(
     terms |= {
         "group": group,
         "cancel-after": cancel_after,
+        "fresh-key": fresh_key,
         "reply": reply,
         "expires": expires if expires != _EXPIRES_DEFAULT else "",
     }
@@ -121,6 +125,7 @@ def add(
         draft |= {"liveness": words.liveness(mailbox), "confirm": words.confirm(ask)}
         draft |= {"reference": reference, "reply": reply, "group": group}
         draft |= {"cancel_after_s": words.duration(cancel_after) if cancel_after else 0}
+        draft |= {"fresh_key": fresh_key}
     else:
         draft = drafts.draft_from_json(json_order)
     show_published(session, session.work("POST", path_of("orders"), draft, "stamping the order"))

@@ -6,6 +6,7 @@ Whatever a stranger may have written passes `clean` (in `table` and `fields`, or
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from dhtex.cli.receipts import filled, in_short, left, receipt
 from dhtex.cli.text import Column, Page, ago, clean, fields, id_digits, plural, table
 
 View = Mapping[str, Any]
@@ -39,6 +40,7 @@ TRADE_COLUMNS: Final = (
     Column("AGE", ">", spare=True),
     Column("ORDER", spare=True),
     Column("CODE"),
+    Column("SETTLED"),
     Column("MESSAGE", least=12, spare=True),
 )
 PEER_COLUMNS: Final = (
@@ -147,7 +149,8 @@ def order(view: View, page: Page) -> list[str]:
             ("status", view["status"] + ("" if view["live"] or view["status"] != "open" else ", its maker is silent")),
             ("offer", offer(view)),
             ("minimum", "" if view["minimum"] == view["amount"] else view["minimum"]),
-            ("remaining", "" if view["status"] == "open" else view["remaining"]),
+            ("filled", filled(view)),
+            ("why disputed", f"its maker signed {len(view['proof'])} ends: see --json" if view["proof"] else ""),
             ("payment", ", ".join(view["payment"])),
             ("note", view["note"]),
             ("maker", view["maker"] + (" (this node)" if view["mine"] else "")),
@@ -160,7 +163,8 @@ def order(view: View, page: Page) -> list[str]:
             ("replaces", view.get("replaces") or ""),
             ("replaced by", view.get("replacedBy") or ""),
             ("remainder of", view.get("parent") or ""),
-            ("what is left", view.get("child") or ""),
+            ("what is left", left(view)),
+            *((f"for the {said['by']}", receipt(said, page)) for said in view["receipts"]),
             ("group", view.get("group") or ""),
             ("canceled in", _until(view["cancelAt"], page) + " unless renewed" if view.get("cancelAt") else ""),
         ),
@@ -219,6 +223,7 @@ def trades(views: Sequence[View], page: Page) -> list[str]:
             _since(trade["timestamp"], page),
             trade["order"][:order_digits],
             trade["code"] or "",
+            in_short(trade),
             trade["message"] if trade["role"] == "maker" else trade["reply"],
         )
         for trade in views
@@ -246,6 +251,7 @@ def trade(view: View, page: Page) -> list[str]:
             ("deadline", _moment(view, "deadline", "deadlineDatetime", page)),
             ("taker says", view["message"]),
             ("maker says", view["reply"]),
+            *((f"for the {said['by']}", receipt(said, page)) for said in view["receipts"]),
         ),
         page,
     )
@@ -270,14 +276,14 @@ def accepted(view: View, page: Page) -> list[str]:
     return [page.paint(clean(text), "green"), *says]
 
 
+def attempt(view: View) -> str:
+    """An order that was tried in vain on the way to the best."""
+    return clean(f"refused {view['order']['id'][:10]}: {offer(view['order'])} ({view['code'] or 'declined'})")
+
+
 def tried(view: View, page: Page) -> list[str]:
-    """The orders that a wish for the best went through, then the trade if there is one."""
-    lines = [
-        clean(f"refused {attempt['order']['id'][:10]}: {offer(attempt['order'])} ({attempt['code'] or 'declined'})")
-        for attempt in view["tries"]
-        if attempt["state"] == "refused"
-    ]
-    return lines + (accepted(view["outcome"], page) if view["outcome"] else [])
+    """What a wish for the best came to; the orders that were tried in vain have been told of as that ended."""
+    return accepted(view["outcome"], page) if view["outcome"] else []
 
 
 # Why an accept is refused, and what to do then; `{id}` and `{pair}` are filled in.

@@ -53,7 +53,11 @@ def make_root() -> TyperGroup:
             "watch": _BOOK,
         },
     )
-    trade = group("trade", "What became of accepts, yours and those of your orders.", {"list": _TRADE, "show": _TRADE})
+    trade = group(
+        "trade",
+        "What became of accepts, yours and those of your orders.",
+        dict.fromkeys(("list", "show", "settle", "fail"), _TRADE),
+    )
     root = group(
         "dhtex",
         ROOT_HELP,

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TextIO
 from urllib.parse import quote, urlencode
@@ -63,6 +64,18 @@ class Session:
 
         with Progress(doing, sys.stderr) as progress:
             return self.connect(self.node).call(method, path, body, progress.advance)
+
+    def steps(self, path: str, body: Any, doing: str) -> Iterator[tuple[str, Any]]:
+        """What happens while something takes a while, at last its `result`; at a terminal, how far it is between."""
+        from dhtex.cli.progress import Progress
+
+        shows = is_terminal(sys.stderr) and not self.json
+        with Progress(doing, sys.stderr) if shows else nullcontext() as progress:
+            for event, value in self.connect(self.node).stream("POST", path, body):
+                if event != "progress":
+                    yield event, value
+                elif progress is not None:
+                    progress.advance(value["fraction"])
 
     def events(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Any]]:
         """Follow a stream of the node. Raises DhtexError."""

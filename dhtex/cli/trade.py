@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from dhtex.cli import render, words
-from dhtex.cli.session import path_of, session_of
+from dhtex.cli import receipts, render, words
+from dhtex.cli.session import Session, path_of, session_of
 
 app = typer.Typer()
 
@@ -25,3 +25,32 @@ def show(
     """Show everything about one trade, with the messages of both sides."""
     session = session_of(context)
     session.show(session.call("GET", path_of("trades", words.record_id(trade_id))), render.trade)
+
+
+TradeId = Annotated[str, typer.Argument(metavar="ID", help="The trade's id, or its first 6 or more digits.")]
+
+
+@app.command("settle")
+def settle(context: typer.Context, trade_id: TradeId) -> None:
+    """Say that a confirmed trade was carried out: a signed receipt, for the other side and all who look at the order.
+
+    You may say otherwise later, with `dhtex trade fail`; your last word counts.
+    """
+    _say(session_of(context), trade_id, {"outcome": "settled"})
+
+
+@app.command("fail")
+def fail(
+    context: typer.Context,
+    trade_id: TradeId,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; only the other side can read it.")] = "",
+) -> None:
+    """Say that a confirmed trade was not carried out: a signed receipt, as with `dhtex trade settle`.
+
+    Everybody can see that, by whom and when; the reason is sealed to the other side.
+    """
+    _say(session_of(context), trade_id, {"outcome": "failed", "reason": reason})
+
+
+def _say(session: Session, trade_id: str, body: dict[str, str]) -> None:
+    session.show(session.call("POST", path_of("trades", words.record_id(trade_id), "receipt"), body), receipts.settled)

@@ -30,13 +30,19 @@ from dhtex.views import (
     OrderView,
     PeerView,
     PublishView,
+    ReceiptRequest,
     StatusView,
     TradeView,
+    TryView,
     WhyView,
 )
 
 Progress = Callable[[float], None]
 """Told a fraction from 0 to 1, in the event loop, while a stamp is being minted."""
+
+
+OnTry = Callable[[TryView], None]
+"""Told of each order that was tried, as that ends."""
 
 
 class NodeFace(Protocol):
@@ -69,11 +75,14 @@ class NodeFace(Protocol):
     async def accept_order(
         self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
     ) -> AcceptView: ...
-    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView: ...
+    async def accept_best(
+        self, request: BestRequest, progress: Progress | None = None, on_try: OnTry = ...
+    ) -> BestView: ...
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView: ...
     async def decline_order(self, id_prefix: str, accept_prefix: str) -> TradeView: ...
     def trades(self) -> list[TradeView]: ...
     def trade(self, id_prefix: str) -> TradeView: ...
+    def settle_trade(self, id_prefix: str, request: ReceiptRequest) -> TradeView: ...
     def events(self) -> AsyncIterator[EventView]: ...
     def watch(self, pair: str) -> AsyncIterator[EventView]: ...
 
@@ -165,14 +174,15 @@ class Call:
     query: Any
     body: Any
     progress: Progress | None = None
+    on_try: OnTry = lambda attempt: None
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One row of the table. `run` answers once, `stream` answers with events; a row has one of them.
 
-    `plain`: the answer is text. `steps`: with `Accept: text/event-stream` the answer comes as events, `progress` ones
-    and at last `result`.
+    `plain`: the answer is text. `steps`: with `Accept: text/event-stream` the answer comes as events: `progress`, `try`
+    (an order of several was tried) and at last `result`.
     """
 
     method: str
@@ -257,7 +267,7 @@ async def _accept(call: Call) -> AcceptView:
 
 async def _accept_best(call: Call) -> BestView:
     _check_wait(call.body.wait_s)
-    return await call.node.accept_best(call.body, call.progress)
+    return await call.node.accept_best(call.body, call.progress, call.on_try)
 
 
 async def _confirm(call: Call) -> TradeView:
@@ -274,6 +284,10 @@ async def _trades(call: Call) -> list[TradeView]:
 
 async def _trade(call: Call) -> TradeView:
     return call.node.trade(call.id)
+
+
+async def _settle(call: Call) -> TradeView:
+    return call.node.settle_trade(call.id, call.body)
 
 
 async def _stop(call: Call) -> StopView:
@@ -319,6 +333,7 @@ ROUTES: Final = (
     Route("POST", "/v1/orders/{id}/decline", "Turn an accept down", TradeView, _decline, body=DeclineRequest),
     Route("GET", "/v1/trades", "All trades of this node", list[TradeView], _trades),
     Route("GET", "/v1/trades/{id}", "Show a trade", TradeView, _trade),
+    Route("POST", "/v1/trades/{id}/receipt", "Say what became of a trade", TradeView, _settle, body=ReceiptRequest),
     Route("GET", "/v1/events", "Everything that happens here", EventView, stream=_events),
     Route("GET", "/v1/watch", "What happens to a pair", EventView, stream=_watch, query=WatchQuery),
     Route("POST", "/v1/stop", "Stop the node", StopView, _stop),

@@ -17,7 +17,7 @@ from dhtex import limits
 from dhtex.control import api
 from dhtex.control.answers import HEADERS, describe
 from dhtex.errors import DhtexError, RefusedError
-from dhtex.views import EventView
+from dhtex.views import EventView, TryView
 
 Event = tuple[str, bytes]
 """The type of an event, and its data as JSON."""
@@ -117,13 +117,16 @@ async def views(source: AsyncIterator[EventView]) -> AsyncGenerator[Event, None]
 
 
 async def steps(run: Callable[[api.Call], Awaitable[Any]], call: api.Call) -> AsyncGenerator[Event, None]:
-    """An operation: `progress` events, then its `result`. Closing this cancels it."""
-    reports: asyncio.Queue[float | None] = asyncio.Queue()
-    operation = asyncio.ensure_future(run(replace(call, progress=reports.put_nowait)))
+    """An operation: `progress` and `try` events, then its `result`. Closing this cancels it."""
+    reports: asyncio.Queue[float | TryView | None] = asyncio.Queue()
+    operation = asyncio.ensure_future(run(replace(call, progress=reports.put_nowait, on_try=reports.put_nowait)))
     operation.add_done_callback(lambda _: reports.put_nowait(None))
     try:
-        while (fraction := await reports.get()) is not None:
-            yield "progress", msgspec.json.encode(api.ProgressView(fraction=fraction))
+        while (report := await reports.get()) is not None:
+            if isinstance(report, TryView):
+                yield "try", msgspec.json.encode(report)
+            else:
+                yield "progress", msgspec.json.encode(api.ProgressView(fraction=report))
         yield "result", msgspec.json.encode(operation.result())
     finally:
         operation.cancel()

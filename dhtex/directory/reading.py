@@ -15,8 +15,22 @@ from dhtex.directory.pricetree import votes
 from dhtex.market.admission import tree_path
 from dhtex.market.branches import Branches, unpack
 from dhtex.market.ids import NodeId, PublicKey, RecordId
+from dhtex.market.merge import may_sign_receipt, order_state
 from dhtex.market.pricebits import price_bits
-from dhtex.market.records import Accept, AnyRecord, Beat, Code, Order, Record, Refusal, Side, Status, is_a, parse_record
+from dhtex.market.records import (
+    Accept,
+    AnyRecord,
+    Beat,
+    Code,
+    Order,
+    Receipt,
+    Record,
+    Refusal,
+    Side,
+    Status,
+    is_a,
+    parse_record,
+)
 from dhtex.overlay.results import GetResult, Holder, Version
 from dhtex.views import Coverage
 
@@ -110,6 +124,7 @@ class OrderReading:
     statuses: list[Record[Status]] = field(default_factory=list)
     accepts: list[Record[Accept]] = field(default_factory=list)
     refusals: list[Record[Refusal]] = field(default_factory=list)
+    receipts: list[Record[Receipt]] = field(default_factory=list)
     answered: int = 0
     by_most: bool = False
 
@@ -117,7 +132,7 @@ class OrderReading:
     def records(self) -> list[AnyRecord]:
         """All of them in one list, the order first."""
         order: list[AnyRecord] = [] if self.order is None else [self.order]
-        return [*order, *self.statuses, *self.accepts, *self.refusals]
+        return [*order, *self.statuses, *self.accepts, *self.refusals, *self.receipts]
 
 
 def coverage_of(result: GetResult) -> Coverage:
@@ -257,7 +272,8 @@ def _compare(
 
 
 def merge_order(network: str, order_id: RecordId, result: GetResult, check: Check) -> OrderReading:
-    """Merge the answers for one order's key; a Status or Refusal of anyone but the order's maker is dropped."""
+    """Merge the answers for one order's key; a Status or Refusal of anyone but the order's maker is dropped,
+    and a Receipt of anyone but the two sides of a certified trade."""
     reading = OrderReading(answered=result.answered, by_most=result.by_most)
     for wire in dict.fromkeys(wire for version in result.versions for wire in version.wires):
         record = parse_record(wire, network)
@@ -270,9 +286,12 @@ def merge_order(network: str, order_id: RecordId, result: GetResult, check: Chec
             reading.accepts.append(record)
         elif is_a(record, Refusal) and record.body.order_id == order_id and check(record) is None:
             reading.refusals.append(record)
+        elif is_a(record, Receipt) and record.body.order_id == order_id and check(record) is None:
+            reading.receipts.append(record)
     if (order := reading.order) is not None:
         reading.statuses = [s for s in reading.statuses if s.body.maker == order.body.maker]
         reading.refusals = [r for r in reading.refusals if r.body.maker == order.body.maker]
+    reading.receipts = [r for r in reading.receipts if may_sign_receipt(r.body, reading.statuses)]
     return reading
 
 
@@ -290,3 +309,12 @@ def _rank(order: Record[Order]) -> _Rank:
     body = order.body
     bits = price_bits(body.price)
     return bits if body.side is Side.SELL else bits.translate(_INVERTED), body.created, order.id
+
+
+def untold(reading: OrderReading, result: GetResult, now: float) -> list[Record[Status]]:
+    """The statuses that prove an equivocation, if some holder that answered in full lacks one of them."""
+    if reading.order is None:
+        return []
+    proof = order_state(reading.order, reading.statuses, now).proof
+    told = [set(version.wires) for version in result.versions if version.complete]
+    return [status for status in proof if any(status.wire not in wires for wires in told)]

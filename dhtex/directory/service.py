@@ -17,7 +17,7 @@ from dhtex.clock import Clock
 from dhtex.directory.paths import Paths, deeper
 from dhtex.directory.pricetree import ROOT, Wish
 from dhtex.directory.reading import Check, IndexReading, OrderReading
-from dhtex.directory.schedule import FEW_HOLDERS, Placement, Schedule, Spot
+from dhtex.directory.schedule import Placement, Schedule, Spot
 from dhtex.directory.treereading import Counts, TreeReader, any_order
 from dhtex.market.admission import keep_until, tree_path
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
@@ -34,10 +34,14 @@ FIRST_PUT_S: Final = 3.0  # a first put that was not waited for to its end is ma
 @dataclass(slots=True)
 class Published:
     """What became of a record at both of its keys: the fewer holders of the two, who refused why, and whether further
-    holders are still looked for."""
+    holders are still looked for.
+
+    `bits_asked`: what most of them want of its stamp, if that is why; else 0.
+    """
 
     holders: int
     refusals: dict[str, int] = field(default_factory=dict)
+    bits_asked: int = 0
     unfinished: bool = False
 
 
@@ -57,7 +61,6 @@ class Directory:
         self._peers_changed = False
         self._puts = asyncio.Semaphore(PUTS_PARALLEL)
         self.on_newer: Callable[[DhtKey, bytes], None] = lambda key, wire: None
-        self.on_asked: Callable[[RecordId, int], None] = lambda record_id, bits: None
 
     def publish(self, record: Record[Order] | Record[Status]) -> Coroutine[Any, Any, Published]:
         """Put an order or a Status at both of its keys, and keep it there until it ends.
@@ -72,8 +75,12 @@ class Directory:
         for result in results:
             for code, count in result.refusals.items():
                 refusals[code] = max(count, refusals.get(code, 0))
-        unfinished = any(result.unfinished for result in results)
-        return Published(min(result.holders for result in results), refusals, unfinished)
+        return Published(
+            min(result.holders for result in results),
+            refusals,
+            max(result.dearer for result in results),
+            any(result.unfinished for result in results),
+        )
 
     def keep(self, record: Record[Order] | Record[Status], delay_s: float) -> None:
         """Take a record into care without waiting: its first put is due within `delay_s`, at random."""
@@ -99,12 +106,12 @@ class Directory:
         """How many other nodes held a kept record at its last put, at the worse of its keys."""
         return self._schedule.holders(record_id)
 
-    async def put_at_order(self, order_id: RecordId, wire: bytes) -> int:
-        """Put an Accept or a Refusal at an order's key, once; the number of other nodes that hold it."""
+    async def put_at_order(self, order_id: RecordId, wire: bytes) -> PutResult:
+        """Put an Accept, a Refusal or a Receipt at an order's key, once."""
         key = order_key(order_id)
         result = await self._overlay.put(key, wire, None)
         self._learn(key, result)
-        return result.holders
+        return result
 
     async def put_at_index(self, pair: str, side: str, wire: bytes, prefix: str) -> int:
         """Put a Beat at an index node, once; the number of other nodes that hold it."""
@@ -157,7 +164,7 @@ class Directory:
         return None if wire is None else order_in(wire)
 
     async def read_order(self, order_id: RecordId) -> OrderReading:
-        """Everything that the network knows about one order."""
+        """Everything that the network knows about one order. Proof that its maker signed twice is handed on."""
         return await self._reader.read_order(order_id)
 
     async def read_index(
@@ -227,8 +234,6 @@ class Directory:
                 result, prefix = await self._put_in_tree(placement.spot, placement.wire)
                 placement.prefix, placement.key = prefix, index_key(self._network, *placement.spot.market, prefix)
             self._schedule.done(placement, result.holders, nearest, self._clock.monotonic())
-            if result.bits_asked and result.holders < FEW_HOLDERS:
-                self.on_asked(placement.record_id, result.bits_asked)
             return result
 
     def _learn(self, key: DhtKey, result: PutResult) -> None:

@@ -21,11 +21,12 @@ from dhtex.clock import Clock
 from dhtex.directory.pricetree import ROOT, votes
 from dhtex.market.admission import tree_path
 from dhtex.market.branches import unpack
+from dhtex.market.holding import TreeNode
 from dhtex.market.ids import DhtKey, index_key
 from dhtex.market.records import Kind, Order, Record
 from dhtex.overlay.results import GetResult
 from dhtex.overlay.server import Overlay
-from dhtex.store.holdings import Holdings, TreeNode
+from dhtex.store.holdings import Holdings
 
 TICK_S: Final = 1.0
 BRANCHES_PER_TURN: Final = 8  # branches that are looked at when a node comes up

@@ -14,7 +14,7 @@ from dhtex.market import stamp
 from dhtex.market.identity import verify
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
 from dhtex.market.pricebits import path_of
-from dhtex.market.records import Accept, AnyRecord, Beat, Body, Code, Order, Refusal, Status, signed_message
+from dhtex.market.records import Accept, AnyRecord, Beat, Body, Code, Order, Receipt, Refusal, Status, signed_message
 
 ROOT: Final = ""  # the prefix of a price tree's root
 
@@ -103,7 +103,7 @@ def admit(
 def place(record: AnyRecord, prefix: str | None) -> DhtKey | None:
     """The key under which a record may be stored; None when it does not belong there.
 
-    `prefix` None means the order key (orders, statuses, accepts, refusals). Otherwise it names a node of the price
+    `prefix` None means the order key (all but beats). Otherwise it names a node of the price
     tree: orders and statuses whose price lies below it, and beats that were signed for it.
     """
     body = record.body
@@ -111,7 +111,7 @@ def place(record: AnyRecord, prefix: str | None) -> DhtKey | None:
         if isinstance(body, Beat):
             return None
         return order_key(record.id if isinstance(body, Order) else RecordId(body.order_id))
-    if isinstance(body, Accept | Refusal) or prefix.strip("01"):
+    if isinstance(body, Accept | Refusal | Receipt) or prefix.strip("01"):
         return None
     fits = prefix == body.prefix if isinstance(body, Beat) else tree_path(record).startswith(prefix)
     return index_key(body.network, body.pair, body.side, prefix) if fits else None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dhtex.market.ids import DhtKey
+from dhtex.market.records import Order, Record
 
 
 class Taken(StrEnum):
@@ -42,6 +43,18 @@ class Page:
     digest: bytes
     wires: list[bytes]
     branches: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNode:
+    """A node of a price tree that is held here."""
+
+    key: DhtKey
+    pair: str
+    side: str
+    prefix: str
+    orders: list[Record[Order]]
+    branches: tuple[str, ...]
 
 
 MOVED = "moved"

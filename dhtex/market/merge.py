@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from dhtex.market.records import Accept, AnyRecord, Beat, Closing, Kind, Order, Record, Refusal, Status
+from dhtex.market.records import Accept, AnyRecord, Beat, Closing, Kind, Order, Receipt, Record, Refusal, Status
 from dhtex.market.trade import MakerState
 
 
@@ -29,10 +29,12 @@ class Meeting(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OrderState:
-    """Where an order stands, and the status that says so (None while it is open, or when it expired)."""
+    """Where an order stands, and the status that says so (None while it is open, or when it expired). `proof`: of a
+    disputed order, the statuses that contradict each other, by id."""
 
     state: MakerState
     status: Record[Status] | None = None
+    proof: tuple[Record[Status], ...] = ()
 
 
 _CLOSED: Final = {
@@ -53,6 +55,8 @@ def slot(record: AnyRecord) -> bytes:
         name = body.order_id + body.taker
     elif isinstance(body, Refusal):
         return refusal_slot(body.accept_id, body.maker)
+    elif isinstance(body, Receipt):
+        name = body.accept_id + body.signer
     else:
         name = body.maker + f"{body.pair} {body.side} {body.prefix}".encode()
     return bytes([record.kind]) + name
@@ -67,7 +71,8 @@ def meet(new: AnyRecord, old: AnyRecord, now: float) -> Meeting:
     """What becomes of two records of one slot, both admitted, when `new` arrives where `old` is held.
 
     Status: the higher `seq`. Accept: the old one while it may still be answered. Order and Refusal: the old one. Beat:
-    the newer. Records with the same id are the same, whatever their stamps.
+    the newer. Receipt: the higher `seq`, of equal ones the smaller id, so that all agree. Records with the same id are
+    the same, whatever their stamps.
     """
     if new.id == old.id:
         return Meeting.SAME
@@ -80,6 +85,9 @@ def meet(new: AnyRecord, old: AnyRecord, now: float) -> Meeting:
         case Beat() as ours, Beat() as theirs:
             newer = (ours.at, new.id) > (theirs.at, old.id)
             return Meeting.NEW_WINS if newer else Meeting.OLD_STAYS
+        case Receipt() as ours, Receipt() as theirs:
+            later = ours.seq > theirs.seq or (ours.seq == theirs.seq and new.id < old.id)
+            return Meeting.NEW_WINS if later else Meeting.OLD_STAYS
     return Meeting.OLD_STAYS
 
 
@@ -103,5 +111,17 @@ def order_state(order: Record[Order], statuses: Iterable[Record[Status]], now: f
     top = [s for s in own.values() if s.body.seq == highest]
     winner = min(top, key=lambda s: s.id)
     if len(top) > 1 or len({s.body.accept_id for s in fills}) > 1:
-        return OrderState(MakerState.DISPUTED, winner)
+        proof = {status.id: status for status in (*fills, *top)}
+        return OrderState(MakerState.DISPUTED, winner, tuple(proof[status_id] for status_id in sorted(proof)))
     return OrderState(_CLOSED[winner.body.closing], winner)
+
+
+def may_sign_receipt(receipt: Receipt, statuses: Iterable[Record[Status]]) -> bool:
+    """Whether a certificate among the statuses of an order makes a receipt's signer a side of the trade it is about."""
+    return any(
+        status.body.order_id == receipt.order_id
+        and status.body.accept_id == receipt.accept_id
+        and receipt.signer in (status.body.maker, status.body.taker)
+        and receipt.expires == status.body.expires
+        for status in statuses
+    )

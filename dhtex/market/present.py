@@ -3,16 +3,17 @@
 Times become milliseconds and ISO 8601 in UTC, money stays a canonical string, byte strings become hex.
 """
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, Protocol
 
 from dhtex import limits
-from dhtex.market.merge import OrderState
+from dhtex.market.merge import Meeting, OrderState, meet, slot
 from dhtex.market.money import EXACT, canonical
-from dhtex.market.records import RETRYABLE, Accept, Liveness, Order, Record, Side, is_a, parse_record
+from dhtex.market.records import RETRYABLE, Accept, Liveness, Order, Receipt, Record, Side, is_a, parse_record
 from dhtex.market.trade import MakerState
-from dhtex.views import OrderView, TradeView
+from dhtex.views import OrderView, ReceiptView, TradeView
 
 _SHOWN_MS_MAX: Final = 253_402_300_799_999  # the last moment of the year 9999, where the calendar of `datetime` ends
 
@@ -77,10 +78,12 @@ def order_view(
         live=mine or is_live(body, heard_of, now),
         mine=mine,
         holders=holders,
+        accept=_hex(status.accept_id) if status else None,
         replaces=_hex(body.replaces),
         replacedBy=_hex(status.replaced_by) if status else None,
         parent=_hex(body.parent),
         group=_hex(body.group),
+        proof=[status.wire.hex() for status in state.proof],
     )
 
 
@@ -103,7 +106,52 @@ class TradeRow(Protocol):
     def reply(self) -> str: ...
 
 
-def trade_view(trade: TradeRow) -> TradeView:
+class ReceiptRow(Protocol):
+    """What a receipt's row in the journal offers."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def at(self) -> int: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def published(self) -> int: ...
+
+
+def _receipt_view(row: ReceiptRow) -> ReceiptView:
+    return ReceiptView(
+        by=row.role,
+        outcome=row.outcome,
+        timestamp=milliseconds(row.at),
+        datetime=iso_time(row.at),
+        reason=row.reason,
+        held=bool(row.published),
+    )
+
+
+def public_receipts(order: Order, receipts: Iterable[Record[Receipt]], now: float) -> list[ReceiptView]:
+    """What the sides of an order's trade say became of it, as anybody can read it: the newest word of each."""
+    newest: dict[bytes, Record[Receipt]] = {}
+    for receipt in receipts:
+        before = newest.get(slot(receipt))
+        if before is None or meet(receipt, before, now) is Meeting.NEW_WINS:
+            newest[slot(receipt)] = receipt
+    found = [
+        ReceiptView(
+            by="maker" if receipt.body.signer == order.maker else "taker",
+            outcome=receipt.body.outcome,
+            timestamp=milliseconds(receipt.body.at),
+            datetime=iso_time(receipt.body.at),
+        )
+        for receipt in newest.values()
+    ]
+    return sorted(found, key=lambda view: (view.by, view.timestamp, view.outcome))
+
+
+def trade_view(trade: TradeRow, receipts: Sequence[ReceiptRow] = ()) -> TradeView:
     """A trade from the side of this node: who accepts an offer to sell, buys."""
     order, accept = parse_record(trade.order_wire, None), parse_record(trade.accept_wire, None)
     assert is_a(order, Order), "the journal holds what was parsed before"
@@ -130,4 +178,5 @@ def trade_view(trade: TradeRow) -> TradeView:
         counterparty=(body.taker if maker else order.body.maker).hex(),
         message=trade.message,
         reply=trade.reply,
+        receipts=[_receipt_view(row) for row in receipts],
     )

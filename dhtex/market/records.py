@@ -23,6 +23,9 @@ from typing import Final, Generic, TypeGuard, TypeVar
 import msgspec
 
 from dhtex import limits
+from dhtex.market.codes import RETRYABLE as RETRYABLE
+from dhtex.market.codes import Code as Code
+from dhtex.market.codes import Fault as Fault
 from dhtex.market.fields import (
     NETWORK,
     PAYMENT,
@@ -49,6 +52,7 @@ class Kind(IntEnum):
     ACCEPT = 3
     REFUSAL = 4
     BEAT = 5
+    RECEIPT = 6
 
 
 class Side(StrEnum):
@@ -80,35 +84,11 @@ class Closing(StrEnum):
     REPLACED = "replaced"
 
 
-class Code(StrEnum):
-    """Why an accept was refused, or a record not taken. `RETRYABLE` tells which may succeed later."""
+class Outcome(StrEnum):
+    """What became of a trade, as one of its sides says."""
 
-    TAKEN = "taken"
-    EXPIRED = "expired"
-    CANCELED = "canceled"
-    REPLACED = "replaced"
-    SELF_TRADE = "self_trade"
-    AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
-    BAD_SIGNATURE = "bad_signature"
-    LATE = "late"
-    UNKNOWN_ORDER = "unknown_order"
-    NOT_LIVE = "not_live"
-    STAMP_TOO_LOW = "stamp_too_low"
-    RATE_LIMITED = "rate_limited"
-    DECLINED = "declined"
-    WRONG_EPOCH = "wrong_epoch"
-
-
-RETRYABLE: Final = frozenset({Code.UNKNOWN_ORDER, Code.NOT_LIVE, Code.STAMP_TOO_LOW, Code.RATE_LIMITED})
-
-
-class Fault(StrEnum):
-    """What is wrong with bytes that claim to be a record. A value, because it is the peer's fault."""
-
-    TOO_LARGE = "too_large"
-    MALFORMED = "malformed"
-    NOT_CANONICAL = "not_canonical"
-    WRONG_NETWORK = "wrong_network"
+    SETTLED = "settled"
+    FAILED = "failed"
 
 
 def _check_head(version: int, network: str) -> None:
@@ -297,7 +277,36 @@ class Beat(_Body, frozen=True, kw_only=True):
         return PublicKey(self.maker)
 
 
-Body = Order | Status | Accept | Refusal | Beat
+class Receipt(_Body, frozen=True, kw_only=True):
+    """What one side of a confirmed trade says became of it; a higher `seq` takes the place of a lower one. `expires` is
+    the order's. `sealed`: the reason of a failure, for the other side only."""
+
+    version: int
+    network: str
+    order_id: bytes
+    accept_id: bytes
+    signer: bytes
+    outcome: Outcome
+    seq: int
+    at: int
+    expires: int
+    sealed: bytes
+
+    def __post_init__(self) -> None:
+        _check_head(self.version, self.network)
+        check_bytes(32, order_id=self.order_id, accept_id=self.accept_id, signer=self.signer)
+        check_times(at=self.at, expires=self.expires)
+        check_span(self.at, self.expires, limits.ORDER_LIFE_S_MAX)
+        check(0 < self.seq <= limits.RECEIPT_SEQ_MAX, "number out of range")
+        failed = self.outcome is Outcome.FAILED
+        check(len(self.sealed) <= limits.SEALED_BYTES_MAX and (failed or not self.sealed), "sealed out of place")
+
+    @property
+    def author(self) -> PublicKey:
+        return PublicKey(self.signer)
+
+
+Body = Order | Status | Accept | Refusal | Beat | Receipt
 AnyBody = TypeVar("AnyBody", bound=Body)
 AnyBody_co = TypeVar("AnyBody_co", bound=Body, covariant=True)
 
@@ -335,6 +344,7 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.ACCEPT: Accept,
     Kind.REFUSAL: Refusal,
     Kind.BEAT: Beat,
+    Kind.RECEIPT: Receipt,
 }
 _KINDS: Final[dict[type, Kind]] = {body_type: kind for kind, body_type in _TYPES.items()}
 _TAGS: Final = {kind: f"dhtex/{kind.name.lower()}/1\0".encode() for kind in Kind}
@@ -342,8 +352,7 @@ _SIGNATURE_TAG: Final = b"dhtex/sig/1\0"
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _ENVELOPES: Final = msgspec.msgpack.Decoder(_Envelope)
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(body_type) for kind, body_type in _TYPES.items()}
-# What decoding hostile bytes raises: msgspec's own errors, bad UTF-8, and nesting without end.
-_DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # of hostile bytes
 
 
 def record_id(kind: Kind, body: bytes) -> RecordId:

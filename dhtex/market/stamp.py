@@ -57,6 +57,15 @@ def required_bits(kind: Kind, network_bits: int) -> int:
     return 0
 
 
+def bits_to_mint(asked: int, had: int, network_bits: int) -> int:
+    """How many bits to stamp a record with that holders have refused, asking for so many; 0: it is not worth trying.
+
+    Up to the price of the public network anything is, beyond that only a little more than this network's own.
+    """
+    ceiling = max(limits.STAMP_BITS_PUBLIC, network_bits + limits.STAMP_BITS_MORE_MAX)
+    return asked if had < asked <= ceiling else 0
+
+
 def hour_of(time_s: float) -> int:
     """The hour that a stamp for a record of this time should carry."""
     return int(time_s) // _HOUR_S

@@ -50,6 +50,21 @@ class TakerEvent(StrEnum):
     LAPSE = "lapse"
 
 
+class ReceiptState(StrEnum):
+    """What one side of a confirmed trade has said about it."""
+
+    UNSAID = "unsaid"
+    SETTLED = "settled"
+    FAILED = "failed"
+
+
+class ReceiptEvent(StrEnum):
+    """What a side may say."""
+
+    SETTLE = "settle"
+    FAIL = "fail"
+
+
 State = TypeVar("State", bound=StrEnum)
 Event = TypeVar("Event", bound=StrEnum)
 
@@ -66,6 +81,7 @@ class Row(NamedTuple, Generic[State, Event]):
 Table = tuple[Row[State, Event], ...]
 MakerRow = Row[MakerState, MakerEvent]
 TakerRow = Row[TakerState, TakerEvent]
+ReceiptRow = Row[ReceiptState, ReceiptEvent]
 
 _M, _ME = MakerState, MakerEvent
 MAKER: Final[Table[MakerState, MakerEvent]] = (
@@ -95,6 +111,15 @@ TAKER: Final[Table[TakerState, TakerEvent]] = (
     TakerRow(_T.PENDING, _TE.LAPSE, _T.VOID, "deadline and grace are over without an answer"),
     TakerRow(_T.VOID, _TE.CONFIRM, _T.CONFIRMED, "the answer was given in time but found late: it binds its maker"),
     TakerRow(_T.VOID, _TE.REFUSE, _T.REFUSED, "the answer was found late: now both sides know why"),
+)
+
+_R, _RE = ReceiptState, ReceiptEvent
+RECEIPT: Final[Table[ReceiptState, ReceiptEvent]] = (
+    ReceiptRow(_R.UNSAID, _RE.SETTLE, _R.SETTLED, "both have what they wanted, says this side"),
+    ReceiptRow(_R.UNSAID, _RE.FAIL, _R.FAILED, "the other side did not do its part"),
+    ReceiptRow(_R.FAILED, _RE.SETTLE, _R.SETTLED, "it did so late"),
+    ReceiptRow(_R.SETTLED, _RE.FAIL, _R.FAILED, "a payment was called back"),
+    ReceiptRow(_R.FAILED, _RE.FAIL, _R.FAILED, "another reason"),
 )
 
 

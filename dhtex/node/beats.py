@@ -1,4 +1,4 @@
-"""A maker's signs of life: one for each node of a price tree where an own order asks for it."""
+"""A maker's signs of life: one for each node of a price tree and key in which an own order asks for it."""
 
 import asyncio
 import random
@@ -8,6 +8,7 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.service import Directory
 from dhtex.market.identity import Identity
+from dhtex.market.keyring import Keyring
 from dhtex.market.records import VERSION, Beat, Order, Record, Side, seal_record
 from dhtex.node.offers import Offers
 
@@ -20,14 +21,14 @@ class Beats:
     def __init__(
         self,
         network: str,
-        identity: Identity,
+        keys: Keyring,
         offers: Offers,
         directory: Directory,
         clock: Clock,
         entropy: random.Random,
     ) -> None:
         self._network = network
-        self._identity = identity
+        self._keys = keys
         self._offers = offers
         self._directory = directory
         self._clock = clock
@@ -36,22 +37,25 @@ class Beats:
     async def run(self) -> None:
         """Beat for ever; cancelled when the node stops."""
         while True:
-            for pair, side, prefix in sorted(self._offers.beats_needed()):
-                await self._beat(pair, side, prefix)
+            for pair, side, prefix, signer in self._offers.beats_needed():
+                await self.beat(pair, side, prefix, signer)
             await asyncio.sleep(limits.BEAT_INTERVAL_S * self._entropy.uniform(*JITTER))
 
-    async def beat(self, order: Record[Order]) -> None:
-        """Say once, where an order stands, that its maker is there."""
-        await self._beat(order.body.pair, order.body.side, self._directory.tree_prefix(order.id))
+    async def beat_for(self, order: Record[Order]) -> None:
+        """Say once that the maker of an own order is there."""
+        signer = self._keys.of(order.body)
+        assert signer is not None, "it beats for its own orders only"
+        await self.beat(order.body.pair, order.body.side, self._directory.tree_prefix(order.id), signer)
 
-    async def _beat(self, pair: str, side: Side, prefix: str) -> None:
+    async def beat(self, pair: str, side: Side, prefix: str, signer: Identity) -> None:
+        """Say once that the maker of this key is there."""
         body = Beat(
             version=VERSION,
             network=self._network,
-            maker=self._identity.public,
+            maker=signer.public,
             pair=pair,
             side=side,
             prefix=prefix,
             at=int(self._clock.now()),
         )
-        await self._directory.put_at_index(pair, side, seal_record(body, self._identity.sign).wire, prefix)
+        await self._directory.put_at_index(pair, side, seal_record(body, signer.sign).wire, prefix)

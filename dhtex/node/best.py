@@ -4,13 +4,14 @@ Only a refusal is a reason to go on: it is signed by the maker, and final. An ac
 to send another beside it would be to buy twice. For the same reason orders that a person confirms are passed over.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from dhtex import limits
 from dhtex.errors import NotFoundError, RefusedError, UsageError
 from dhtex.market.ids import RecordId
 from dhtex.market.present import trade_view
-from dhtex.market.records import Confirm, Side
+from dhtex.market.records import Code, Confirm, Side
 from dhtex.market.trade import TakerState
 from dhtex.node.counter import Progress
 from dhtex.node.market import Market
@@ -18,16 +19,19 @@ from dhtex.store.rows import Trade
 from dhtex.trading.service import Desk
 from dhtex.views import AcceptRequest, AcceptView, BestRequest, BestView, OrderQuery, OrderView, TryView
 
+OnTry = Callable[[TryView], None]
 _OPPOSITE: Final = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
 
 
-async def accept_best(market: Market, desk: Desk, request: BestRequest, progress: Progress | None) -> BestView:
-    """Try the fitting orders, best price first, until one is confirmed or does not answer. Raises UsageError for the
-    request, NotFoundError when no order fits."""
+async def accept_best(
+    market: Market, desk: Desk, request: BestRequest, progress: Progress | None, on_try: OnTry
+) -> BestView:
+    """Try the fitting orders, best price first, until one is confirmed or does not answer; `on_try` hears of each as it
+    ends. Raises UsageError for the request, NotFoundError when no order fits."""
     query = _query(request)
     wish = AcceptRequest(amount=request.amount, message=request.message, wait_s=request.wait_s)
     tries: list[TryView] = []
-    while len(tries) < limits.ACCEPT_TRIES_MAX:
+    while sum(attempt.code != Code.SELF_TRADE for attempt in tries) < limits.ACCEPT_TRIES_MAX:
         # Listed anew each time: what a part fill left of one order may be the best offer now.
         tried = {attempt.order.id for attempt in tries}
         listing = await market.listing(query)
@@ -37,6 +41,7 @@ async def accept_best(market: Market, desk: Desk, request: BestRequest, progress
         view, code = await _attempt(market, desk, found, wish, progress)
         state = view.state if view is not None else TakerState.REFUSED
         tries.append(TryView(order=found, state=state, code=code))
+        on_try(tries[-1])
         if state != TakerState.REFUSED:
             return BestView(tries=tries, outcome=view)
     if not tries:

@@ -17,17 +17,16 @@ from dhtex.config import NodeConfig
 from dhtex.errors import NotRunningError
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.money import Pair
-from dhtex.market.present import trade_view
 from dhtex.market.records import Record, parse_record
-from dhtex.node.best import accept_best, accept_view
+from dhtex.node.best import OnTry, accept_best, accept_view
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.diagnosis import Diagnosis
 from dhtex.node.health import Health, endpoint
-from dhtex.node.naming import digits_of, only
 from dhtex.node.offers import resume_within_s
 from dhtex.node.outside import Outside
 from dhtex.node.parts import OpenDatabase, Parts, build
+from dhtex.node.trades import find_pending, find_trade, full_view, settle
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 from dhtex.store.database import Database
 from dhtex.store.rows import Trade
@@ -48,6 +47,7 @@ from dhtex.views import (
     OrderView,
     PeerView,
     PublishView,
+    ReceiptRequest,
     StatusView,
     TradeView,
     WhyView,
@@ -119,16 +119,17 @@ class Node:
         parts.overlay.on_peers = self._peers_changed
         parts.overlay.on_resumed = self._resumed
         parts.directory.on_newer = self._heard
-        parts.directory.on_asked = parts.offers.asked
         parts.desk.on_change = self._trade_changed
         parts.desk.on_ended = self._order_ended
+        parts.settling.on_change = self._trade_changed
         parts.offers.on_changed = self._order_changed
         parts.overlay.load_peers([(node_id, (ip, port)) for node_id, ip, port in parts.journal.peers()])
         parts.offers.resume()
         self._spawn(parts.offers.withdraw_overdue())  # what was due while the node was away, before anything is heard
+        await parts.settling.start()
         await parts.desk.start()
         keeping = (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist())
-        for routine in (*keeping, parts.canary.run(), self._flush(), self._tick()):
+        for routine in (*keeping, parts.canary.run(), parts.market.run(), self._flush(), self._tick()):
             self._spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._spawn(self._join(first))
@@ -143,7 +144,7 @@ class Node:
         parts.overlay.on_record = parts.directory.on_newer = lambda key, wire: None
         parts.overlay.on_gap = lambda key: None
         parts.overlay.on_peers = parts.overlay.on_resumed = lambda: None
-        parts.desk.on_change = lambda trade: None
+        parts.desk.on_change = parts.settling.on_change = lambda trade: None
         parts.desk.on_ended = lambda order_id, state: None
         parts.hub.end()
         for task in self._tasks:
@@ -151,6 +152,7 @@ class Node:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._outside.stop()
         await parts.desk.stop()
+        await parts.settling.stop()
         parts.mint.close()
         parts.save(self._clock.now(), peers=True)
         await parts.overlay.close()
@@ -195,8 +197,7 @@ class Node:
         while True:
             await asyncio.sleep(TICK_S)
             parts.market.tick()
-            for work in (parts.market.follow(), parts.offers.raise_stamps(), parts.offers.withdraw_overdue()):
-                self._spawn(work)
+            self._spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
                 saved = self._clock.monotonic()
@@ -212,6 +213,7 @@ class Node:
             return
         parts.market.heard(key, record)
         parts.desk.on_record(record)
+        parts.settling.on_record(record)
 
     def _gap(self, key: DhtKey) -> None:
         parts = self._running
@@ -219,9 +221,12 @@ class Node:
             self._spawn(parts.market.pull(watched))
         if (order_id := parts.counter.order_at(key)) is not None:
             parts.desk.on_gap(order_id)
+            parts.settling.on_gap(order_id)
 
     def _trade_changed(self, trade: Trade) -> None:
-        self._running.hub.tell((ALL,), type="trade", trade=trade_view(trade))
+        parts = self._running
+        parts.settling.follow(trade)
+        parts.hub.tell((ALL,), type="trade", trade=full_view(parts.journal, trade))
 
     def _order_ended(self, order_id: RecordId, state: str) -> None:
         parts = self._running
@@ -282,7 +287,7 @@ class Node:
     async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
         """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
         order, published = await self._running.offers.add(draft, progress)
-        self._spawn(self._running.beats.beat(order))
+        self._spawn(self._running.beats.beat_for(order))
         return PublishView(
             order=self._running.market.view(order),
             holders=published.holders,
@@ -339,37 +344,38 @@ class Node:
         trade = await self._running.desk.wait(trade.accept_id, request.wait_s)
         return accept_view(trade)
 
-    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
+    async def accept_best(
+        self, request: BestRequest, progress: Progress | None = None, on_try: OnTry = lambda attempt: None
+    ) -> BestView:
         """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits."""
-        return await accept_best(self._running.market, self._running.desk, request, progress)
+        return await accept_best(self._running.market, self._running.desk, request, progress, on_try)
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str = "", reply: str = "") -> TradeView:
         """Confirm one of the accepts that wait for a person; `accept_prefix` may be empty if there is only one."""
         found = await self._running.market.find(id_prefix)
-        return trade_view(await self._running.desk.confirm(found.id, self._pending(found.id, accept_prefix), reply))
+        parts = self._running
+        accept_id = find_pending(parts.journal, found.id, accept_prefix)
+        return full_view(parts.journal, await parts.desk.confirm(found.id, accept_id, reply))
 
     async def decline_order(self, id_prefix: str, accept_prefix: str = "") -> TradeView:
         """Refuse one of the accepts that wait for a person."""
         found = await self._running.market.find(id_prefix)
-        return trade_view(await self._running.desk.decline(found.id, self._pending(found.id, accept_prefix)))
-
-    def _pending(self, order_id: RecordId, prefix: str) -> RecordId | None:
-        if not prefix:
-            return None
-        waiting = ((row.accept_id, row.accept_id) for row in self._running.journal.pending(order_id))
-        return only(digits_of(prefix), waiting, "waiting accept", "see: dhtex trade list")
+        parts = self._running
+        accept_id = find_pending(parts.journal, found.id, accept_prefix)
+        return full_view(parts.journal, await parts.desk.decline(found.id, accept_id))
 
     def trades(self) -> list[TradeView]:
         """All trades of this node, newest first."""
-        return [trade_view(trade) for trade in reversed(self._running.journal.trades())]
+        journal = self._running.journal
+        return [full_view(journal, trade) for trade in reversed(journal.trades())]
 
     def trade(self, id_prefix: str) -> TradeView:
         """One trade, by the first digits of its accept's or order's id."""
-        digits = digits_of(id_prefix)
-        trades = self._running.journal.trades()
-        found = [(trade.accept_id, trade) for trade in trades if trade.accept_id.hex().startswith(digits)]
-        found = found or [(trade.order_id, trade) for trade in trades]
-        return trade_view(only(digits, found, "trade", "see: dhtex trade list"))
+        return full_view(self._running.journal, find_trade(self._running.journal, id_prefix))
+
+    def settle_trade(self, id_prefix: str, request: ReceiptRequest) -> TradeView:
+        """Sign what became of a confirmed trade, for the other side and whoever reads the order's key."""
+        return settle(self._running.journal, self._running.settling, id_prefix, request)
 
     # --- streams ----------------------------------------------------------------------------------------------------
 

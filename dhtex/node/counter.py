@@ -8,29 +8,37 @@ from dhtex.errors import NoPeerError
 from dhtex.market.ids import DhtKey, RecordId, order_key
 from dhtex.market.records import AnyRecord, Kind, Order, Status, is_a, parse_record
 from dhtex.overlay.server import Overlay
+from dhtex.trading.ports import ACCEPTS
 
 Progress = Callable[[float], None]
-Mint = Callable[[RecordId, Kind, Progress | None], Awaitable[bytes]]
 MintAt = Callable[[RecordId, Kind, float, Progress | None, int], Awaitable[bytes]]
 """The third: when the record was made. A stamp names an hour, which must be about that of its record. The last: how
-many bits, if they are more than the network asks for."""
+many bits at least, if the network's own are too few."""
 
 
 class Counter:
     """Implements `dhtex.trading.ports.Publisher`."""
 
-    def __init__(self, directory: Directory, overlay: Overlay, mint: Mint) -> None:
+    def __init__(self, directory: Directory, overlay: Overlay, mint: MintAt, now: Callable[[], float]) -> None:
         self._directory = directory
         self._overlay = overlay
         self._mint = mint
+        self._now = now
         self._watched: dict[DhtKey, RecordId] = {}
+        self._dearer: tuple[bytes, int] = (b"", 0)
+        self._reasons: dict[RecordId, set[str]] = {}
 
     def order_at(self, key: DhtKey) -> RecordId | None:
         """The order whose key is watched."""
         return self._watched.get(key)
 
     async def put_order_key(self, order_id: RecordId, wire: bytes) -> int:
-        return await self._directory.put_at_order(order_id, wire)
+        result = await self._directory.put_at_order(order_id, wire)
+        self._dearer = (wire, result.dearer)
+        return result.holders
+
+    def bits_asked(self, wire: bytes) -> int:
+        return self._dearer[1] if self._dearer[0] == wire else 0
 
     async def put_index(self, order: Order, wire: bytes) -> int:
         status = parse_record(wire, order.network)
@@ -57,13 +65,17 @@ class Counter:
             raise NoPeerError("no peer answers", hint="see: dhtex peers")
         return reading
 
-    def watch(self, order_id: RecordId) -> None:
+    def watch(self, order_id: RecordId, why: str = ACCEPTS) -> None:
         self._watched[order_key(order_id)] = order_id
+        self._reasons.setdefault(order_id, set()).add(why)
         self._directory.watch_order(order_id)
 
-    def unwatch(self, order_id: RecordId) -> None:
-        if self._watched.pop(order_key(order_id), None) is not None:
+    def unwatch(self, order_id: RecordId, why: str = ACCEPTS) -> None:
+        reasons = self._reasons.get(order_id, set())
+        reasons.discard(why)
+        if not reasons and self._watched.pop(order_key(order_id), None) is not None:
+            del self._reasons[order_id]
             self._directory.unwatch_order(order_id)
 
-    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
-        return await self._mint(record_id, kind, progress)
+    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None, bits: int = 0) -> bytes:
+        return await self._mint(record_id, kind, self._now(), progress, bits)

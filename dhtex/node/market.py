@@ -5,8 +5,9 @@ sees them, whether or not anyone else does yet.
 """
 
 import asyncio
+import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +17,7 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.livebook import LiveBook
 from dhtex.directory.pricetree import ROOT, Wish
-from dhtex.directory.reading import IndexReading, OrderReading, add_coverage
+from dhtex.directory.reading import IndexReading, add_coverage
 from dhtex.directory.service import Directory
 from dhtex.directory.treereading import Counts
 from dhtex.errors import NotFoundError
@@ -25,7 +26,7 @@ from dhtex.market.book import Matcher
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import OrderState, order_state
 from dhtex.market.money import Pair
-from dhtex.market.present import milliseconds, order_view
+from dhtex.market.present import milliseconds, order_view, public_receipts
 from dhtex.market.pricebits import price_bits, price_bound
 from dhtex.market.records import AnyRecord, Beat, Order, Record, Side, Status, is_a, parse_record
 from dhtex.market.trade import MakerState
@@ -58,7 +59,7 @@ class Market:
     def __init__(
         self,
         network: str,
-        own_keys: frozenset[PublicKey],
+        own_keys: Set[PublicKey],
         directory: Directory,
         journal: Journal,
         holdings: Holdings,
@@ -131,7 +132,7 @@ class Market:
         if own is not None:
             order = parse_record(own.wire, self._network)
             extra = [parse_record(own.status_wire, self._network)] if own.status_wire else []
-            reading = OrderReading(order=order if is_a(order, Order) else None, statuses=reading.statuses)
+            reading = dataclasses.replace(reading, order=order if is_a(order, Order) else None)
             reading.statuses += [status for status in extra if is_a(status, Status)]
         order_record = reading.order or self._known.get(order_id)
         if order_record is None:
@@ -152,6 +153,7 @@ class Market:
             view,
             child=self._own_child(order_id) or next(children, None),
             cancelAt=None if due is None else milliseconds(due),
+            receipts=public_receipts(body, reading.receipts, self._clock.now()),
         )
 
     def view(self, order: Record[Order]) -> OrderView:
@@ -218,6 +220,12 @@ class Market:
             self._remember(reading.orders.values())
             self._follow(watched, side, reading)
             self._tell(watched, watched.book.merge(side, reading, self._clock.now()))
+
+    async def run(self) -> None:
+        """Follow trees for ever; cancelled when the node stops."""
+        while True:
+            await asyncio.sleep(1.0)
+            await self.follow()
 
     async def follow(self) -> None:
         """Now and then look whether the price trees of followed pairs have grown or shrunk, and read them if so."""

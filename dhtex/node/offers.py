@@ -10,6 +10,8 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
+import msgspec
+
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.service import Directory, Published
@@ -17,6 +19,7 @@ from dhtex.errors import DhtexError, NotFoundError, RefusedError, UsageError
 from dhtex.market.drafts import Author, Lineage, draft_of, group_name, order_from_draft
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
+from dhtex.market.keyring import Keyring
 from dhtex.market.records import (
     Closing,
     Code,
@@ -30,7 +33,7 @@ from dhtex.market.records import (
     parse_record,
     seal_record,
 )
-from dhtex.market.stamp import bits_of
+from dhtex.market.stamp import bits_of, bits_to_mint
 from dhtex.market.trade import MakerState
 from dhtex.node.counter import MintAt, Progress
 from dhtex.store.journal import Journal
@@ -60,11 +63,12 @@ class Offers:
     def __init__(
         self,
         network: str,
-        identity: Identity,
+        keys: Keyring,
         epoch: int,
         journal: Journal,
         directory: Directory,
         mint: MintAt,
+        pow_bits: int,
         clock: Clock,
         entropy: random.Random,
         on_opened: Callable[[RecordId], None],
@@ -72,11 +76,12 @@ class Offers:
         read_back: Callable[[RecordId], Awaitable[object]],
     ) -> None:
         self._network = network
-        self._identity = identity
+        self._keys = keys
         self._epoch = epoch
         self._journal = journal
         self._directory = directory
         self._mint = mint
+        self._pow_bits = pow_bits
         self._clock = clock
         self._entropy = entropy
         self._on_opened = on_opened
@@ -84,7 +89,6 @@ class Offers:
         self._read_back = read_back
         self._stamping: set[RecordId] = set()
         self._withdrawing: set[RecordId] = set()
-        self._asked: dict[RecordId, int] = {}
         self.on_changed: Callable[[RecordId], None] = lambda _: None
 
     async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
@@ -92,50 +96,13 @@ class Offers:
         when an order of its group was filled already."""
         _check_switch(draft.cancel_after_s)
         name = group_name(draft.group)
-        lineage = Lineage(group=self._identity.group(name) if name else b"")
+        lineage = Lineage(group=self._keys.main.group(name) if name else b"")
         order = await self._sign(draft, lineage, progress)
         if not self._journal.add_order(self._row(order, draft.reply, draft.cancel_after_s)):
             raise RefusedError(
                 f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
             )
-        published = await self._publish(order)
-        return order, await self.raise_stamp(order.id) or published
-
-    def asked(self, order_id: RecordId, bits: int) -> None:
-        """Note that holders want a stamp of so many bits; `raise_stamp` makes it."""
-        self._asked[order_id] = max(bits, self._asked.get(order_id, 0))
-
-    async def raise_stamps(self) -> None:
-        """Make all stamps that holders have asked for since the last call."""
-        for order_id in list(self._asked):
-            await self.raise_stamp(order_id)
-
-    async def raise_stamp(self, order_id: RecordId) -> Published | None:
-        """Give an open order the stamp that most holders want, and publish it anew; None when there is nothing to do.
-
-        The id does not change, for stamp and signature stand outside it. A holder that asks for absurdly much, or more
-        often than STAMP_RAISES_MAX times, is not served.
-        """
-        published = None
-        for _ in range(limits.STAMP_RAISES_MAX):
-            bits, own = self._asked.pop(order_id, 0), self._journal.order(order_id)
-            if own is None or own.state != MakerState.OPEN or order_id in self._stamping:
-                break
-            order = parse_record(own.wire, self._network)
-            assert is_a(order, Order), "the journal holds what was once valid"
-            if not bits_of(order.stamp) < bits <= limits.STAMP_BITS_ASKED_MAX:
-                break
-            self._stamping.add(order_id)
-            try:
-                stamp = await self._mint(order_id, Kind.ORDER, order.body.created, None, bits)
-                order = seal_record(order.body, self._identity.sign, stamp)
-                if not self._journal.restamp_order(order_id, order.wire):
-                    break
-            finally:
-                self._stamping.discard(order_id)
-            self._directory.forget(order_id)
-            published = await self._directory.publish(order)
-        return published
+        return await self._stamped_enough(order, await self._publish(order), progress)
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
         """Close an open order for good and say so in the network."""
@@ -153,6 +120,7 @@ class Offers:
         """Replace an open order by a changed one. The old one closes in the transaction that opens the new one."""
         own, order = self._open(order_id)
         draft = draft_of(order.body, change, own.reply_text, self._clock.now())
+        draft = msgspec.structs.replace(draft, fresh_key=order.body.maker != self._keys.main.public)
         successor = await self._sign(draft, Lineage(replaces=order_id, group=order.body.group), progress)
         await self._read_back(order_id)  # after the stamp, which takes a while: nothing may come between it and the end
         status = self._status(order, own.seq + 1, Closing.REPLACED, successor.id)
@@ -161,7 +129,7 @@ class Offers:
         ):
             raise self._closed_meanwhile(order_id)
         published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
-        return successor, published[0]
+        return await self._stamped_enough(successor, published[0], progress)
 
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
@@ -200,9 +168,9 @@ class Offers:
                 bare = parse_record(own.wire, self._network)
                 assert is_a(bare, Order), "the journal holds what was once valid"
                 stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None, 0)
-                order = seal_record(bare.body, self._identity.sign, stamp)
+                order = seal_record(bare.body, self._signer(bare).sign, stamp)
                 if self._journal.stamp_order(order.id, order.wire):
-                    await self._publish(order)
+                    await self._stamped_enough(order, await self._publish(order), None)
             finally:
                 self._stamping.discard(own.order_id)
 
@@ -240,26 +208,49 @@ class Offers:
         rows = [own for state in LIVE for own in self._journal.orders(state) if own.expires > now]
         return [order for row in rows if is_a(order := parse_record(row.wire, self._network), Order)]
 
-    def beats_needed(self) -> set[tuple[str, Side, str]]:
-        """The pairs, sides and nodes of their price trees where this maker must be heard of."""
-        return {
-            (order.body.pair, order.body.side, self._directory.tree_prefix(order.id))
-            for order in self.open_orders()
-            if order.body.liveness == "beat"
-        }
+    def beats_needed(self) -> list[tuple[str, Side, str, Identity]]:
+        """The pairs, sides and nodes of their trees where this maker must be heard of, and under which of its keys."""
+        needed: dict[tuple[str, Side, str, bytes], Identity] = {}
+        for order in self.open_orders():
+            if order.body.liveness == "beat":
+                prefix = self._directory.tree_prefix(order.id)
+                needed[order.body.pair, order.body.side, prefix, order.body.author] = self._signer(order)
+        return [(pair, side, prefix, needed[pair, side, prefix, key]) for pair, side, prefix, key in sorted(needed)]
+
+    def _signer(self, order: Record[Order]) -> Identity:
+        signer = self._keys.of(order.body)
+        assert signer is not None, "the journal holds orders of this node only"
+        return signer
 
     async def _sign(self, draft: OrderDraft, lineage: Lineage, progress: Progress | None) -> Record[Order]:
+        now = self._clock.now()
+        salt = self._keys.salt(self._entropy)
+        signer = self._keys.fresh(salt) if draft.fresh_key else self._keys.main
         author = Author(
             network=self._network,
-            maker=self._identity.public,
-            encryption_key=self._identity.encryption_public,
+            maker=signer.public,
+            encryption_key=signer.encryption_public,
             epoch=self._epoch,
-            now=self._clock.now(),
-            salt=self._entropy.randbytes(8),
+            now=now,
+            salt=salt,
         )
         body = order_from_draft(draft, author, lineage)
         stamp = await self._mint(id_of(body), Kind.ORDER, body.created, progress, 0)
-        return seal_record(body, self._identity.sign, stamp)
+        return seal_record(body, signer.sign, stamp)
+
+    async def _stamped_enough(
+        self, order: Record[Order], published: Published, progress: Progress | None
+    ) -> tuple[Record[Order], Published]:
+        """Stamp an order again if most holders ask for more work than it bears, and publish it: the same order."""
+        bits = bits_to_mint(published.bits_asked, bits_of(order.stamp), self._pow_bits)
+        if not bits:
+            return order, published
+        stamp = await self._mint(order.id, Kind.ORDER, order.body.created, progress, bits)
+        again = seal_record(order.body, self._signer(order).sign, stamp)
+        if not self._journal.stamp_again(order.id, again.wire):
+            return order, published
+        self._directory.forget(order.id)
+        return again, await self._directory.publish(again)
 
     # Whoever asked may go away while a put is under way. So these two are no coroutines: what must happen has happened
     # when they return, and only the first put is left to wait for.
@@ -310,7 +301,7 @@ class Offers:
 
     def _status(self, order: Record[Order], seq: int, closing: Closing, successor: bytes) -> Record[Status]:
         body = closing_status(order, seq, closing, successor, self._clock.now())
-        return seal_record(body, self._identity.sign)
+        return seal_record(body, self._signer(order).sign)
 
 
 def _check_switch(cancel_after_s: int) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.config import NodeConfig
 from dhtex.directory.reading import Check
@@ -14,7 +15,8 @@ from dhtex.errors import StateError
 from dhtex.market.admission import Verifier, admit
 from dhtex.market.identity import Identity
 from dhtex.market.ids import NodeId, RecordId
-from dhtex.market.records import AnyRecord, Code, Kind
+from dhtex.market.keyring import Keyring
+from dhtex.market.records import AnyRecord, Code, Kind, Order, is_a, parse_record
 from dhtex.market.stamp import hour_of, required_bits
 from dhtex.minting import Mint
 from dhtex.node.beats import Beats
@@ -31,8 +33,10 @@ from dhtex.overlay.transport import OpenEndpoint
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
+from dhtex.trading.receipts import Receipts
 from dhtex.trading.selling import Terms
 from dhtex.trading.service import Desk
+from dhtex.trading.settling import Settling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class Parts:
     database: Database
     journal: Journal
     identity: Identity
+    keys: Keyring
     node_id: NodeId
     epoch: int
     holdings: Holdings
@@ -49,6 +54,7 @@ class Parts:
     directory: Directory
     counter: Counter
     desk: Desk
+    settling: Settling
     offers: Offers
     beats: Beats
     market: Market
@@ -91,6 +97,15 @@ class OpenDatabase(Protocol):
     def __call__(self, path: Path | None, *, fresh: bool = False) -> Database: ...
 
 
+def _keyring(seed: bytes, config: NodeConfig, journal: Journal, now: float) -> Keyring:
+    """The keys of this node, those of its orders that still matter among them."""
+    keys = Keyring(seed, config.tag)
+    for own in journal.orders():
+        if own.expires + limits.TOMBSTONE_S > now and is_a(order := parse_record(own.wire, config.network), Order):
+            keys.of(order.body)
+    return keys
+
+
 def build(
     config: NodeConfig, clock: Clock, entropy: random.Random, database: Database, open_endpoint: OpenEndpoint
 ) -> Parts:
@@ -98,7 +113,7 @@ def build(
     journal = Journal(database)
     seed, node_id, epoch = journal.identity(entropy)
     node_id = settled_id(journal, node_id, entropy)
-    identity = Identity.from_seed(seed)
+    keys = _keyring(seed, config, journal, clock.now())
     verifier = Verifier()
     holdings = Holdings(database, config.network, config.pow_bits, verifier)
     overlay = Overlay(node_id, config.network, holdings, clock, entropy, open_endpoint=open_endpoint)
@@ -109,34 +124,33 @@ def build(
     def check(record: AnyRecord) -> Code | None:
         return admit(record, clock.now(), config.pow_bits, verifier.check)
 
-    async def stamp_at(record_id: RecordId, kind: Kind, made: float, progress: Progress | None, bits: int) -> bytes:
+    async def stamp(record_id: RecordId, kind: Kind, made: float, progress: Progress | None, bits: int) -> bytes:
         return await mint.mint(record_id, max(bits, required_bits(kind, config.pow_bits)), hour_of(made), progress)
 
-    async def stamp(record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
-        return await stamp_at(record_id, kind, clock.now(), progress, 0)
-
     directory = Directory(overlay, config.network, check, clock, entropy)
-    counter = Counter(directory, overlay, stamp)
+    counter = Counter(directory, overlay, stamp, clock.now)
     terms = Terms(config.network, config.pow_bits, epoch, verifier.check, config.contact)
-    desk = Desk(journal, identity, counter, clock, entropy, terms)
+    desk = Desk(journal, keys, counter, clock, entropy, terms)
     offers = Offers(
         config.network,
-        identity,
+        keys,
         epoch,
         journal,
         directory,
-        stamp_at,
+        stamp,
+        config.pow_bits,
         clock,
         entropy,
         on_opened=desk.order_opened,
         on_closed=desk.order_closed,
         read_back=desk.read_back,
     )
-    market = Market(config.network, frozenset({identity.public}), directory, journal, holdings, offers, hub, clock)
+    market = Market(config.network, keys.publics, directory, journal, holdings, offers, hub, clock)
     return Parts(
         database=database,
         journal=journal,
-        identity=identity,
+        identity=keys.main,
+        keys=keys,
         node_id=node_id,
         epoch=epoch,
         holdings=holdings,
@@ -144,13 +158,14 @@ def build(
         directory=directory,
         counter=counter,
         desk=desk,
+        settling=Settling(Receipts(journal, keys, terms, entropy), counter, clock, entropy),
         offers=offers,
-        beats=Beats(config.network, identity, offers, directory, clock, entropy),
+        beats=Beats(config.network, keys, offers, directory, clock, entropy),
         market=market,
         hub=hub,
         mint=mint,
         bootstrap=Bootstrap(overlay, config.bootstrap, entropy),
-        canary=Canary(config.network, identity, overlay, clock, entropy),
+        canary=Canary(config.network, keys.main, overlay, clock, entropy),
         check=check,
         tending=Tending(overlay, holdings, config.network, clock, entropy),
     )

@@ -44,3 +44,9 @@ def subnet(ip: str) -> bytes | None:
         return None
     packed = ipaddress.ip_address(ip).packed
     return packed[:3] if len(packed) == 4 else packed[:8]
+
+
+def neighbourhood(ip: str) -> str:
+    """The name under which what comes from an address is counted: its subnet, or, where many share one, itself."""
+    shared = subnet(ip)
+    return ip if shared is None else shared.hex()

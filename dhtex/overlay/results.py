@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from dhtex.market.codes import Code
 from dhtex.market.ids import NodeId
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact, Peer
@@ -25,6 +26,11 @@ class PutResult:
     newer: tuple[bytes, ...] = ()
     moved: dict[bytes, int] = field(default_factory=dict)
     unfinished: bool = False
+
+    @property
+    def dearer(self) -> int:
+        """How many bits a stamp should have, when that is why most of those who answered did not take the record."""
+        return self.bits_asked if self.refusals.get(Code.STAMP_TOO_LOW, 0) > self.holders else 0
 
 
 @dataclass(frozen=True, slots=True)

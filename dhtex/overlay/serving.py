@@ -8,7 +8,7 @@ from dhtex.clock import Clock
 from dhtex.market.holding import NO_DIGEST, NO_KIND, PutVerdict, Taken
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
-from dhtex.overlay.addresses import Address
+from dhtex.overlay.addresses import Address, neighbourhood
 from dhtex.overlay.pages import wire_id
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.table import Table
@@ -62,7 +62,7 @@ class Serving:
 
     def store(self, record: bytes, prefix: str | None, source: Address | None) -> PutVerdict:
         """Hand a record to the shelf; watchers are told if it was new."""
-        verdict = self._holdings.put(record, prefix, self._clock.now(), source[0] if source else "self")
+        verdict = self._holdings.put(record, prefix, self._clock.now(), neighbourhood(source[0]) if source else "self")
         if verdict.taken is Taken.STORED and verdict.key is not None:
             self._on_stored(verdict.key, record)
         return verdict
@@ -77,7 +77,7 @@ class Serving:
             return False
         now = self._clock.now()
         new = self._holdings.stock_value(key, now) is None
-        taken = self._holdings.stock_put(key, value, now, source[0])
+        taken = self._holdings.stock_put(key, value, now, neighbourhood(source[0]))
         if taken and new:
             self._on_stored(key, value)
         return taken

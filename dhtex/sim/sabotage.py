@@ -19,7 +19,7 @@ from dhtex.market.records import Code
 from dhtex.node import offers
 from dhtex.overlay import watching
 from dhtex.sim.disk import Disk
-from dhtex.store import holdings, journal
+from dhtex.store import holdings, journal, statements
 from dhtex.store.database import Database
 from dhtex.store.shelf import Shelf
 from dhtex.trading import buying, maker, selling
@@ -58,11 +58,11 @@ def reply_before_write() -> Any:
 
 def no_idempotency() -> Any:
     """An accept that comes again is decided again, and copies are not dropped on the way either."""
-    again = journal._PUT_ANSWER.replace("INSERT", "INSERT OR REPLACE")
+    again = statements.PUT_ANSWER.replace("INSERT", "INSERT OR REPLACE")
     return _patched(
         (journal.Journal, "answer", lambda self, accept_id: None),
-        (journal, "_is_answered", lambda connection, accept_id: False),
-        (journal, "_PUT_ANSWER", again),
+        (statements, "is_answered", lambda connection, accept_id: False),
+        (statements, "PUT_ANSWER", again),
         (watching.Watching, "_heard", lambda self, key, record: key in self._keys and self.on_record(key, record)),
     )
 

@@ -6,26 +6,38 @@ takes its order off the index and stays as its tombstone until a day after the o
 order is answered with it. At the order's own key both stay, so that a reader can check who signed.
 
 Nothing grows without bound: each key has its quota (`Shelf.loser`), all keys together and each address have one
-(`Eviction`), and records that cost their sender nothing because no order here is known to vouch for them have a small
-one for each source.
+(`Eviction`), and records that no order here is known to vouch for have a small one for each neighbourhood that they
+came from.
 """
 
 import heapq
 import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from dhtex import limits
 from dhtex.market.admission import Verifier, admit, keep_until, place
 from dhtex.market.asking import asked_bits
 from dhtex.market.branches import pack
-from dhtex.market.holding import MOVED, NO_DIGEST, Page, PutVerdict, Taken
+from dhtex.market.holding import MOVED, NO_DIGEST, Page, PutVerdict, Taken, TreeNode
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import Meeting, meet
-from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Record, Status, is_a, parse_record
-from dhtex.market.stamp import required_bits
+from dhtex.market.records import (
+    Accept,
+    AnyRecord,
+    Beat,
+    Code,
+    Fault,
+    Kind,
+    Order,
+    Receipt,
+    Status,
+    is_a,
+    parse_record,
+)
+from dhtex.market.stamp import bits_of, required_bits
 from dhtex.store.database import Database
 from dhtex.store.eviction import Eviction
 from dhtex.store.shelf import Held, Shelf, is_stamped, order_of
@@ -36,18 +48,6 @@ _FROM_DISK: Final = "disk"
 _STALE_MAX: Final = 1024  # entries of the expiry heap whose record is gone, before it is built anew
 
 _Place = tuple[DhtKey, RecordId]
-
-
-@dataclass(frozen=True, slots=True)
-class TreeNode:
-    """A node of a price tree that is held here."""
-
-    key: DhtKey
-    pair: str
-    side: str
-    prefix: str
-    orders: list[Record[Order]]
-    branches: tuple[str, ...]
 
 
 class Holdings:
@@ -87,26 +87,23 @@ class Holdings:
         if key is None:
             return PutVerdict(Taken.REFUSED, code=WRONG_KEY)
         shelf = self._shelves.get(key) or Shelf(key, prefix)
-        below = shelf.branch_of(record)
-        if shelf.get(record.id) is not None:
+        below, held = shelf.branch_of(record), shelf.get(record.id)
+        if held is not None and (not is_stamped(record) or bits_of(record.stamp) <= bits_of(held.record.stamp)):
             return self._superseded(shelf, record) or _moved(PutVerdict(Taken.KNOWN, key), below)
         bits = self._asked_bits(record)
         fault = admit(record, now, bits, self._verifier.check)
         if fault is not None:
-            return PutVerdict(
-                Taken.REFUSED, key, fault, required_bits(record.kind, bits) if fault is Code.STAMP_TOO_LOW else 0
-            )
+            wanted = required_bits(record.kind, bits) if fault is Code.STAMP_TOO_LOW else 0
+            return PutVerdict(Taken.REFUSED, key, fault, wanted)
+        if is_a(record, Order) and prefix is not None:
+            if below is not None:
+                return _moved(PutVerdict(Taken.REFUSED, key), below)
+            if held is None and self._places[record.id] >= limits.TREE_PLACES_MAX:
+                return PutVerdict(Taken.REFUSED, key, FULL)
+        if is_a(record, Status) and below is not None and shelf.get(RecordId(record.body.order_id)) is None:
+            return _moved(PutVerdict(Taken.REFUSED, key), below)
         if is_a(record, Beat) and shelf.has_moved(record.body.author):
             below = next(iter(shelf.branches))  # any: its maker asks for each order
-        order_id = order_of(record)
-        if (
-            below is not None
-            and not is_a(record, Beat)
-            and (is_a(record, Order) or order_id is None or shelf.get(order_id) is None)
-        ):
-            return _moved(PutVerdict(Taken.REFUSED, key), below)
-        if prefix is not None and is_a(record, Order) and self._places[record.id] >= limits.TREE_PLACES_MAX:
-            return PutVerdict(Taken.REFUSED, key, FULL)
         return _moved(self._settle(shelf, record, now, source), below)
 
     def _asked_bits(self, record: AnyRecord) -> int:
@@ -235,7 +232,10 @@ class Holdings:
     def _settle(self, shelf: Shelf, record: AnyRecord, now: float, source: str) -> PutVerdict:
         order_id = order_of(record)
         maker = None if order_id is None else shelf.maker_of(order_id)
-        if maker not in (None, record.body.author) and not is_a(record, Accept):
+        if is_a(record, Receipt):
+            if not shelf.vouches_for(record.body):  # it costs nothing, so it is taken beside a certificate only
+                return PutVerdict(Taken.REFUSED, shelf.key, Code.UNKNOWN_ORDER)
+        elif maker not in (None, record.body.author) and not is_a(record, Accept):
             return PutVerdict(Taken.REFUSED, shelf.key, Code.BAD_SIGNATURE)  # not by the order's maker
         if is_a(record, Order):
             self._believe_maker(shelf, record)
@@ -246,7 +246,7 @@ class Holdings:
             meeting = meet(record, rival.record, now)
             if meeting is Meeting.OLD_STAYS and not _may_ask_again(shelf, record, rival.record):
                 return PutVerdict(Taken.SUPERSEDED, shelf.key, newer=rival.record.wire)
-            if meeting in (Meeting.NEW_WINS, Meeting.OLD_STAYS):
+            if meeting is not Meeting.BOTH_STAY:  # the same one comes again with a better stamp only
                 beaten.append(rival)
         anchored = self._is_anchored(shelf, record, maker is not None)
         if is_a(record, Status) and shelf.prefix is not None and anchored and order_id is not None:
@@ -266,12 +266,12 @@ class Holdings:
     def _is_anchored(self, shelf: Shelf, record: AnyRecord, order_known: bool) -> bool:
         if is_a(record, Beat):
             return shelf.has_orders_of(record.body.author)
-        return order_known or is_stamped(record)
+        return order_known or is_a(record, Order)
 
     def _believe_maker(self, shelf: Shelf, order: AnyRecord) -> None:
-        """An order has come: keep what its maker said about it before, and drop what others did."""
-        for held in shelf.said_of(order.id):
-            if held.record.body.author != order.body.author:
+        """An order has come: believe accepts of it and what its maker said about it, and drop what others did."""
+        for held in shelf.spoke_of(order.id):
+            if held.record.kind is not Kind.ACCEPT and held.record.body.author != order.body.author:
                 self._drop(shelf, held)
             elif not held.anchored:
                 shelf.anchor(held)

@@ -7,46 +7,18 @@ signed bytes: asked again, the node says the same again.
 """
 
 import random
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, fields
 from typing import Final
 
 from dhtex import limits
 from dhtex.market.ids import NodeId, RecordId
-from dhtex.market.trade import MAKER, MakerEvent, MakerState, TakerState
+from dhtex.market.trade import MakerEvent, MakerState, TakerState
+from dhtex.store import statements
 from dhtex.store.database import Database
-from dhtex.store.rows import Answer, Closed, NodeIdentity, OwnOrder, Pending, Sequel, Trade
+from dhtex.store.rows import Answer, Closed, KeptReceipt, NodeIdentity, OwnOrder, Pending, Sequel, Trade
 
-
-def _columns(row_type: type) -> str:
-    return ", ".join(field.name for field in fields(row_type))
-
-
-def _marks(row_type: type) -> str:
-    return ", ".join("?" * len(fields(row_type)))
-
-
-def _leading_to(event: MakerEvent) -> str:
-    """The states that the table lets an event end, as an SQL list."""
-    return ", ".join(f"'{row.state}'" for row in MAKER if row.event is event)
-
-
-_ORDER: Final = _columns(OwnOrder)
-_TRADE: Final = _columns(Trade)
-_PENDING: Final = _columns(Pending)
-_ANSWER: Final = _columns(Answer)
-_PUT_ORDER: Final = f"INSERT INTO orders({_ORDER}) VALUES({_marks(OwnOrder)})"
-_PUT_TRADE: Final = f"INSERT OR REPLACE INTO trades({_TRADE}) VALUES({_marks(Trade)})"
-_PUT_ANSWER: Final = f"INSERT INTO answers({_ANSWER}) VALUES({_marks(Answer)})"
 _NO_SEQUEL: Final = Sequel()
-_OTHERS_OPEN: Final = f"group_id = ? AND order_id != ? AND state IN ({_leading_to(MakerEvent.CANCEL)})"
-_EVENTS: Final = {
-    MakerState.FILLED: MakerEvent.FILL,
-    MakerState.CANCELED: MakerEvent.CANCEL,
-    MakerState.REPLACED: MakerEvent.REPLACE,
-    MakerState.EXPIRED: MakerEvent.EXPIRE,
-}
 
 
 class Journal:
@@ -86,9 +58,9 @@ class Journal:
     def add_order(self, order: OwnOrder) -> bool:
         """Keep a new order. False when one of its group was filled and has not expired: this one comes too late."""
         with self._database.decision() as connection:
-            if order.group_id and _is_decided(connection, order):
+            if order.group_id and statements.is_decided(connection, order):
                 return False
-            connection.execute(_PUT_ORDER, astuple(order))
+            connection.execute(statements.PUT_ORDER, astuple(order))
             return True
 
     def order(self, order_id: RecordId) -> OwnOrder | None:
@@ -107,12 +79,12 @@ class Journal:
         """The other orders of a group that may still be filled."""
         if not order.group_id:
             return []
-        return self._orders(f"WHERE {_OTHERS_OPEN}", order.group_id, order.order_id)
+        return self._orders(f"WHERE {statements.OTHERS_OPEN}", order.group_id, order.order_id)
 
     def overdue(self, now: float) -> list[OwnOrder]:
         """Orders that may still be filled and that nobody has renewed in time."""
         return self._orders(
-            f"WHERE cancel_at > 0 AND cancel_at <= ? AND state IN ({_leading_to(MakerEvent.CANCEL)})", now
+            f"WHERE cancel_at > 0 AND cancel_at <= ? AND state IN ({statements.leading_to(MakerEvent.CANCEL)})", now
         )
 
     def renew(self, now: float) -> None:
@@ -130,16 +102,16 @@ class Journal:
     def stamp_order(self, order_id: RecordId, wire: bytes) -> bool:
         """Keep an order that has got its stamp: now it can be published. False when it has ended meanwhile."""
         with self._database.decision() as connection:
-            return _changed(
+            return statements.changed(
                 connection,
                 "UPDATE orders SET wire = ?, state = ? WHERE order_id = ? AND state = ?",
                 (wire, MakerState.OPEN, order_id, MakerState.PUBLISHING),
             )
 
-    def restamp_order(self, order_id: RecordId, wire: bytes) -> bool:
+    def stamp_again(self, order_id: RecordId, wire: bytes) -> bool:
         """Keep an open order with another stamp. False when it has ended meanwhile."""
         with self._database.decision() as connection:
-            return _changed(
+            return statements.changed(
                 connection,
                 "UPDATE orders SET wire = ? WHERE order_id = ? AND state = ?",
                 (wire, order_id, MakerState.OPEN),
@@ -148,14 +120,14 @@ class Journal:
     def close_order(self, order_id: RecordId, state: str, status_wire: bytes) -> bool:
         """End an order that is open: canceled, or expired (with no Status). False when it has ended already."""
         with self._database.decision() as connection:
-            return _close(connection, order_id, MakerState(state), status_wire)
+            return statements.close(connection, order_id, MakerState(state), status_wire)
 
     def replace_order(self, old_id: RecordId, new: OwnOrder, status_wire: bytes) -> bool:
         """End an open order and keep its successor, in one transaction. False, and no successor, when it has ended."""
         with self._database.decision() as connection:
-            if not _close(connection, old_id, MakerState.REPLACED, status_wire, replaced_by=new.order_id):
+            if not statements.close(connection, old_id, MakerState.REPLACED, status_wire, replaced_by=new.order_id):
                 return False
-            connection.execute(_PUT_ORDER, astuple(new))
+            connection.execute(statements.PUT_ORDER, astuple(new))
             return True
 
     def adopt_status(
@@ -166,17 +138,17 @@ class Journal:
         `others` end in the same step, if it was filled. False when the state does not change.
         """
         with self._database.decision() as connection:
-            changed = _changed(
+            changed = statements.changed(
                 connection,
                 "UPDATE orders SET state = ?, seq = ?, status_wire = ? WHERE order_id = ? AND state != ?",
                 (state, seq, status_wire, order_id, state),
             )
             if changed:
-                _close_others(connection, others)
+                statements.close_others(connection, others)
             return changed
 
     def _orders(self, where: str, *parameters: object) -> list[OwnOrder]:
-        rows = self._database.rows(f"SELECT {_ORDER} FROM orders {where} ORDER BY rowid", *parameters)
+        rows = self._database.rows(f"SELECT {statements.ORDER} FROM orders {where} ORDER BY rowid", *parameters)
         return [OwnOrder(*row) for row in rows]
 
     # --- decisions ----------------------------------------------------------------------------------------------
@@ -192,7 +164,9 @@ class Journal:
 
     def unpublished(self) -> list[Answer]:
         """Decisions of which no other node is known to have heard."""
-        return [Answer(*row) for row in self._database.rows(f"SELECT {_ANSWER} FROM answers WHERE published = 0")]
+        return [
+            Answer(*row) for row in self._database.rows(f"SELECT {statements.ANSWER} FROM answers WHERE published = 0")
+        ]
 
     def mark_published(self, accept_id: RecordId) -> None:
         """Note that another node holds an answer. Lost in a crash it does no harm: the same bytes are sent again."""
@@ -202,25 +176,27 @@ class Journal:
     def pending(self, order_id: RecordId | None = None) -> list[Pending]:
         """Accepts that wait for a person, oldest first; of one order, or all."""
         where, parameters = ("WHERE order_id = ?", (order_id,)) if order_id is not None else ("", ())
-        rows = self._database.rows(f"SELECT {_PENDING} FROM pending {where} ORDER BY rowid", *parameters)
+        rows = self._database.rows(f"SELECT {statements.PENDING} FROM pending {where} ORDER BY rowid", *parameters)
         return [Pending(*row) for row in rows]
 
     def add_pending(self, pending: Pending, trade: Trade) -> bool:
         """Keep an accept for a person to decide. False when it waits already."""
         with self._database.decision() as connection:
-            added = _changed(
-                connection, f"INSERT OR IGNORE INTO pending({_PENDING}) VALUES({_marks(Pending)})", astuple(pending)
+            added = statements.changed(
+                connection,
+                f"INSERT OR IGNORE INTO pending({statements.PENDING}) VALUES({statements.marks(Pending)})",
+                astuple(pending),
             )
             if added:
-                connection.execute(_PUT_TRADE, astuple(trade))
+                connection.execute(statements.PUT_TRADE, astuple(trade))
             return added
 
     def drop_pending(self, accept_id: RecordId, trade: Trade) -> bool:
         """Stop waiting for a decision whose deadline is over. False when it was not waiting."""
         with self._database.decision() as connection:
-            dropped = _changed(connection, "DELETE FROM pending WHERE accept_id = ?", (accept_id,))
+            dropped = statements.changed(connection, "DELETE FROM pending WHERE accept_id = ?", (accept_id,))
             if dropped:
-                connection.execute(_PUT_TRADE, astuple(trade))
+                connection.execute(statements.PUT_TRADE, astuple(trade))
             return dropped
 
     def decide_fill(
@@ -237,14 +213,16 @@ class Journal:
         which the sequel does not know.
         """
         with self._database.decision() as connection:
-            if _is_answered(connection, accept_id) or not _are_all_open(connection, order_id, sequel.others):
+            if statements.is_answered(connection, accept_id) or not statements.are_all_open(
+                connection, order_id, sequel.others
+            ):
                 return False
-            if not _close(connection, order_id, MakerState.FILLED, status_wire):
+            if not statements.close(connection, order_id, MakerState.FILLED, status_wire):
                 return False
-            _close_others(connection, sequel.others)
+            statements.close_others(connection, sequel.others)
             if sequel.child is not None:
-                connection.execute(_PUT_ORDER, astuple(sequel.child))
-            _answer(connection, Answer(accept_id, order_id, status_wire), trade)
+                connection.execute(statements.PUT_ORDER, astuple(sequel.child))
+            statements.keep_answer(connection, Answer(accept_id, order_id, status_wire), trade)
             return True
 
     def keep_answer(self, order_id: RecordId, accept_id: RecordId, wire: bytes, trade: Trade) -> bool:
@@ -253,9 +231,9 @@ class Journal:
         False, and nothing changed, when it was answered before.
         """
         with self._database.decision() as connection:
-            if _is_answered(connection, accept_id):
+            if statements.is_answered(connection, accept_id):
                 return False
-            _answer(connection, Answer(accept_id, order_id, wire), trade)
+            statements.keep_answer(connection, Answer(accept_id, order_id, wire), trade)
             return True
 
     # --- trades -------------------------------------------------------------------------------------------------
@@ -263,14 +241,16 @@ class Journal:
     def add_trade(self, trade: Trade) -> None:
         """Keep a new trade, on disk before the accept is sent."""
         with self._database.decision() as connection:
-            connection.execute(f"INSERT INTO trades({_TRADE}) VALUES({_marks(Trade)})", astuple(trade))
+            connection.execute(
+                f"INSERT INTO trades({statements.TRADE}) VALUES({statements.marks(Trade)})", astuple(trade)
+            )
 
     def update_trade(self, accept_id: RecordId, expected_state: str, trade: Trade) -> bool:
         """Change a trade that is still in the expected state. False, and nothing changed, when it is not."""
         assert trade.accept_id == accept_id, "a trade keeps its id"
         assignments = ", ".join(f"{field.name} = ?" for field in fields(Trade))
         with self._database.decision() as connection:
-            return _changed(
+            return statements.changed(
                 connection,
                 f"UPDATE trades SET {assignments} WHERE accept_id = ? AND state = ?",
                 (*astuple(trade), accept_id, expected_state),
@@ -294,8 +274,36 @@ class Journal:
         return self._trades("WHERE lower(hex(accept_id)) GLOB ? OR lower(hex(order_id)) GLOB ?", pattern, pattern)
 
     def _trades(self, where: str, *parameters: object) -> list[Trade]:
-        rows = self._database.rows(f"SELECT {_TRADE} FROM trades {where} ORDER BY created, rowid", *parameters)
+        rows = self._database.rows(
+            f"SELECT {statements.TRADE} FROM trades {where} ORDER BY created, rowid", *parameters
+        )
         return [Trade(*row) for row in rows]
+
+    def receipt(self, accept_id: RecordId, role: str) -> KeptReceipt | None:
+        """What one side of a trade last said about it."""
+        return next((row for row in self.receipts_of(accept_id) if row.role == role), None)
+
+    def receipts_of(self, accept_id: RecordId) -> list[KeptReceipt]:
+        """What the sides of a trade last said about it, the maker first."""
+        rows = self._database.rows(
+            f"SELECT {statements.RECEIPT} FROM receipts WHERE accept_id = ? ORDER BY role", accept_id
+        )
+        return [KeptReceipt(*row) for row in rows]
+
+    def keep_receipt(self, receipt: KeptReceipt, before: KeptReceipt | None) -> bool:
+        """Keep the newer word of a side. False, and nothing changed, when its last is not the one that was read."""
+        insert = f"INSERT OR IGNORE INTO receipts({statements.RECEIPT}) VALUES({statements.marks(KeptReceipt)})"
+        with self._database.decision() as connection:
+            if before is not None:
+                sql = "DELETE FROM receipts WHERE accept_id = ? AND role = ? AND wire = ?"
+                if not statements.changed(connection, sql, (before.accept_id, before.role, before.wire)):
+                    return False
+            return statements.changed(connection, insert, astuple(receipt))
+
+    def mark_receipt_published(self, accept_id: RecordId, wire: bytes) -> None:
+        """Note that another node holds a receipt of ours. Lost in a crash it does no harm: it is put again."""
+        with self._database.batch() as connection:
+            connection.execute("UPDATE receipts SET published = 1 WHERE accept_id = ? AND wire = ?", (accept_id, wire))
 
     def prune(self, now: float) -> None:
         """Forget refusals that no accept can ask for again: of orders that ended long ago. Fills stay for ever."""
@@ -329,49 +337,3 @@ def _starts(hex_prefix: str) -> str:
     digits = hex_prefix.lower()
     assert all(digit in "0123456789abcdef" for digit in digits), "a prefix has been checked where it was typed"
     return digits + "*"
-
-
-def _changed(connection: sqlite3.Connection, sql: str, parameters: Sequence[object]) -> bool:
-    return connection.execute(sql, parameters).rowcount > 0
-
-
-def _close(
-    connection: sqlite3.Connection, order_id: RecordId, state: MakerState, status_wire: bytes, replaced_by: bytes = b""
-) -> bool:
-    # An expiry is in the order itself: nothing is signed, so the sequence does not move.
-    return _changed(
-        connection,
-        f"UPDATE orders SET state = ?, seq = seq + ?, status_wire = ?, replaced_by = ?"
-        f" WHERE order_id = ? AND state IN ({_leading_to(_EVENTS[state])})",
-        (state, 1 if status_wire else 0, status_wire, replaced_by, order_id),
-    )
-
-
-def _is_decided(connection: sqlite3.Connection, order: OwnOrder) -> bool:
-    filled = "SELECT 1 FROM orders WHERE group_id = ? AND state IN (?, ?) AND expires > ?"
-    values = (order.group_id, MakerState.FILLED, MakerState.DISPUTED, order.created)
-    return connection.execute(filled, values).fetchone() is not None
-
-
-def _are_all_open(connection: sqlite3.Connection, order_id: RecordId, others: Sequence[Closed]) -> bool:
-    """Whether no order of the group is open but these: one may have been added since they were signed off."""
-    group = connection.execute("SELECT group_id FROM orders WHERE order_id = ?", (order_id,)).fetchone()
-    if group is None or not group[0]:
-        return True
-    rows = connection.execute(f"SELECT order_id FROM orders WHERE {_OTHERS_OPEN}", (group[0], order_id)).fetchall()
-    return {row[0] for row in rows} <= {closed.order_id for closed in others}
-
-
-def _close_others(connection: sqlite3.Connection, others: Sequence[Closed]) -> None:
-    for closed in others:
-        _close(connection, closed.order_id, MakerState.CANCELED, closed.status_wire)
-
-
-def _is_answered(connection: sqlite3.Connection, accept_id: RecordId) -> bool:
-    return connection.execute("SELECT 1 FROM answers WHERE accept_id = ?", (accept_id,)).fetchone() is not None
-
-
-def _answer(connection: sqlite3.Connection, answer: Answer, trade: Trade) -> None:
-    connection.execute(_PUT_ANSWER, astuple(answer))
-    connection.execute("DELETE FROM pending WHERE accept_id = ?", (answer.accept_id,))
-    connection.execute(_PUT_TRADE, astuple(trade))

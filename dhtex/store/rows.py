@@ -81,6 +81,21 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptReceipt:
+    """The newest word of one side (`role`) about a trade. `reason` is the opened text, or ours; `published` is 1 once
+    another node is known to hold the receipt."""
+
+    accept_id: RecordId
+    role: str
+    outcome: str
+    seq: int
+    at: int
+    reason: str
+    wire: bytes
+    published: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trade:
     """One accept of this node's, or of one of its orders. `code` says why it was refused, or is empty.
 

@@ -6,7 +6,7 @@
 from typing import Final
 
 APPLICATION_ID: Final = 0x64687478  # "dhtx": tells our file from any other SQLite file
-VERSION: Final = 2
+VERSION: Final = 3
 
 # What version n adds to version n - 1, starting from an empty file.
 MIGRATIONS: Final[dict[int, str]] = {
@@ -53,5 +53,11 @@ ALTER TABLE orders ADD COLUMN cancel_at INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX orders_by_switch ON orders(cancel_at) WHERE cancel_at > 0;
 CREATE INDEX orders_by_group ON orders(group_id) WHERE group_id != x'';
 CREATE INDEX orders_by_parent ON orders(parent) WHERE parent != x'';
+""",
+    3: """
+CREATE TABLE receipts(
+    accept_id BLOB NOT NULL, role TEXT NOT NULL, outcome TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL,
+    reason TEXT NOT NULL, wire BLOB NOT NULL, published INTEGER NOT NULL, PRIMARY KEY(accept_id, role)
+) WITHOUT ROWID;
 """,
 }

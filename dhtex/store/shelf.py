@@ -5,7 +5,7 @@ best first, then age; everything else by arrival, but beats of makers without or
 exclusive or of its ids, kept up to date with each record that comes or goes.
 
 Who may speak about an order is known from the order itself, or from a Status that came while the order was known. A
-record is *anchored* when it paid with a stamp of its own, or was signed by the maker of an order that did. What is not
+record is *anchored* when it is an order, which paid with its stamp, or speaks about one that is known. What is not
 anchored is kept in case its order comes later, and is the first to go.
 """
 
@@ -21,13 +21,13 @@ from dhtex.market.admission import tree_path
 from dhtex.market.branches import Branches, divide
 from dhtex.market.holding import ANY_KIND, IDS, SHORT_ID_BYTES, Page
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
-from dhtex.market.merge import refusal_slot, slot
-from dhtex.market.records import Accept, AnyRecord, Beat, Kind, Order, Record, Refusal, Side, Status, is_a
+from dhtex.market.merge import may_sign_receipt, refusal_slot, slot
+from dhtex.market.records import Accept, AnyRecord, Beat, Kind, Order, Receipt, Record, Refusal, Side, Status, is_a
 from dhtex.market.stamp import STAMPED, bits_of
 
 _WIRE_HEAD_BYTES: Final = 3  # MessagePack's head of a byte string of up to 64 KiB
 _WIRE_BYTES_MIN: Final = 128  # no record is shorter: a signature and an id alone take 96
-_ORDER_KEY_KINDS: Final = (Kind.ORDER, Kind.STATUS, Kind.REFUSAL, Kind.ACCEPT)
+_ORDER_KEY_KINDS: Final = (Kind.ORDER, Kind.STATUS, Kind.REFUSAL, Kind.ACCEPT, Kind.RECEIPT)
 _INDEX_KINDS: Final = (Kind.ORDER, Kind.STATUS, Kind.BEAT)
 
 Rank = tuple[Decimal, int, bytes]
@@ -89,11 +89,16 @@ class Shelf:
         """All statuses of an order, by its maker or not, as they came."""
         return list(self._statuses.get(order_id, ()))
 
-    def said_of(self, order_id: RecordId) -> list[Held]:
-        """What claims to be its maker's word about an order."""
+    def spoke_of(self, order_id: RecordId) -> list[Held]:
+        """What may have come before its order, and could not be judged then."""
         if self.prefix is not None:
             return self.statuses(order_id)
-        return [held for held in self if not is_stamped(held.record)]
+        return [held for held in self if held.record.kind in (Kind.STATUS, Kind.REFUSAL, Kind.ACCEPT)]
+
+    def vouches_for(self, receipt: Receipt) -> bool:
+        """Whether a certificate by the order's maker makes the signer of a receipt a side of the trade."""
+        statuses = (held.record for held in self.statuses(RecordId(receipt.order_id)) if held.anchored)
+        return may_sign_receipt(receipt, (record for record in statuses if is_a(record, Status)))
 
     def has_orders_of(self, maker: PublicKey) -> bool:
         """Whether this index lists an order of a maker."""

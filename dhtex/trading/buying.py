@@ -8,8 +8,8 @@ from typing import Final
 from dhtex import limits
 from dhtex.errors import RefusedError, UsageError
 from dhtex.market.drafts import accepted_amount, check_reply
-from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
+from dhtex.market.keyring import Keyring
 from dhtex.market.merge import order_state
 from dhtex.market.money import canonical
 from dhtex.market.records import (
@@ -26,6 +26,7 @@ from dhtex.market.records import (
     parse_record,
     seal_record,
 )
+from dhtex.market.stamp import bits_of, bits_to_mint
 from dhtex.market.trade import TAKER, MakerState, TakerEvent, TakerState, advance
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Role, Trade
@@ -42,9 +43,10 @@ _RUNNING: Final = (TakerState.SENT, TakerState.PENDING)
 class Buying:
     """Sends accepts and follows them. Methods raise StateError when the journal cannot be written."""
 
-    def __init__(self, journal: Journal, identity: Identity, terms: Terms, entropy: random.Random) -> None:
+    def __init__(self, journal: Journal, keys: Keyring, terms: Terms, entropy: random.Random) -> None:
         self._journal = journal
-        self._identity = identity
+        self._keys = keys
+        self._identity = keys.main
         self._terms = terms
         self._entropy = entropy
 
@@ -54,8 +56,8 @@ class Buying:
         body = order.body
         check_reply(request.message)
         amount = accepted_amount(body, request.amount)
-        if body.maker == self._identity.public:
-            raise RefusedError("this is your own order", reason=Code.SELF_TRADE)
+        if self._keys.is_own_trade(body):
+            raise RefusedError("this is an order of your own", reason=Code.SELF_TRADE)
         created = int(now)
         if created >= body.expires:
             raise RefusedError("the order has expired", reason=Code.EXPIRED)
@@ -154,6 +156,18 @@ class Buying:
         if trade is None or self.records(trade)[0].body.confirm is not Confirm.ASK:
             return []
         return self._advance(trade, TakerEvent.DEFER)
+
+    def bits_to_mint(self, trade: Trade, asked: int) -> int:
+        """How many bits to stamp an accept with again, if holders ask for so many; 0: it stays as it is."""
+        return bits_to_mint(asked, bits_of(self.records(trade)[1].stamp), self._terms.pow_bits)
+
+    def stamp_again(self, accept_id: RecordId, stamp: bytes) -> list[Effect]:
+        """Put another stamp on an accept that still waits: the same accept, with the same id."""
+        trade = self._journal.trade(accept_id)
+        if trade is not None and _is_running(trade):
+            wire = seal_record(self.records(trade)[1].body, self._identity.sign, stamp).wire
+            self._journal.update_trade(accept_id, trade.state, replace(trade, accept_wire=wire))
+        return []
 
     def lapse(self, accept_id: RecordId) -> list[Effect]:
         """Note that no answer came in time."""

@@ -7,7 +7,7 @@ paid for or signed gets no answer at all; nor does what comes after deadline and
 The quota counts refusals only and comes last: a quota that strangers can use up must never stop a fill.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -91,7 +91,7 @@ class Standing:
 class Rules:
     """What holds for all orders of this node. `good` checks a record's signature."""
 
-    own_keys: frozenset[PublicKey]
+    own_keys: Set[PublicKey]
     epoch: int
     pow_bits: int
     good: GoodSignature
@@ -155,32 +155,9 @@ def _in_range(accept: Accept, order: Order) -> bool:
     return Decimal(order.minimum) <= amount <= Decimal(order.amount)
 
 
-def fill_status(order: Record[Order], seq: int, accept: Record[Accept], sealed: bytes, now: float) -> Status:
-    """The certificate of a trade, to be signed."""
-    body = order.body
-    return Status(
-        version=VERSION,
-        network=body.network,
-        order_id=order.id,
-        maker=body.maker,
-        pair=body.pair,
-        side=body.side,
-        price=body.price,
-        expires=body.expires,
-        epoch=body.epoch,
-        seq=seq,
-        closing=Closing.FILLED,
-        at=int(now),
-        accept_id=accept.id,
-        taker=accept.body.taker,
-        amount=accept.body.amount,
-        replaced_by=b"",
-        sealed=sealed,
-    )
-
-
-def remainder(order: Record[Order], accept: Accept, epoch: int, now: float, salt: bytes) -> Order | None:
-    """What a part fill leaves, as a new order of the same terms and expiry, to be signed; None when nothing is left."""
+def remainder(order: Record[Order], accept: Accept, epoch: int, now: float) -> Order | None:
+    """What a part fill leaves, as a new order of the same terms, key, salt and expiry, to be signed; None when nothing
+    is left."""
     body = order.body
     rest = EXACT.subtract(Decimal(body.amount), Decimal(accept.amount))
     if rest <= 0:
@@ -191,14 +168,23 @@ def remainder(order: Record[Order], accept: Accept, epoch: int, now: float, salt
         minimum=canonical(min(Decimal(body.minimum), rest)),
         created=max(int(now), body.created),  # were the clock set back, the life of the order would grow
         epoch=epoch,
-        salt=salt,
         replaces=b"",
         parent=order.id,
     )
 
 
-def closing_status(order: Record[Order], seq: int, closing: Closing, successor: bytes, now: float) -> Status:
-    """The end of an order that was not filled, to be signed. `successor` is what replaces it, or empty."""
+def closing_status(
+    order: Record[Order],
+    seq: int,
+    closing: Closing,
+    successor: bytes,
+    now: float,
+    *,
+    accept: Record[Accept] | None = None,
+    sealed: bytes = b"",
+) -> Status:
+    """The end of an order, to be signed. `successor` is what replaces it, or empty; `accept` who has it, if it is
+    filled: then this is the certificate of the trade, with a reply `sealed` to its taker."""
     body = order.body
     return Status(
         version=VERSION,
@@ -213,11 +199,11 @@ def closing_status(order: Record[Order], seq: int, closing: Closing, successor: 
         seq=seq,
         closing=closing,
         at=int(now),
-        accept_id=b"",
-        taker=b"",
-        amount="",
+        accept_id=b"" if accept is None else accept.id,
+        taker=b"" if accept is None else accept.body.taker,
+        amount="" if accept is None else accept.body.amount,
         replaced_by=successor,
-        sealed=b"",
+        sealed=sealed,
     )
 
 

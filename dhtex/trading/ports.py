@@ -1,11 +1,13 @@
 """What the desks need from the node around them: a way to put, read and watch order keys, and a mint for stamps."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from dhtex.market.ids import RecordId
 from dhtex.market.records import AnyRecord, Kind, Order
 
+ACCEPTS: Final = "accepts"  # why a key is watched: accepts, and what becomes of them
+RECEIPTS: Final = "receipts"  # or what is said after the trade
 Progress = Callable[[float], None]
 
 
@@ -28,14 +30,18 @@ class Publisher(Protocol):
         """As `read`, and raises NoPeerError unless most of the other holders answered, and in full."""
         ...
 
-    def watch(self, order_id: RecordId) -> None:
+    def watch(self, order_id: RecordId, why: str = ACCEPTS) -> None:
         """Ask to be told what is put at an order's key; asking twice is no error."""
         ...
 
-    def unwatch(self, order_id: RecordId) -> None:
-        """Ask no longer."""
+    def unwatch(self, order_id: RecordId, why: str = ACCEPTS) -> None:
+        """Ask no longer, unless there is another reason to."""
         ...
 
-    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
-        """Make the stamp that this network asks of a record of this kind."""
+    def bits_asked(self, wire: bytes) -> int:
+        """How many bits most holders want the stamp of a record to have that was put just now; 0: they are content."""
+        ...
+
+    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None, bits: int = 0) -> bytes:
+        """Make the stamp that this network asks of a record of this kind, or one of `bits` if that is more."""
         ...

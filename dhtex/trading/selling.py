@@ -14,6 +14,7 @@ from dhtex.market.admission import keep_until
 from dhtex.market.drafts import check_reply
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
+from dhtex.market.keyring import Keyring
 from dhtex.market.merge import order_state
 from dhtex.market.records import Accept, Closing, Code, Order, Record, Status, is_a, parse_record, seal_record
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, TakerState, advance
@@ -32,7 +33,6 @@ from dhtex.trading.maker import (
     Standing,
     closing_status,
     decide,
-    fill_status,
     objection,
     refusal,
     remainder,
@@ -57,12 +57,12 @@ class Terms:
 class Selling:
     """Decides on accepts of this node's orders. Methods raise StateError when the journal cannot be written."""
 
-    def __init__(self, journal: Journal, identity: Identity, terms: Terms, entropy: random.Random) -> None:
+    def __init__(self, journal: Journal, keys: Keyring, terms: Terms, entropy: random.Random) -> None:
         self._journal = journal
-        self._identity = identity
+        self._keys = keys
         self._terms = terms
         self._entropy = entropy
-        self._rules = Rules(frozenset({identity.public}), terms.epoch, terms.pow_bits, terms.good)
+        self._rules = Rules(keys.publics, terms.epoch, terms.pow_bits, terms.good)
 
     def order(self, order_id: RecordId) -> tuple[OwnOrder, Record[Order]] | None:
         """One of our orders, as kept and as signed."""
@@ -234,7 +234,7 @@ class Selling:
         """Hear a Status about one of our orders. One of our key that is not in our journal was signed elsewhere: by a
         copy of this node. It closes an open order; one that contradicts ours leaves the order disputed."""
         found = self.order(RecordId(status.body.order_id))
-        if found is None or status.body.maker != self._identity.public or not self._terms.good(status):
+        if found is None or status.body.maker != found[1].body.maker or not self._terms.good(status):
             return []
         own, order = found
         ours = parse_record(own.status_wire, self._terms.network) if own.status_wire else None
@@ -264,7 +264,8 @@ class Selling:
     ) -> list[Effect] | None:
         text = reply or self._terms.contact
         sealed = seal_text(text, accept.body.encryption_key, self._entropy.randbytes(32)) or b""
-        status = seal_record(fill_status(order, own.seq + 1, accept, sealed, now), self._identity.sign)
+        end = closing_status(order, own.seq + 1, Closing.FILLED, b"", now, accept=accept, sealed=sealed)
+        status = seal_record(end, self._signer(order).sign)
         trade = self._trade(order, accept, TakerState.CONFIRMED, "", status.wire, text if sealed else "")
         others = self._close_group(own, now)
         sequel = Sequel(tuple(others), self._child(own, order, accept.body, now))
@@ -280,10 +281,10 @@ class Selling:
 
     def _child(self, own: OwnOrder, order: Record[Order], accept: Accept, now: float) -> OwnOrder | None:
         """The order of what is left: signed now, so that it has its id; the stamp stands outside and comes later."""
-        body = remainder(order, accept, self._terms.epoch, now, self._entropy.randbytes(8))
+        body = remainder(order, accept, self._terms.epoch, now)
         if body is None:
             return None
-        child = seal_record(body, self._identity.sign)
+        child = seal_record(body, self._signer(order).sign)
         return OwnOrder(
             order_id=child.id,
             wire=child.wire,
@@ -306,7 +307,7 @@ class Selling:
             order = parse_record(other.wire, self._terms.network)
             assert is_a(order, Order), "the journal holds what was once valid"
             status = closing_status(order, other.seq + 1, Closing.CANCELED, b"", now)
-            closed.append(Closed(order.id, seal_record(status, self._identity.sign).wire))
+            closed.append(Closed(order.id, seal_record(status, self._signer(order).sign).wire))
         return closed
 
     def _group_closed(self, others: list[Closed], now: float) -> list[Effect]:
@@ -316,7 +317,7 @@ class Selling:
         return effects
 
     def _refuse(self, order: Record[Order], accept: Record[Accept], code: Code, now: float) -> list[Effect]:
-        no = seal_record(refusal(order, accept, code, now), self._identity.sign)
+        no = seal_record(refusal(order, accept, code, now), self._signer(order).sign)
         trade = self._trade(order, accept, TakerState.REFUSED, code, no.wire, "")
         if not self._journal.keep_answer(order.id, accept.id, no.wire, trade):
             return []
@@ -340,11 +341,16 @@ class Selling:
             order_wire=order.wire,
             accept_wire=accept.wire,
             answer_wire=answer,
-            message=open_text(self._identity, accept.body.sealed),
+            message=open_text(self._signer(order), accept.body.sealed),
             reply=reply,
             created=accept.body.created,
             deadline=accept.body.deadline,
         )
+
+    def _signer(self, order: Record[Order]) -> Identity:
+        signer = self._keys.of(order.body)
+        assert signer is not None, "the journal holds orders of this node only"
+        return signer
 
     def _publish(self, order: Record[Order], accept_id: RecordId, wire: bytes) -> Publish:
         answer = parse_record(wire, self._terms.network)

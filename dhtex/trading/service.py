@@ -16,8 +16,8 @@ from typing import Any, Final
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.errors import NoPeerError, NotFoundError, RefusedError, StateError
-from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
+from dhtex.market.keyring import Keyring
 from dhtex.market.records import Accept, AnyRecord, Code, Kind, Order, Record, Refusal, Status, id_of, is_a
 from dhtex.market.trade import TakerState
 from dhtex.store.journal import Journal
@@ -62,7 +62,7 @@ class Desk:
     def __init__(
         self,
         journal: Journal,
-        identity: Identity,
+        keys: Keyring,
         publisher: Publisher,
         clock: Clock,
         entropy: random.Random,
@@ -76,8 +76,8 @@ class Desk:
         self._clock = clock
         self._entropy = entropy
         self._terms = terms
-        self._selling = Selling(journal, identity, terms, entropy)
-        self._buying = Buying(journal, identity, terms, entropy)
+        self._selling = Selling(journal, keys, terms, entropy)
+        self._buying = Buying(journal, keys, terms, entropy)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timers = Timers(clock, self._safely)
         self._followed: dict[RecordId, Followed] = {}
@@ -217,12 +217,12 @@ class Desk:
         plan = Plan(trade.deadline, self._buying.until(trade), self._clock.now())
         followed = self._followed[trade.accept_id] = Followed(trade.accept_id, order, plan)
         self._publisher.watch(order.id)
-        self._spawn(self._run_plan(followed, trade.accept_wire))
+        self._spawn(self._run_plan(followed))
 
     def _following(self, order_id: RecordId) -> list[Followed]:
         return [followed for followed in self._followed.values() if followed.order.id == order_id]
 
-    async def _run_plan(self, followed: Followed, wire: bytes) -> None:
+    async def _run_plan(self, followed: Followed) -> None:
         order_id, plan = followed.order.id, followed.plan
         try:
             while (trade := self._journal.trade(followed.accept_id)) is not None:
@@ -236,8 +236,11 @@ class Desk:
                 if step is Step.END:
                     return
                 if step is Step.PUT:
-                    holders = await self._publisher.put_order_key(order_id, wire)
+                    holders = await self._publisher.put_order_key(order_id, trade.accept_wire)
                     plan.put_done(holders, self._clock.now())
+                    if bits := self._buying.bits_to_mint(trade, self._publisher.bits_asked(trade.accept_wire)):
+                        stamp = await self._publisher.mint(trade.accept_id, Kind.ACCEPT, None, bits)
+                        self._safely(partial(self._buying.stamp_again, trade.accept_id, stamp))
                     if holders:
                         self._safely(lambda: self._buying.defer(followed.accept_id))
                 elif step is Step.READ:

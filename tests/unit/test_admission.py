@@ -12,7 +12,17 @@ from dhtex.market.admission import Verifier, admit, keep_until, place, signature
 from dhtex.market.ids import index_key, order_key
 from dhtex.market.pricebits import price_bits
 from dhtex.market.records import AnyRecord, Closing, Code, Kind
-from tests.builders import NETWORK, NOW, make_accept, make_beat, make_order, make_refusal, make_status, one_of_each
+from tests.builders import (
+    NETWORK,
+    NOW,
+    make_accept,
+    make_beat,
+    make_order,
+    make_receipt,
+    make_refusal,
+    make_status,
+    one_of_each,
+)
 from tests.strategies import records
 
 ORDER = make_order()
@@ -68,13 +78,14 @@ def test_how_long_each_kind_is_kept() -> None:
         Kind.ACCEPT: 1 + limits.ACCEPT_DEADLINE_S_DEFAULT + limits.TOMBSTONE_S,
         Kind.REFUSAL: 1 + limits.ACCEPT_DEADLINE_S_DEFAULT + limits.TOMBSTONE_S,
         Kind.BEAT: limits.BEAT_AGE_S_MAX,
+        Kind.RECEIPT: limits.ORDER_LIFE_S_DEFAULT + limits.TOMBSTONE_S,
     }
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_clock_may_be_a_little_ahead_but_not_more(kind: Kind) -> None:
     record: AnyRecord = one_of_each()[kind]
-    offset = {Kind.STATUS: 2, Kind.ACCEPT: 1, Kind.REFUSAL: 2}.get(kind, 0)
+    offset = {Kind.STATUS: 2, Kind.ACCEPT: 1, Kind.REFUSAL: 2, Kind.RECEIPT: 1}.get(kind, 0)
     earliest = NOW + offset - limits.CLOCK_SKEW_S_MAX
     assert admit(record, earliest, 0) is None
     assert admit(record, earliest - 1, 0) is Code.NOT_LIVE
@@ -95,7 +106,7 @@ def test_the_signature_is_checked_last() -> None:
     assert admit(ORDER, ORDER.body.expires, 0, fail) is Code.EXPIRED
 
 
-def test_order_status_accept_and_refusal_belong_to_the_order_key() -> None:
+def test_all_but_beats_belong_to_the_order_key() -> None:
     made = one_of_each()
     for kind, record in made.items():
         expected = None if kind is Kind.BEAT else order_key(ORDER.id)
@@ -121,10 +132,11 @@ def test_a_beat_belongs_where_it_was_signed_for() -> None:
     assert place(beat, "100") is None
 
 
-def test_accepts_and_refusals_are_not_in_the_index() -> None:
+def test_accepts_refusals_and_receipts_are_not_in_the_index() -> None:
     accept = make_accept(ORDER)
     assert place(accept, "") is None
     assert place(make_refusal(ORDER, accept, Code.TAKEN), "") is None
+    assert place(make_receipt(ORDER, accept), "") is None
 
 
 @given(record=records(), prefix=st.one_of(st.none(), st.text(max_size=130)))

@@ -1,5 +1,7 @@
 """The golden vectors against the code, read from disk and checked field by field: no change of the wire goes unseen."""
 
+import hashlib
+import hmac
 import json
 from typing import Any
 
@@ -81,3 +83,14 @@ def test_identities(vector: dict[str, Any]) -> None:
     assert sealed is not None
     assert sealed.hex() == vector["sealed_clear"]
     assert owner.open(sealed) == b"clear"
+    seed = hmac.digest(
+        bytes.fromhex(vector["seed"]), b"dhtex/order-key/1\0" + bytes.fromhex(vector["order_salt"]), "sha256"
+    )
+    assert Identity.from_seed(seed).public.hex() == vector["order_public"]
+
+
+@pytest.mark.parametrize("vector", read("tags.json"), ids=lambda vector: vector["tag"])
+def test_tags(vector: dict[str, Any]) -> None:
+    secret, salt = hashlib.sha256(vector["tag"].encode()).digest(), bytes.fromhex(vector["salt"])
+    message = b"dhtex/self-trade/1\0" + salt[:4]
+    assert salt[4:] == hmac.digest(secret, message, "sha256")[:4]

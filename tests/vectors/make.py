@@ -15,6 +15,7 @@ from dhtex.market import stamp
 from dhtex.market.branches import pack
 from dhtex.market.identity import SEED_BYTES, Identity, seal
 from dhtex.market.ids import RecordId, index_key, order_key
+from dhtex.market.keyring import Keyring
 from dhtex.market.pricebits import path_of, price_bits
 from dhtex.market.records import (
     Accept,
@@ -25,6 +26,8 @@ from dhtex.market.records import (
     Confirm,
     Liveness,
     Order,
+    Outcome,
+    Receipt,
     Refusal,
     Side,
     Status,
@@ -133,7 +136,8 @@ def _status(order: Order, order_id: bytes, closing: Closing, **fields: Any) -> S
 
 
 def records(maker: Identity, taker: Identity, entropy: random.Random) -> Vectors:
-    """Every kind of record: plain and full orders, an accept with a message, each way to close, a refusal, a beat."""
+    """Every kind of record: plain and full orders, an accept with a message, each way to close, a refusal, a beat, and
+    a receipt by each side."""
     order, full = _order(maker, entropy), _full_order(maker, entropy)
     order_id = id_of(order)
     accept = Accept(
@@ -165,6 +169,20 @@ def records(maker: Identity, taker: Identity, entropy: random.Random) -> Vectors
     beat = Beat(
         version=1, network=NETWORK, maker=maker.public, pair="BTC/USD", side=Side.SELL, prefix="1001", at=CREATED + 30
     )
+    receipt = Receipt(
+        version=1,
+        network=NETWORK,
+        order_id=order_id,
+        accept_id=id_of(accept),
+        signer=maker.public,
+        outcome=Outcome.SETTLED,
+        seq=1,
+        at=CREATED + 3600,
+        expires=order.expires,
+        sealed=b"",
+    )
+    reason = seal(maker.encryption_public, b"no coins came", random.Random(SEED + 1).randbytes(32)) or b""
+    failure = msgspec.structs.replace(receipt, signer=taker.public, outcome=Outcome.FAILED, seq=2, sealed=reason)
     return [
         _record(order, maker, BITS),
         _record(full, maker, 0),
@@ -174,6 +192,8 @@ def records(maker: Identity, taker: Identity, entropy: random.Random) -> Vectors
         _record(_status(order, order_id, Closing.REPLACED, replaced_by=id_of(full)), maker),
         _record(refusal, maker),
         _record(beat, maker),
+        _record(receipt, maker),
+        _record(failure, taker),
     ]
 
 
@@ -226,10 +246,21 @@ def identities(seeds: list[bytes], entropy: random.Random) -> Vectors:
                 "public": owner.public.hex(),
                 "encryption_public": owner.encryption_public.hex(),
                 "signature_of_empty": owner.sign(b"").hex(),
+                "order_salt": seed[:8].hex(),
+                "order_public": Keyring(seed).fresh(seed[:8]).public.hex(),
                 "sealing_secret": secret.hex(),
                 "sealed_clear": sealed.hex(),
             }
         )
+    return made
+
+
+def tags() -> Vectors:
+    """Secret tags, and the salt of an order, from the random bytes with which it begins."""
+    made: Vectors = []
+    for number, tag in enumerate(("correct horse battery staple", "zwölf Boxkämpfer")):
+        salt = Keyring(bytes(SEED_BYTES), tag).salt(random.Random(number))
+        made.append({"tag": tag, "salt": salt.hex()})
     return made
 
 
@@ -243,6 +274,7 @@ def make() -> dict[str, str]:
         "records.json": records(maker, taker, entropy),
         "stamps.json": stamps(entropy),
         "keys.json": keys(entropy),
+        "tags.json": tags(),
     }
     return {name: json.dumps(value, indent=1, ensure_ascii=False) + "\n" for name, value in content.items()}
 

@@ -1,6 +1,6 @@
 """A node that answers from a script, and the command line run in this process against it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,8 @@ ORDER: dict[str, Any] = {
     "replacedBy": None,
     "parent": None,
     "group": None,
+    "proof": [],
+    "receipts": [],
 }
 COVERAGE: dict[str, Any] = {"nodes": 1, "asked": 8, "answered": 8, "agreed": 8, "complete": True}
 EMPTY_LISTING: dict[str, Any] = {"orders": [], "coverage": COVERAGE, "hidden": {}}
@@ -59,6 +61,7 @@ TRADE: dict[str, Any] = {
     "counterparty": "ab" * 32,
     "message": "",
     "reply": "",
+    "receipts": [],
 }
 
 
@@ -74,7 +77,7 @@ class FakeNode:
     """Answers every call with `answer`, or raises it; a function is asked with the body."""
 
     answer: Any = None
-    events: list[tuple[str, Any]] = field(default_factory=list)
+    events: Iterable[tuple[str, Any]] = field(default_factory=list)
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
 
     def call(self, method: str, path: str, body: Any = None, progress: Callable[[float], None] | None = None) -> Any:

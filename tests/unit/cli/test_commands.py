@@ -28,6 +28,7 @@ DRAFT = {
         "reply": "",
         "group": "",
         "cancel_after_s": 0,
+        "fresh_key": False,
     },
 }
 PUBLISHED = {"order": ORDER, "holders": 3}

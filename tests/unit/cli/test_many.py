@@ -1,6 +1,8 @@
 """Commands that do more than one thing: each is told, and one that failed decides the exit code."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -44,12 +46,23 @@ REFUSED = {"order": ORDER, "state": "refused", "code": "taken"}
 
 def test_each_step_on_the_way_to_the_best_order_is_told(dhtex: Dhtex, node: FakeNode) -> None:
     won = accept_view("confirmed")
-    node.answer = {"tries": [REFUSED, {"order": ORDER, "state": "confirmed", "code": None}], "outcome": won}
+    last = {"order": ORDER, "state": "confirmed", "code": None}
+    answer = {"tries": [REFUSED, last], "outcome": won}
+    told: list[str] = []
+
+    def happens() -> Iterator[tuple[str, Any]]:
+        yield "progress", {"fraction": 0.5}
+        yield "try", REFUSED
+        told.append("before the answer is there")
+        yield "try", last
+        yield "result", answer
+
+    node.events = happens()
     result = dhtex(BEST)
     assert result.status == 0
-    first, second = result.out.splitlines()
-    assert first == "refused 3f2a9c1b04: sell 1 BTC at 50000 USD (taken)"
-    assert second.startswith("confirmed 7777777777: you buy 1 BTC")
+    assert result.err == "refused 3f2a9c1b04: sell 1 BTC at 50000 USD (taken)\n"
+    assert told
+    assert result.out.startswith("confirmed 7777777777: you buy 1 BTC")
     wish = {"pair": "BTC/USD", "side": "buy", "amount": "1", "min_price": "", "max_price": "51000"}
     assert node.calls == [("POST", "/v1/orders/accept", {**wish, "message": "", "wait_s": 30})]
 
@@ -58,10 +71,17 @@ def test_each_step_on_the_way_to_the_best_order_is_told(dhtex: Dhtex, node: Fake
     ("outcome", "status"), [(None, 4), (accept_view("sent"), 5), (accept_view("void"), 5), (accept_view("pending"), 5)]
 )
 def test_without_a_trade_the_exit_code_says_why(dhtex: Dhtex, node: FakeNode, outcome: object, status: int) -> None:
-    node.answer = {"tries": [REFUSED], "outcome": outcome}
+    node.events = [("try", REFUSED), ("result", {"tries": [REFUSED], "outcome": outcome})]
     result = dhtex(BEST)
     assert result.status == status
-    assert "refused 3f2a9c1b04" in result.out
+    assert "refused 3f2a9c1b04" in result.err
+    as_json = dhtex(f"{BEST} --json")
+    assert as_json.status == status
+    assert json.loads(as_json.out)["tries"][0]["code"] == "taken"
+
+
+def test_a_node_that_goes_in_the_middle_of_it_leaves_the_outcome_open(dhtex: Dhtex, node: FakeNode) -> None:
+    assert dhtex(BEST).status == 5
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,14 @@ HEAVY = {
 OURS = {
     *("dhtex", "dhtex.clock", "dhtex.config", "dhtex.control", "dhtex.control.client", "dhtex.errors", "dhtex.limits"),
     *("dhtex.nodefiles", "dhtex.version", "dhtex.cli", "dhtex.cli.app", "dhtex.cli.lazy", "dhtex.cli.order"),
-    *("dhtex.cli.render", "dhtex.cli.root", "dhtex.cli.session", "dhtex.cli.text", "dhtex.cli.words"),
+    *(
+        "dhtex.cli.receipts",
+        "dhtex.cli.render",
+        "dhtex.cli.root",
+        "dhtex.cli.session",
+        "dhtex.cli.text",
+        "dhtex.cli.words",
+    ),
 }
 PROGRAM = """
 import sys

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dhtex.config import NodeConfig
-from dhtex.control.api import Progress
+from dhtex.control.api import OnTry, Progress
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
@@ -26,6 +26,8 @@ from dhtex.views import (
     OrderView,
     PeerView,
     PublishView,
+    ReceiptRequest,
+    ReceiptView,
     StatusView,
     TradeView,
     TryView,
@@ -214,10 +216,14 @@ class FakeNode:
             accept=trade.accept, order=trade.order, state=trade.state, code=None, retryable=False, trade=trade
         )
 
-    async def accept_best(self, request: BestRequest, progress: Progress | None = None) -> BestView:
+    async def accept_best(
+        self, request: BestRequest, progress: Progress | None = None, on_try: OnTry = lambda attempt: None
+    ) -> BestView:
         self._report(progress)
         await self._work("accept_best", request)
-        return BestView(tries=[TryView(order=order_view(), state="refused", code="taken")], outcome=None)
+        attempt = TryView(order=order_view(), state="refused", code="taken")
+        on_try(attempt)
+        return BestView(tries=[attempt], outcome=None)
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView:
         await self._work("confirm_order", id_prefix, accept_prefix, reply)
@@ -235,6 +241,14 @@ class FakeNode:
         if self.error is not None:
             raise self.error
         return trade_view()
+
+    def settle_trade(self, id_prefix: str, request: ReceiptRequest) -> TradeView:
+        self.calls.append(("settle_trade", id_prefix, request))
+        if self.error is not None:
+            raise self.error
+        moment: dict[str, Any] = MOMENT
+        said = ReceiptView(by="taker", outcome=request.outcome, reason=request.reason, **moment)
+        return trade_view(receipts=[said])
 
     def events(self) -> AsyncIterator[EventView]:
         return self._read()

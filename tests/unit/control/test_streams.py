@@ -168,3 +168,12 @@ async def test_closing_does_not_wait_for_a_reader_that_reads_nothing(served: Ser
         await served.server.close()
     link.close()
     await until(lambda: not served.node.queues)
+
+
+async def test_each_order_that_is_tried_is_told_before_the_result(served: Served) -> None:
+    wish = {"pair": "BTC/USD", "side": "buy", "amount": "1"}
+    stream = served.unix_client.stream("POST", "/v1/orders/accept", wish)
+    found = [await following(stream) for _ in range(2)]
+    assert [event and event[0] for event in found] == ["try", "result"]
+    assert found[0] is not None
+    assert found[0][1]["code"] == "taken"

@@ -57,9 +57,9 @@ def test_a_record_is_stored_once_and_known_then(holdings: Holdings) -> None:
         key = INDEX if record.kind is Kind.BEAT else order_key(one_of_each()[Kind.ORDER].id)
         expected = PutVerdict(Taken.STORED, key)
         assert put(holdings, record, prefix) == expected
-    assert holdings.count == 5
+    assert holdings.count == 6
     assert put(holdings, one_of_each()[Kind.ACCEPT]).taken is Taken.KNOWN
-    assert holdings.count == 5
+    assert holdings.count == 6
 
 
 def test_an_order_key_lists_order_then_statuses_refusals_accepts(holdings: Holdings) -> None:

@@ -5,13 +5,16 @@ pegged prices) is left out.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 
 import msgspec
 import pytest
 
 from dhtex import limits
-from dhtex.control.doors import Guard
+from dhtex.config import NodeConfig
+from dhtex.control.doors import Guard, bind_tcp
+from dhtex.errors import StateError
 from dhtex.market.admission import Verifier, keep_until, signature_holds
 from dhtex.market.book import Matcher, arrange
 from dhtex.market.holding import Taken
@@ -24,7 +27,7 @@ from dhtex.overlay.table import Table
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
-from dhtex.store.rows import Answer, OwnOrder, Pending, Trade
+from dhtex.store.rows import Answer, KeptReceipt, OwnOrder, Pending, Trade
 from dhtex.trading.maker import Ignore, Reason, Rules, Standing, decide
 from dhtex.views import Coverage, ListingView, OrderQuery, OrderView
 from tests.builders import NETWORK, NOW, identity, make_accept, make_order, make_status
@@ -94,12 +97,13 @@ def test_3_a_row_that_was_read_before_the_cancellation_is_written_back_after_it(
 
 
 @pytest.mark.parametrize(
-    ("table", "row"), [("orders", OwnOrder), ("trades", Trade), ("pending", Pending), ("answers", Answer)]
+    ("table", "row"),
+    [("orders", OwnOrder), ("trades", Trade), ("pending", Pending), ("answers", Answer), ("receipts", KeptReceipt)],
 )
 def test_3_a_column_is_forgotten_when_a_row_is_written(table: str, row: type) -> None:
     """Mostro 876: an update that lists its columns by hand lost the newest of them."""
     columns = {column[1] for column in Database.open(None).rows(f"PRAGMA table_info({table})")}
-    assert {field.name for field in dataclasses.fields(row)} == columns - {"published"}
+    assert {field.name for field in dataclasses.fields(row)} - {"published"} == columns - {"published"}
 
 
 def test_4_a_replay_cache_that_is_filled_before_the_signature_check_censors() -> None:
@@ -165,6 +169,16 @@ def test_6_an_order_on_hold_is_never_released() -> None:
         return (await maker.desk.confirm(order.id, late.id)).state == "confirmed"
 
     play(story())
+
+
+def test_6_a_replacement_that_fails_leaves_the_old_order_on_hold(journal: Journal) -> None:
+    """xud 1842: the amount of an order whose replacement failed stayed reserved."""
+    journal.add_order(own_order())
+    journal.add_order(own_order(2))
+    with pytest.raises(StateError):
+        journal.replace_order(name(1), own_order(2), b"end")  # its successor cannot be written
+    assert [row.state for row in journal.orders()] == ["open", "open"]
+    assert journal.decide_fill(name(1), name(100), STATUS, trade())
 
 
 def test_7_expired_orders_are_returned(holdings: Holdings) -> None:
@@ -284,6 +298,13 @@ def test_14_a_web_page_talks_to_the_node(headers: dict[str, str]) -> None:
     asyncio.run(Guard(app, 8000, "secret")(scope, receive, send))
     assert reached == []
     assert sent[0]["status"] in (401, 403, 421)
+
+
+def test_14_the_interface_is_open_to_all_addresses_unless_somebody_thinks_of_it() -> None:
+    """0x Mesh: the interface for programs listened on 0.0.0.0 by default."""
+    assert NodeConfig().http_port is None
+    with contextlib.closing(bind_tcp(0)) as door:
+        assert door.getsockname()[0] == "127.0.0.1"
 
 
 def test_15_one_lost_answer_bans_an_honest_peer() -> None:

@@ -13,8 +13,6 @@ from dhtex.trading.maker import remainder
 from tests.builders import NETWORK, NOW, identity, make_accept, make_order
 from tests.unit.trading.world import Party, new_network, parties, play, stop, until
 
-SALT = bytes(8)
-
 
 def child_of(party: Party, order: Record[Order]) -> Record[Order] | None:
     own = party.journal.child(order.id)
@@ -44,7 +42,7 @@ def test_amounts_add_up_and_the_terms_stay(units: int, data: st.DataObject) -> N
     taken = data.draw(st.integers(smallest, units))
     amount, minimum, part = (canonical(Decimal(n) / 10**8) for n in (units, smallest, taken))
     order = make_order(amount=amount, minimum=minimum, note="n", reference="r", replaces=b"r" * 32, group=b"g" * 32)
-    child = remainder(order, make_accept(order, amount=part).body, 3, NOW + 60, SALT)
+    child = remainder(order, make_accept(order, amount=part).body, 3, NOW + 60)
     if taken == units:
         assert child is None
         return
@@ -70,7 +68,7 @@ def test_amounts_add_up_and_the_terms_stay(units: int, data: st.DataObject) -> N
 
 def test_a_clock_that_was_set_back_does_not_lengthen_the_life_of_a_remainder() -> None:
     order = make_order(minimum="0.5", expires=NOW + 7 * 86_400)
-    child = remainder(order, make_accept(order, amount="0.5").body, 1, NOW - 9999, SALT)
+    child = remainder(order, make_accept(order, amount="0.5").body, 1, NOW - 9999)
     assert child is not None
     assert (child.created, child.expires) == (NOW, order.body.expires)
 

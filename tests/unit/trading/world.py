@@ -11,6 +11,7 @@ from dhtex.errors import NoPeerError
 from dhtex.market.admission import signature_holds
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
+from dhtex.market.keyring import Keyring
 from dhtex.market.records import AnyRecord, Confirm, Kind, Order, Record, parse_record
 from dhtex.market.stamp import hour_of, mint
 from dhtex.store.database import Database
@@ -142,26 +143,30 @@ class Access:
             raise NoPeerError("too few answer")
         return records
 
-    def watch(self, order_id: RecordId) -> None:
+    def watch(self, order_id: RecordId, why: str = "accepts") -> None:
         self.network.watchers.setdefault(order_id, set()).add(self)
 
-    def unwatch(self, order_id: RecordId) -> None:
+    def unwatch(self, order_id: RecordId, why: str = "accepts") -> None:
         self.network.watchers.get(order_id, set()).discard(self)
 
     def watches(self, order_id: RecordId) -> bool:
         return self in self.network.watchers.get(order_id, set())
 
-    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None) -> bytes:
+    def bits_asked(self, wire: bytes) -> int:
+        return 0
+
+    async def mint(self, record_id: RecordId, kind: Kind, progress: Progress | None, bits: int = 0) -> bytes:
         await asyncio.sleep(self.mint_s)
-        return mint(record_id, 0, hour_of(VirtualClock().now()))
+        return mint(record_id, bits, hour_of(VirtualClock().now()))
 
 
 class Party:
     """A node with a desk, which can be killed and started again on the same file."""
 
-    def __init__(self, network: Network, number: int, contact: str = "", epoch: int = 1) -> None:
+    def __init__(self, network: Network, number: int, contact: str = "", epoch: int = 1, tag: str = "") -> None:
         self.network = network
         self.identity: Identity = identity(number)
+        self.keys = Keyring(number.to_bytes(32), tag)
         self.database = Database.open(None)
         self.journal = Journal(self.database)
         self.terms = Terms(NETWORK, 0, epoch, signature_holds, contact)
@@ -173,7 +178,7 @@ class Party:
     def _build(self) -> Desk:
         self.access = Access(self.network)
         desk = Desk(
-            self.journal, self.identity, self.access, VirtualClock(), self.network.entropy, self.terms,
+            self.journal, self.keys, self.access, VirtualClock(), self.network.entropy, self.terms,
             self.changes.append,
         )  # fmt: skip
         desk.on_ended = lambda order_id, state: self.ended.append((order_id, state))
