@@ -19,7 +19,7 @@ LINE_CHARS_MAX = 120
 
 # Imports point down: a unit may import the rows below its own, and beside itself only what `SAME_ROW` names.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "limits", "clock", "version"}),
+    frozenset({"errors", "limits", "clock", "version", "coverage"}),
     frozenset({"views", "config", "nodefiles", "children"}),
     frozenset({"market"}),
     frozenset({"overlay", "store"}),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from dhtex.coverage import Coverage
 from dhtex.directory.pricetree import votes
 from dhtex.market.admission import tree_path
 from dhtex.market.branches import Branches, unpack
@@ -32,7 +33,6 @@ from dhtex.market.records import (
     parse_record,
 )
 from dhtex.overlay.results import GetResult, Holder, Version
-from dhtex.views import Coverage
 
 Check = Callable[[AnyRecord], Code | None]
 _Rank = tuple[str, int, bytes]

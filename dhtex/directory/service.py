@@ -165,7 +165,11 @@ class Directory:
 
     async def read_order(self, order_id: RecordId) -> OrderReading:
         """Everything that the network knows about one order. Proof that its maker signed twice is handed on."""
-        return await self._reader.read_order(order_id)
+        reading, proof = await self._reader.read_order_and_proof(order_id)
+        for status in proof:
+            await self._overlay.put(order_key(order_id), status.wire, None)
+            await self.put_status(status)
+        return reading
 
     async def read_index(
         self, pair: str, side: str, wish: Wish = EVERYTHING, counts: Counts = any_order

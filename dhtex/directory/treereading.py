@@ -14,6 +14,7 @@ import msgspec
 
 from dhtex import limits
 from dhtex.clock import Clock
+from dhtex.coverage import Coverage, GapView, HolderView
 from dhtex.directory.pricetree import NodeAnswer, Step, Walk, Wish
 from dhtex.directory.reading import (
     Check,
@@ -23,14 +24,14 @@ from dhtex.directory.reading import (
     merge_beats,
     merge_index,
     merge_order,
+    untold,
 )
 from dhtex.market.admission import tree_path
 from dhtex.market.ids import RecordId, index_key, order_key
 from dhtex.market.pricebits import price_at
-from dhtex.market.records import Kind, Liveness, Order, Record, Side
+from dhtex.market.records import Kind, Liveness, Order, Record, Side, Status
 from dhtex.overlay.results import Holder
 from dhtex.overlay.server import Overlay
-from dhtex.views import Coverage, GapView, HolderView
 
 BEAT_HOLDERS: Final = 3  # whose Beats are enough, unless a maker seems silent then
 CONTESTED_MAX: Final = 64  # orders whose own key is asked in one reading
@@ -129,8 +130,13 @@ class TreeReader:
 
     async def read_order(self, order_id: RecordId) -> OrderReading:
         """Everything that the network knows about one order."""
+        return (await self.read_order_and_proof(order_id))[0]
+
+    async def read_order_and_proof(self, order_id: RecordId) -> tuple[OrderReading, list[Record[Status]]]:
+        """The same, and the statuses that prove an equivocation, if some holder lacks one of them."""
         result = await self._overlay.get(order_key(order_id))
-        return merge_order(self._network, order_id, result, self._check)
+        reading = merge_order(self._network, order_id, result, self._check)
+        return reading, untold(reading, result, self._clock.now())
 
     async def _settle(self, whole: IndexReading) -> None:
         doubtful = whole.doubtful(CONTESTED_MAX)

@@ -15,6 +15,7 @@ import msgspec
 
 from dhtex import limits
 from dhtex.clock import Clock
+from dhtex.coverage import Coverage
 from dhtex.directory.livebook import LiveBook
 from dhtex.directory.pricetree import ROOT, Wish
 from dhtex.directory.reading import IndexReading, add_coverage
@@ -35,7 +36,7 @@ from dhtex.node.naming import digits_of, only, whole
 from dhtex.node.offers import Offers
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
-from dhtex.views import BookView, Coverage, ListingView, OrderQuery, OrderView
+from dhtex.views import BookView, ListingView, OrderQuery, OrderView
 
 ORDERS_REMEMBERED_MAX: Final = 20_000  # so that an id's first digits are enough after a listing
 SPARE: Final = 8  # orders that a reading asks for beyond what is shown

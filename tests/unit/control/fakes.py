@@ -7,6 +7,7 @@ from typing import Any
 
 from dhtex.config import NodeConfig
 from dhtex.control.api import OnTry, Progress
+from dhtex.coverage import Coverage
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
@@ -16,7 +17,6 @@ from dhtex.views import (
     BookView,
     CancelView,
     CheckView,
-    Coverage,
     DoctorView,
     EventView,
     HealthView,
