@@ -12,6 +12,7 @@ from dhtex.version import __version__
 if TYPE_CHECKING:
     from dhtex.config import NodeConfig
     from dhtex.errors import DhtexError
+    from dhtex.marketviews import QuoteQuery, StatsQuery, TakeRequest
     from dhtex.node import Node
     from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery
 
@@ -23,6 +24,9 @@ __all__ = [
     "NodeConfig",
     "OrderDraft",
     "OrderQuery",
+    "QuoteQuery",
+    "StatsQuery",
+    "TakeRequest",
     "__version__",
 ]
 
@@ -34,6 +38,9 @@ _HOMES: Final = {
     "NodeConfig": "dhtex.config",
     "OrderDraft": "dhtex.views",
     "OrderQuery": "dhtex.views",
+    "QuoteQuery": "dhtex.marketviews",
+    "StatsQuery": "dhtex.marketviews",
+    "TakeRequest": "dhtex.marketviews",
 }
 
 

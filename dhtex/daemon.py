@@ -24,8 +24,8 @@ from dhtex import config, limits, nodefiles
 from dhtex.clock import SystemClock, system_entropy
 from dhtex.config import NodeConfig
 from dhtex.control.answers import describe
-from dhtex.control.api import NodeFace
 from dhtex.control.doors import bind_tcp, bind_unix
+from dhtex.control.face import NodeFace
 from dhtex.control.server import ControlServer
 from dhtex.errors import DhtexError
 from dhtex.nodefiles import NodeFile

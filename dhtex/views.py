@@ -69,11 +69,16 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListingView(msgspec.Struct, frozen=True, kw_only=True):
-    """Orders of one pair or all pairs known here; `hidden` counts what was left out, by reason."""
+    """Orders of one pair or all pairs known here; `hidden` counts what was left out, by reason.
+
+    `next`: where the listing goes on, for `after` of the next query; null at its end, and when the orders stand in more
+    than one line (several sides or pairs, without `sort`).
+    """
 
     orders: list[OrderView]
     coverage: Coverage
     hidden: dict[str, int]
+    next: str | None = None
 
 
 class PublishView(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +166,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened. `sequence` grows by one in each stream; a gap means that this reader was too slow.
 
     `type`: order (new or changed, with `order`), trade (with `trade`), network (with `text`), lost (events dropped),
-    progress (with `fraction`, of a stamp being minted).
+    progress (with `fraction`, of a stamp being minted), book (with `book`: the ladder as it is from now on).
     """
 
     sequence: int
@@ -172,6 +177,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     trade: TradeView | None = None
     text: str | None = None
     fraction: float | None = None
+    book: BookView | None = None
 
 
 class PeerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,7 +256,11 @@ class Amendment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class OrderQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The filters of a listing. `pair` empty: every pair in which this node has, watches or has listed orders."""
+    """The filters of a listing. `pair` empty: every pair in which this node has, watches or has listed orders.
+
+    `sort`: best first within each side and pair (empty), or all in one line by one of `dhtex.market.paging`'s words.
+    `after`: the `next` of an earlier answer.
+    """
 
     pair: str = ""
     side: str = ""
@@ -261,6 +271,10 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_price: str = ""
     amount: str = ""
     payment: str = ""
+    live: bool = False
+    not_mine: bool = False
+    sort: str = ""
+    after: str = ""
 
 
 class AcceptRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -287,33 +301,6 @@ class ReceiptRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     outcome: str
     reason: str = ""
-
-
-class BestRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A wish to take the best order of a pair. `side`: what the taker does, buy or sell. `wait_s`: for each try."""
-
-    pair: str
-    side: str
-    amount: str
-    min_price: str = ""
-    max_price: str = ""
-    message: str = ""
-    wait_s: float = 30.0
-
-
-class TryView(msgspec.Struct, frozen=True, kw_only=True):
-    """One order that was tried; `state` as in TradeView, `code`: why it was refused."""
-
-    order: OrderView
-    state: str
-    code: str | None
-
-
-class BestView(msgspec.Struct, frozen=True, kw_only=True):
-    """The orders that were tried, one after the other; `outcome` of the last, null when all were refused."""
-
-    tries: list[TryView]
-    outcome: AcceptView | None
 
 
 class HopView(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-# Sourced by the scripts beside it: goes to the repository and makes its virtual environment, .venv, when needed.
+# Sourced by the scripts beside it: goes to the repository and makes a virtual environment of it when needed.
 # It is made anew only when the lock file, the project's metadata, the interpreter or the folder changed.
 
 set -euo pipefail
@@ -17,26 +17,26 @@ _python() {
 }
 
 _fingerprint() {
-    "$1" - <<'PY'
+    "$1" - "$2" <<'PY'
 import hashlib, os, sys
-parts = [open(name, "rb").read() for name in ("requirements-dev.lock", "pyproject.toml")]
+parts = [open(name, "rb").read() for name in (sys.argv[1], "pyproject.toml")]
 parts += [sys.version.encode(), os.path.realpath(sys.executable).encode(), os.getcwd().encode()]
 print(hashlib.sha256(b"\0".join(parts)).hexdigest())
 PY
 }
 
+# ensure_env [FOLDER LOCK]
 ensure_env() {
-    local python wanted
+    local python wanted folder="${1:-.venv}" lock="${2:-requirements-dev.lock}"
     python="$(_python)"
-    wanted="$(_fingerprint "$python")"
-    if [ "$(cat .venv/.fingerprint 2>/dev/null)" = "$wanted" ]; then
+    wanted="$(_fingerprint "$python" "$lock")"
+    if [ "$(cat "$folder/.fingerprint" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
-    echo "==> making .venv with $("$python" --version) (once; a minute or so)" >&2
-    "$python" -m venv --clear .venv
-    .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes \
-        -r requirements-dev.lock
+    echo "==> making $folder with $("$python" --version) (once; a minute or so)" >&2
+    "$python" -m venv --clear "$folder"
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r "$lock"
     # The build back end is in the lock, so nothing is fetched that the lock does not name.
-    .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
-    printf '%s\n' "$wanted" >.venv/.fingerprint
+    "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+    printf '%s\n' "$wanted" >"$folder/.fingerprint"
 }

@@ -20,7 +20,7 @@ LINE_CHARS_MAX = 120
 # Imports point down: a unit may import the rows below its own, and beside itself only what `SAME_ROW` names.
 ROWS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "limits", "clock", "version", "coverage"}),
-    frozenset({"views", "config", "nodefiles", "children"}),
+    frozenset({"views", "marketviews", "config", "nodefiles", "children"}),
     frozenset({"market"}),
     frozenset({"overlay", "store"}),
     frozenset({"directory", "trading"}),
@@ -29,10 +29,10 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"node"}),
     frozenset({"sim", "control"}),
     frozenset({"daemon", "spawn", "backups"}),
-    frozenset({"cli"}),
+    frozenset({"cli", "ccxt"}),
     frozenset({"dhtex", "__main__"}),  # the package's own front page
 )
-SAME_ROW = {("nodefiles", "config"), ("spawn", "daemon"), ("daemon", "spawn")}
+SAME_ROW = {("nodefiles", "config"), ("marketviews", "views"), ("spawn", "daemon"), ("daemon", "spawn")}
 # The command line is a client: it knows the socket, what stands on disk and how to start a process, and nothing that
 # runs a node.
 CLI_MAY_IMPORT = (
@@ -77,6 +77,7 @@ IO_ALLOWED = (
     "daemon.py",
     "spawn.py",
     "cli/",
+    "ccxt/",
     "sim/",
     "__init__.py",
 )
@@ -100,6 +101,7 @@ ONLY_IN = {
     "umsgpack": ("overlay/",),
     "sqlite3": ("store/", "sim/disk.py"),
     "nacl": ("market/identity.py",),
+    "ccxt": ("ccxt/",),
     "starlette": ("control/",),
     "uvicorn": ("control/", "daemon.py"),
     "typer": ("cli/",),
@@ -366,8 +368,9 @@ def test_scripts_can_be_run() -> None:
     report([name(path) for path in scripts if not os.access(path, os.X_OK)])
 
 
-def test_lock_names_no_host_and_pins_everything() -> None:
-    lines = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("lock", ["requirements-dev.lock", "requirements-ccxt.lock"])
+def test_lock_names_no_host_and_pins_everything(lock: str) -> None:
+    lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
     problems = [line for line in lines if "://" in line or line.startswith("--")]
     pins = [line for line in lines if line and line[0] not in "# "]
     problems += [line for line in pins if not re.match(r"[a-z0-9-]+==\S+ (?:; .*)?\\$", line)]

@@ -33,14 +33,14 @@ def main() -> None:
 
 def run(arguments: Sequence[str], session: "Session | None" = None) -> int:
     """Run one command line and return its exit code; errors are printed. A test hands in its own session."""
-    from dhtex.cli.session import Session
+    from dhtex.cli.session import ReaderGone, Session
 
     session = session or Session()
     try:
         status = _run(arguments, session)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         _silence()
         return READER_GONE
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ def publish_all(session: Session, source: str) -> int:
     failures: list[DhtexError] = []
     published = 0
     shows_progress = is_terminal(sys.stderr) and not is_terminal(sys.stdout)
-    with _opened(source) as file, Progress("publishing", sys.stderr) if shows_progress else nullcontext() as progress:
+    with opened(source) as file, Progress("publishing", sys.stderr) if shows_progress else nullcontext() as progress:
         for number, outcome in _outcomes(session, file):
             if isinstance(outcome, DhtexError):
                 session.complain(outcome, number)
@@ -70,7 +70,8 @@ def _settled(number: int, outcome: Future[Any] | UsageError) -> tuple[int, Any]:
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[BinaryIO]:
+def opened(source: str) -> Iterator[BinaryIO]:
+    """A file to read, or the input (`-`). Raises UsageError."""
     if source == "-":
         yield sys.stdin.buffer
         return
@@ -78,7 +79,7 @@ def _opened(source: str) -> Iterator[BinaryIO]:
         file = open(source, "rb")  # noqa: SIM115 (closed below; only the opening is guarded)
     except OSError as error:
         raise UsageError(
-            f"cannot read {source[:200]}: {error.strerror}", hint="give a file with one order a line"
+            f"cannot read {source[:200]}: {error.strerror}", hint="give a file with one object a line"
         ) from error
     with file:
         yield file

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final
 import typer
 
 from dhtex.cli import render
+from dhtex.cli.pipes import reader_watched
 from dhtex.cli.session import Session, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
 from dhtex.errors import DhtexError, NoPeerError, NotFoundError, NotRunningError, UsageError
@@ -180,9 +181,10 @@ def logs(
     if count < 0:
         raise UsageError("the number of lines cannot be negative")
     try:
-        for line in log_lines(log_of(session), count, follow):
-            text = clean(line.decode(errors="replace"))  # it may quote strangers
-            print(to_json({"line": text}) if session.json else text, flush=True)
+        with reader_watched():
+            for line in log_lines(log_of(session), count, follow):
+                text = clean(line.decode(errors="replace"))  # it may quote strangers
+                print(to_json({"line": text}) if session.json else text, flush=True)
     except KeyboardInterrupt:
         return
     except FileNotFoundError:

@@ -35,8 +35,19 @@ def list_orders(
         str, typer.Option("--amount", metavar="A", help="Only those of which this amount can be taken.")
     ] = "",
     pay: Annotated[str, typer.Option("--pay", metavar="M", help="Only with this payment method.")] = "",
+    live: Annotated[bool, typer.Option("--live", help="Only those whose maker is there; of use with --all.")] = False,
+    not_mine: Annotated[bool, typer.Option("--not-mine", help="Only those of others.")] = False,
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="WORD", help="All in one line, by one of the words below.")
+    ] = "",
+    after: Annotated[str, typer.Option("--after", metavar="CURSOR", help="Go on behind an earlier list.")] = "",
 ) -> None:
-    """List orders, best price first, and say how complete the list is."""
+    """List orders, best price first, and say how complete the list is.
+
+    --sort takes cheapest, dearest, largest, smallest, newest, oldest, soonest (to expire) or latest. A list that stands
+    in one line (of one side and pair, or sorted) ends with the cursor of the next page if there is more. Paging
+    goes on behind the last order shown: what comes or goes meanwhile moves no other order out of sight.
+    """
     session = session_of(context)
     query = {
         "pair": pair,
@@ -48,6 +59,10 @@ def list_orders(
         "max_price": max_price,
         "amount": amount,
         "payment": pay,
+        "live": live,
+        "not_mine": not_mine,
+        "sort": sort,
+        "after": after,
     }
     view = session.call("GET", path_of("orders"), query=query)
     session.show(view, render.listing)
@@ -148,7 +163,7 @@ def _accept_best(session: Session, wish: dict[str, Any]) -> None:
         raise UsageError("--best needs --side and --amount", hint="--side buy --amount 0.1")
     view: Any = None
     for event, view in session.steps(path_of("orders", "accept"), wish, "looking for the best order"):
-        if event == "try" and view["state"] == "refused":
+        if event == "tried" and view["state"] == "refused":
             session.note(render.attempt(view))
     if view is None:
         raise OutcomeUnknownError("the node went away before it had answered", hint="see later: dhtex trade list")

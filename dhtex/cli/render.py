@@ -73,6 +73,8 @@ def listing(view: View, page: Page) -> list[str]:
     """The orders of a listing, then how complete it is."""
     orders: Sequence[View] = view["orders"]
     lines = order_table(orders, page) if orders else ["no orders"]
+    if view.get("next"):
+        lines.append(clean(f"more: --after {view['next']}"))
     return [*lines, page.paint(coverage_line(view["coverage"], view["hidden"]), "dim")]
 
 

@@ -13,6 +13,8 @@ _NODE: Final = "dhtex.cli.node"
 _ORDER: Final = "dhtex.cli.order"
 _PUBLISH: Final = "dhtex.cli.publish"
 _BOOK: Final = "dhtex.cli.book"
+_MARKET: Final = "dhtex.cli.market"
+_COPIES: Final = "dhtex.cli.copies"
 _TRADE: Final = "dhtex.cli.trade"
 _DIAGNOSE: Final = "dhtex.cli.diagnose"
 _BACKUP: Final = "dhtex.cli.backup"
@@ -51,6 +53,7 @@ def make_root() -> TyperGroup:
             "confirm": _ORDER,
             "decline": _ORDER,
             "watch": _BOOK,
+            "export": _COPIES,
         },
     )
     trade = group(
@@ -75,6 +78,11 @@ def make_root() -> TyperGroup:
             "restore": _BACKUP,
             "order": order,
             "book": _BOOK,
+            "quote": _MARKET,
+            "take": _MARKET,
+            "pairs": _MARKET,
+            "stats": _MARKET,
+            "import": _COPIES,
             "trade": trade,
         },
     )

@@ -24,6 +24,10 @@ ERASE_LINE: Final = "\r\x1b[2K"
 Lines = Callable[[Any, Page], Iterable[str]]
 
 
+class ReaderGone(BaseException):
+    """Nobody reads the output any more."""
+
+
 class Api(Protocol):
     """The part of `dhtex.control.client.Client` that the command line needs."""
 

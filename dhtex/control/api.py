@@ -5,20 +5,33 @@ The server walks this table, and so does the OpenAPI document, so the two cannot
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
 from dhtex import limits
 from dhtex.config import split_endpoint
+from dhtex.control.face import NodeFace, Progress, Tell
 from dhtex.errors import UsageError
+from dhtex.marketviews import (
+    BestView,
+    ExportView,
+    ImportRequest,
+    ImportView,
+    PairsView,
+    PlannedView,
+    QuoteQuery,
+    QuoteView,
+    StatsQuery,
+    StatsView,
+    TakeRequest,
+    TakeView,
+    TryView,
+)
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
-    BestRequest,
-    BestView,
     BookView,
     CancelView,
     DoctorView,
@@ -33,58 +46,8 @@ from dhtex.views import (
     ReceiptRequest,
     StatusView,
     TradeView,
-    TryView,
     WhyView,
 )
-
-Progress = Callable[[float], None]
-"""Told a fraction from 0 to 1, in the event loop, while a stamp is being minted."""
-
-
-OnTry = Callable[[TryView], None]
-"""Told of each order that was tried, as that ends."""
-
-
-class NodeFace(Protocol):
-    """What the control interface and the daemon need of a node; `dhtex.node.Node` has it. All raise DhtexError."""
-
-    @property
-    def set_aside(self) -> Path | None:
-        """Where a corrupt state was put, if `start` found one."""
-        ...
-
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    async def connect(self, host: str, port: int) -> bool: ...
-    def status(self) -> StatusView: ...
-    def health(self) -> HealthView: ...
-    def metrics(self) -> str: ...
-    def peers(self) -> list[PeerView]: ...
-    async def why(self, name: str) -> WhyView: ...
-    async def doctor(self) -> DoctorView: ...
-    async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView: ...
-    async def list_orders(self, query: OrderQuery) -> ListingView: ...
-    async def book(self, pair: str, limit: int) -> BookView: ...
-    async def show_order(self, id_prefix: str) -> OrderView: ...
-    async def cancel_order(self, id_prefix: str) -> OrderView: ...
-    async def cancel_orders(self, pair: str) -> CancelView: ...
-    def renew_orders(self) -> list[OrderView]: ...
-    async def amend_order(
-        self, id_prefix: str, amendment: Amendment, progress: Progress | None = None
-    ) -> PublishView: ...
-    async def accept_order(
-        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
-    ) -> AcceptView: ...
-    async def accept_best(
-        self, request: BestRequest, progress: Progress | None = None, on_try: OnTry = ...
-    ) -> BestView: ...
-    async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView: ...
-    async def decline_order(self, id_prefix: str, accept_prefix: str) -> TradeView: ...
-    def trades(self) -> list[TradeView]: ...
-    def trade(self, id_prefix: str) -> TradeView: ...
-    def settle_trade(self, id_prefix: str, request: ReceiptRequest) -> TradeView: ...
-    def events(self) -> AsyncIterator[EventView]: ...
-    def watch(self, pair: str) -> AsyncIterator[EventView]: ...
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,7 +93,7 @@ class BookQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     limit: int = 20
 
 
-class WatchQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PairQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A pair."""
 
     pair: str
@@ -174,15 +137,15 @@ class Call:
     query: Any
     body: Any
     progress: Progress | None = None
-    on_try: OnTry = lambda attempt: None
+    tell: Tell = lambda step, view: None
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """One row of the table. `run` answers once, `stream` answers with events; a row has one of them.
 
-    `plain`: the answer is text. `steps`: with `Accept: text/event-stream` the answer comes as events: `progress`, `try`
-    (an order of several was tried) and at last `result`.
+    `plain`: the answer is text. `steps`: with `Accept: text/event-stream` the answer comes as events: `progress`, those
+    that the operation tells of (views of the types `told`), and at last `result`.
     """
 
     method: str
@@ -195,6 +158,7 @@ class Route:
     body: type[msgspec.Struct] = Nothing
     steps: bool = False
     plain: bool = False
+    told: tuple[type[msgspec.Struct], ...] = ()
 
 
 async def _status(call: Call) -> StatusView:
@@ -267,7 +231,35 @@ async def _accept(call: Call) -> AcceptView:
 
 async def _accept_best(call: Call) -> BestView:
     _check_wait(call.body.wait_s)
-    return await call.node.accept_best(call.body, call.progress, call.on_try)
+    return await call.node.accept_best(call.body, call.progress, call.tell)
+
+
+async def _quote(call: Call) -> QuoteView:
+    return await call.node.quote(call.query)
+
+
+async def _take(call: Call) -> TakeView:
+    _check_wait(call.body.wait_s)
+    return await call.node.take(call.body, call.progress, call.tell)
+
+
+async def _pairs(call: Call) -> PairsView:
+    return await call.node.pairs()
+
+
+async def _stats(call: Call) -> StatsView:
+    _check_limit(call.query.limit, limits.FILLS_READ_MAX)
+    return await call.node.stats(call.query)
+
+
+async def _export(call: Call) -> ExportView:
+    return await call.node.export_orders(call.query.pair)
+
+
+async def _import(call: Call) -> ImportView:
+    if len(call.body.records) > limits.IMPORT_RECORDS_MAX:
+        raise UsageError("too many records in one request", hint=f"at most {limits.IMPORT_RECORDS_MAX}")
+    return await call.node.import_records(call.body.records)
 
 
 async def _confirm(call: Call) -> TradeView:
@@ -303,6 +295,11 @@ def _watch(call: Call) -> AsyncIterator[EventView]:
     return call.node.watch(call.query.pair)
 
 
+def _follow(call: Call) -> AsyncIterator[EventView]:
+    _check_limit(call.query.limit, limits.LISTING_ORDERS_MAX)
+    return call.node.follow_book(call.query.pair, call.query.limit)
+
+
 def _check_wait(wait_s: float) -> None:
     if not 0 <= wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
         raise UsageError("the time to wait is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
@@ -313,6 +310,7 @@ def _check_limit(limit: int, limit_max: int) -> None:
         raise UsageError(f"a limit of {limit} is out of range", hint=f"1 to {limit_max}")
 
 
+STEPS_TOLD: Final = (QuoteView, PlannedView, TryView)
 ROUTES: Final = (
     Route("GET", "/v1/status", "The node in one page", StatusView, _status),
     Route("GET", "/v1/peers", "The contacts of the routing table", list[PeerView], _peers),
@@ -323,7 +321,24 @@ ROUTES: Final = (
     Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery),
     Route("POST", "/v1/orders/cancel", "Withdraw own open orders", CancelView, _cancel_many, body=CancelRequest),
     Route("POST", "/v1/orders/renew", "Put off all dead man's switches", list[OrderView], _renew),
-    Route("POST", "/v1/orders/accept", "Take the best", BestView, _accept_best, body=BestRequest, steps=True),
+    Route(
+        "POST",
+        "/v1/orders/accept",
+        "Take the best",
+        BestView,
+        _accept_best,
+        body=TakeRequest,
+        steps=True,
+        told=(PlannedView, TryView),
+    ),
+    Route("GET", "/v1/quote", "What an amount would cost", QuoteView, _quote, query=QuoteQuery),
+    Route(
+        "POST", "/v1/take", "Take orders for an amount", TakeView, _take, body=TakeRequest, steps=True, told=STEPS_TOLD
+    ),
+    Route("GET", "/v1/pairs", "The pairs that this node knows", PairsView, _pairs),
+    Route("GET", "/v1/stats", "A pair in figures", StatsView, _stats, query=StatsQuery),
+    Route("GET", "/v1/export", "The signed orders of a pair", ExportView, _export, query=PairQuery),
+    Route("POST", "/v1/import", "Check and put signed records", ImportView, _import, body=ImportRequest),
     Route("GET", "/v1/book", "The ladder of a pair", BookView, _book, query=BookQuery),
     Route("GET", "/v1/orders/{id}", "Show an order", OrderView, _show),
     Route("POST", "/v1/orders/{id}/cancel", "Withdraw an own order", OrderView, _cancel),
@@ -335,7 +350,8 @@ ROUTES: Final = (
     Route("GET", "/v1/trades/{id}", "Show a trade", TradeView, _trade),
     Route("POST", "/v1/trades/{id}/receipt", "Say what became of a trade", TradeView, _settle, body=ReceiptRequest),
     Route("GET", "/v1/events", "Everything that happens here", EventView, stream=_events),
-    Route("GET", "/v1/watch", "What happens to a pair", EventView, stream=_watch, query=WatchQuery),
+    Route("GET", "/v1/watch", "What happens to a pair", EventView, stream=_watch, query=PairQuery),
+    Route("GET", "/v1/book/follow", "The ladder of a pair, live", EventView, stream=_follow, query=BookQuery),
     Route("POST", "/v1/stop", "Stop the node", StopView, _stop),
     Route("GET", "/healthz", "200 when the node is ready, else 503", HealthView, _health),
     Route("GET", "/metrics", "Numbers in the text format of Prometheus", str, _metrics, plain=True),

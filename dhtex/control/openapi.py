@@ -16,7 +16,8 @@ def document() -> dict[str, Any]:
     """The whole document, ready to be encoded as JSON."""
     bodies = [route.body for route in api.ROUTES if route.body is not api.Nothing]
     answers = [route.answer for route in api.ROUTES]
-    types = [api.ErrorView, api.ProgressView, *bodies, *answers]
+    told = [kind for route in api.ROUTES for kind in route.told]
+    types = [api.ErrorView, api.ProgressView, *bodies, *answers, *told]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     schema_of = dict(zip(map(repr, types), schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
@@ -41,7 +42,7 @@ def _operation(route: api.Route, schema_of: dict[str, Any]) -> dict[str, Any]:
     if route.stream is None:
         content["text/plain" if route.plain else "application/json"] = {"schema": answer}
     if route.steps:
-        steps = {"oneOf": [schema_of[repr(kind)] for kind in (api.ProgressView, api.ErrorView)] + [answer]}
+        steps = {"oneOf": [schema_of[repr(kind)] for kind in (api.ProgressView, api.ErrorView, *route.told)] + [answer]}
         content["text/event-stream"] = {"schema": steps}
     elif route.stream is not None:
         content["text/event-stream"] = {"schema": answer}

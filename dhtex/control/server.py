@@ -19,6 +19,7 @@ from dhtex import limits
 from dhtex.control import api, openapi
 from dhtex.control.answers import describe, failure, json_answer, plain_answer
 from dhtex.control.doors import Door, Guard
+from dhtex.control.face import NodeFace
 from dhtex.control.streams import MEDIA_TYPE, EventStream, Streams, steps, views
 from dhtex.errors import NotFoundError, NotRunningError, OutcomeUnknownError, UsageError
 from dhtex.views import HealthView
@@ -30,7 +31,7 @@ RESTART: Final = "start it again: it goes on where it was; see dhtex trade list 
 class ControlServer:
     """Serves a node's control interface until closed."""
 
-    def __init__(self, node: api.NodeFace, stop: Callable[[], None]) -> None:
+    def __init__(self, node: NodeFace, stop: Callable[[], None]) -> None:
         self._node = node
         self._stop = stop
         self._streams = Streams()

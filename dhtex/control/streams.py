@@ -17,7 +17,7 @@ from dhtex import limits
 from dhtex.control import api
 from dhtex.control.answers import HEADERS, describe
 from dhtex.errors import DhtexError, RefusedError
-from dhtex.views import EventView, TryView
+from dhtex.views import EventView
 
 Event = tuple[str, bytes]
 """The type of an event, and its data as JSON."""
@@ -117,16 +117,20 @@ async def views(source: AsyncIterator[EventView]) -> AsyncGenerator[Event, None]
 
 
 async def steps(run: Callable[[api.Call], Awaitable[Any]], call: api.Call) -> AsyncGenerator[Event, None]:
-    """An operation: `progress` and `try` events, then its `result`. Closing this cancels it."""
-    reports: asyncio.Queue[float | TryView | None] = asyncio.Queue()
-    operation = asyncio.ensure_future(run(replace(call, progress=reports.put_nowait, on_try=reports.put_nowait)))
-    operation.add_done_callback(lambda _: reports.put_nowait(None))
+    """An operation: `progress` events and others that it tells of, then its `result`. Closing this cancels it."""
+    told: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
+
+    def progress(fraction: float) -> None:
+        tell("progress", api.ProgressView(fraction=fraction))
+
+    def tell(step: str, view: Any) -> None:
+        told.put_nowait((step, view))
+
+    operation = asyncio.ensure_future(run(replace(call, progress=progress, tell=tell)))
+    operation.add_done_callback(lambda _: told.put_nowait(None))
     try:
-        while (report := await reports.get()) is not None:
-            if isinstance(report, TryView):
-                yield "try", msgspec.json.encode(report)
-            else:
-                yield "progress", msgspec.json.encode(api.ProgressView(fraction=report))
+        while (event := await told.get()) is not None:
+            yield event[0], msgspec.json.encode(event[1])
         yield "result", msgspec.json.encode(operation.result())
     finally:
         operation.cancel()

@@ -271,6 +271,19 @@ def _compare(
             reading.outvoted.add(order_id)
 
 
+def merge_ends(network: str, pair: str, side: str, result: GetResult, check: Check) -> list[Record[Status]]:
+    """The statuses of an index node's answers that pass the check, each once."""
+    records = [
+        parse_record(wire, network)
+        for wire in dict.fromkeys(wire for version in result.versions for wire in version.wires)
+    ]
+    return [
+        record
+        for record in records
+        if is_a(record, Status) and (record.body.pair, record.body.side) == (pair, side) and check(record) is None
+    ]
+
+
 def merge_order(network: str, order_id: RecordId, result: GetResult, check: Check) -> OrderReading:
     """Merge the answers for one order's key; a Status or Refusal of anyone but the order's maker is dropped,
     and a Receipt of anyone but the two sides of a certified trade."""

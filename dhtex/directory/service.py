@@ -16,7 +16,7 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.paths import Paths, deeper
 from dhtex.directory.pricetree import ROOT, Wish
-from dhtex.directory.reading import Check, IndexReading, OrderReading
+from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends
 from dhtex.directory.schedule import Placement, Schedule, Spot
 from dhtex.directory.treereading import Counts, TreeReader, any_order
 from dhtex.market.admission import keep_until, tree_path
@@ -121,10 +121,11 @@ class Directory:
             self._wake.set()
         return result.holders
 
-    async def put_status(self, status: Record[Status]) -> int:
-        """Put a Status into the price tree, once; the number of other nodes that hold it."""
-        market = (status.body.pair, str(status.body.side))
-        result, _ = await self._put_in_tree(Spot(market, tree_path(status), everywhere=True), status.wire)
+    async def put_in_tree(self, record: Record[Order] | Record[Status]) -> int:
+        """Put an order or a Status into the price tree, once; the number of other nodes that hold it."""
+        market = (record.body.pair, str(record.body.side))
+        everywhere = isinstance(record.body, Status)
+        result, _ = await self._put_in_tree(Spot(market, tree_path(record), everywhere), record.wire)
         return result.holders
 
     async def _put_in_tree(self, spot: Spot, wire: bytes) -> tuple[PutResult, str]:
@@ -168,7 +169,7 @@ class Directory:
         reading, proof = await self._reader.read_order_and_proof(order_id)
         for status in proof:
             await self._overlay.put(order_key(order_id), status.wire, None)
-            await self.put_status(status)
+            await self.put_in_tree(status)
         return reading
 
     async def read_index(
@@ -176,6 +177,14 @@ class Directory:
     ) -> IndexReading:
         """What is wanted of one side of a pair, with what is known against orders in doubt."""
         return await self._reader.read(pair, side, wish, counts)
+
+    async def read_ends(self, pair: str, side: str) -> list[Record[Status]]:
+        """The statuses that holders keep of one side of a pair, signed by whom they say; nobody knows whose orders."""
+        nodes = (await self._reader.read(pair, side, Wish(skim=True))).visited
+        keys = [index_key(self._network, pair, side, prefix) for prefix in nodes]
+        results = await asyncio.gather(*(self._overlay.get(key, Kind.STATUS) for key in keys))
+        found = (merge_ends(self._network, pair, side, result, self._check) for result in results)
+        return list({status.id: status for part in found for status in part}.values())
 
     def watch_node(self, pair: str, side: str, prefix: str) -> DhtKey:
         """Ask to be told what happens at one node of a price tree; the key under which it will be heard of."""

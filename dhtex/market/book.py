@@ -87,6 +87,8 @@ class Matcher:
     amount: Decimal | None
     payment: str
     mine: bool
+    not_mine: bool
+    live: bool
 
     @classmethod
     def of(cls, query: OrderQuery) -> "Matcher":
@@ -95,6 +97,8 @@ class Matcher:
             raise UsageError(f"'{query.side[:20]}' is not a side", hint="use buy or sell")
         if not 0 < query.limit <= limits.LISTING_ORDERS_MAX:
             raise UsageError(f"the limit must be between 1 and {limits.LISTING_ORDERS_MAX}")
+        if query.mine and query.not_mine:
+            raise UsageError("no order is both your own and not", hint="say one of them")
         price_min, price_max = _number(query.min_price, "a price"), _number(query.max_price, "a price")
         if price_min is not None and price_max is not None and price_min > price_max:
             raise UsageError(
@@ -108,13 +112,15 @@ class Matcher:
             amount=_number(query.amount, "an amount"),
             payment=query.payment.strip().casefold(),
             mine=query.mine,
+            not_mine=query.not_mine,
+            live=query.live,
         )
 
     def matches(self, view: OrderView) -> bool:
         """Whether an order passes all filters; `amount` asks whether exactly that much may be taken of it."""
         if (self.pair and view.symbol != self.pair) or (self.side and view.side != self.side):
             return False
-        if self.mine and not view.mine:
+        if (self.mine and not view.mine) or (self.not_mine and view.mine) or (self.live and not view.live):
             return False
         if self.payment and self.payment not in (payment.casefold() for payment in view.payment):
             return False
@@ -142,6 +148,12 @@ def levels(views: Iterable[OrderView], side: Side, limit: int) -> list[LevelView
     return ladder
 
 
+def middle(bid: str, ask: str) -> tuple[str, str]:
+    """What is between the best prices, and the price in the middle."""
+    spread = EXACT.subtract(Decimal(ask), Decimal(bid))
+    return canonical(spread), canonical(EXACT.multiply(EXACT.add(Decimal(ask), Decimal(bid)), _HALF))
+
+
 def book_view(
     symbol: str, views: Sequence[OrderView], limit: int, coverage: Coverage, hidden: dict[str, int], now: float
 ) -> BookView:
@@ -150,11 +162,7 @@ def book_view(
     `spread` is the best ask less the best bid, below zero when the book is crossed: nobody matches orders here.
     """
     bids, asks = levels(views, Side.BUY, limit), levels(views, Side.SELL, limit)
-    spread = mid = None
-    if bids and asks:
-        bid, ask = Decimal(bids[0].price), Decimal(asks[0].price)
-        spread = canonical(EXACT.subtract(ask, bid))
-        mid = canonical(EXACT.multiply(EXACT.add(ask, bid), _HALF))
+    spread, mid = middle(bids[0].price, asks[0].price) if bids and asks else (None, None)
     return BookView(
         symbol=symbol,
         bids=bids,

@@ -14,18 +14,17 @@ from typing import Any, Final, Self
 
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
-from dhtex.errors import NotRunningError
 from dhtex.market.ids import DhtKey, RecordId
-from dhtex.market.money import Pair
 from dhtex.market.records import Record, parse_record
-from dhtex.node.best import OnTry, accept_best, accept_view
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.diagnosis import Diagnosis
 from dhtex.node.health import Health, endpoint
 from dhtex.node.offers import resume_within_s
 from dhtex.node.outside import Outside
-from dhtex.node.parts import OpenDatabase, Parts, build
+from dhtex.node.parts import OpenDatabase, build
+from dhtex.node.queries import Queries
+from dhtex.node.taking import accept_view
 from dhtex.node.trades import find_pending, find_trade, full_view, settle
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 from dhtex.store.database import Database
@@ -34,16 +33,11 @@ from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
-    BestRequest,
-    BestView,
-    BookView,
     CancelView,
     DoctorView,
     EventView,
     HealthView,
-    ListingView,
     OrderDraft,
-    OrderQuery,
     OrderView,
     PeerView,
     PublishView,
@@ -62,7 +56,7 @@ BOOTSTRAP_WAIT_S: Final = 0.6  # a start waits this long for a first peer, then 
 ALL: Final = ""  # the topic of those who follow everything
 
 
-class Node:
+class Node(Queries):
     """A node of the network: `async with Node(NodeConfig(port=3001)) as node: ...`.
 
     Methods raise subclasses of DhtexError. Not for use from several threads or event loops. A simulation brings its own
@@ -87,7 +81,6 @@ class Node:
         self._open_endpoint = open_endpoint
         self._open_database = open_database
         self._tasks: set[asyncio.Task[None]] = set()
-        self._parts: Parts | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -163,12 +156,6 @@ class Node:
     def set_aside(self) -> Path | None:
         """Where a corrupt state file was moved when the node was started afresh."""
         return self._running.database.set_aside
-
-    @property
-    def _running(self) -> Parts:
-        if self._parts is None:
-            raise NotRunningError("the node has been stopped")
-        return self._parts
 
     def _spawn(self, routine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(routine)
@@ -295,14 +282,6 @@ class Node:
             unfinished=published.unfinished,
         )
 
-    async def list_orders(self, query: OrderQuery) -> ListingView:
-        """Orders that pass the filters, and how complete that is."""
-        return await self._running.market.listing(query)
-
-    async def book(self, pair: str, limit: int = 20) -> BookView:
-        """The ladder of a pair, its best `limit` prices on each side."""
-        return await self._running.market.book(pair, limit)
-
     async def show_order(self, id_prefix: str) -> OrderView:
         """One order, by its id or at least 6 first digits of it, in its newest state."""
         found = await self._running.market.find(id_prefix)
@@ -344,12 +323,6 @@ class Node:
         trade = await self._running.desk.wait(trade.accept_id, request.wait_s)
         return accept_view(trade)
 
-    async def accept_best(
-        self, request: BestRequest, progress: Progress | None = None, on_try: OnTry = lambda attempt: None
-    ) -> BestView:
-        """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits."""
-        return await accept_best(self._running.market, self._running.desk, request, progress, on_try)
-
     async def confirm_order(self, id_prefix: str, accept_prefix: str = "", reply: str = "") -> TradeView:
         """Confirm one of the accepts that wait for a person; `accept_prefix` may be empty if there is only one."""
         found = await self._running.market.find(id_prefix)
@@ -383,19 +356,3 @@ class Node:
         """What happens to this node's own orders and trades, until the node stops."""
         async for event in self._running.hub.join(ALL).read():
             yield event
-
-    async def watch(self, pair: str) -> AsyncIterator[EventView]:
-        """The visible orders of a pair, then each change, until the node stops."""
-        name = str(Pair.parse(pair))
-        parts = self._running
-        stream = parts.hub.join(name)
-        try:
-            await parts.market.watch(name)
-            for view in parts.market.snapshot(name):
-                stream.offer(type="order", order=view)
-            async for event in stream.read():
-                yield event
-        finally:
-            parts.hub.leave(stream)
-            if parts.hub.readers(name) == 0:
-                parts.market.unwatch(name)

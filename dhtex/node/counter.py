@@ -43,7 +43,7 @@ class Counter:
     async def put_index(self, order: Order, wire: bytes) -> int:
         status = parse_record(wire, order.network)
         assert is_a(status, Status), "the desk ends orders"
-        return await self._directory.put_status(status)
+        return await self._directory.put_in_tree(status)
 
     async def read(self, order_id: RecordId) -> list[AnyRecord]:
         return (await self._read(order_id)).records

@@ -1,14 +1,14 @@
 """Streams of events from the node to its faces: bounded, numbered, and honest about what they lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.errors import RefusedError
 from dhtex.market.present import iso_time, milliseconds
-from dhtex.views import EventView
+from dhtex.views import EventView, OrderView
 
 
 class Stream:
@@ -16,13 +16,14 @@ class Stream:
 
     def __init__(self, hub: "Hub") -> None:
         self._hub = hub
-        self._queue: asyncio.Queue[EventView | None] = asyncio.Queue(limits.EVENTS_BUFFERED_MAX)
+        self._queue: asyncio.Queue[EventView | None] = asyncio.Queue()
+        self._room = limits.EVENTS_BUFFERED_MAX
         self._sequence = 0
         self._lost = 0
 
     def offer(self, **fields: Any) -> None:
         """Append an event, or count it as lost when the buffer is full."""
-        if self._queue.full():
+        if self._queue.qsize() >= self._room:
             self._lost += 1
             return
         if self._lost and self._queue.qsize() < limits.EVENTS_BUFFERED_MAX // 2:
@@ -30,6 +31,12 @@ class Stream:
             self._put(type="lost", text=f"{self._lost} events were dropped: this reader is too slow")
             self._lost = 0
         self._put(**fields)
+
+    def snapshot(self, orders: Iterable[OrderView]) -> None:
+        """Append how things stand: this much is never too much, and takes no room from what happens next."""
+        for order in orders:
+            self._put(type="order", order=order)
+            self._room += 1
 
     def _put(self, **fields: Any) -> None:
         now = self._hub.clock.now()
@@ -40,9 +47,14 @@ class Stream:
 
     def end(self) -> None:
         """Let the reader finish: the node stops."""
-        if self._queue.full():
-            self._queue.get_nowait()
         self._queue.put_nowait(None)
+
+    async def changed(self) -> bool:
+        """Wait until there are events, and forget them; False when the node stops."""
+        event = await self._queue.get()
+        while event is not None and not self._queue.empty():
+            event = self._queue.get_nowait()
+        return event is not None
 
     async def read(self) -> AsyncIterator[EventView]:
         """Yield events until the node stops; leaving the loop unsubscribes."""

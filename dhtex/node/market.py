@@ -22,14 +22,14 @@ from dhtex.directory.reading import IndexReading, add_coverage
 from dhtex.directory.service import Directory
 from dhtex.directory.treereading import Counts
 from dhtex.errors import NotFoundError
-from dhtex.market import book
+from dhtex.market import book, paging
 from dhtex.market.book import Matcher
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import OrderState, order_state
 from dhtex.market.money import Pair
 from dhtex.market.present import milliseconds, order_view, public_receipts
 from dhtex.market.pricebits import price_bits, price_bound
-from dhtex.market.records import AnyRecord, Beat, Order, Record, Side, Status, is_a, parse_record
+from dhtex.market.records import AnyRecord, Beat, Closing, Order, Record, Side, Status, is_a, parse_record
 from dhtex.market.trade import MakerState
 from dhtex.node.events import Hub
 from dhtex.node.naming import digits_of, only, whole
@@ -50,6 +50,7 @@ class Watched:
     book: LiveBook
     keys: dict[DhtKey, Side]
     told: dict[RecordId, tuple[str, bool]] = field(default_factory=dict)
+    coverage: dict[Side, Coverage] = field(default_factory=dict)
     ready: bool = False
     walk_due: float = 0.0
 
@@ -83,10 +84,7 @@ class Market:
     async def listing(self, query: OrderQuery) -> ListingView:
         """Orders that pass the query's filters, best first within each side, and how complete that is."""
         matcher = book.Matcher.of(query)
-        if query.pair:
-            pairs = [str(Pair.parse(query.pair))]
-        else:
-            pairs = sorted(self._pairs | set(self._watched) | self._holdings.pairs() | self._own_pairs())
+        pairs = [str(Pair.parse(query.pair))] if query.pair else sorted(self.known_pairs())
         sides = [Side(query.side)] if query.side else list(SIDES)
         read = await asyncio.gather(*(self._read(pair, sides, *self._wish(query, matcher)) for pair in pairs))
         orders: list[OrderView] = []
@@ -99,10 +97,38 @@ class Market:
             for reasons in (rejected, closed):
                 for reason, count in reasons.items():
                     hidden[reason] = hidden.get(reason, 0) + count
-        coverage = add_coverage(row for _, row, _ in read)
-        if len(orders) > query.limit or unread:
-            hidden["limit"] = max(0, len(orders) - query.limit) + unread
-        return ListingView(orders=book.best(orders, query.limit), coverage=coverage, hidden=hidden)
+        shown, left, goes_on = paging.page(orders, query)
+        if left or unread:
+            hidden["limit"] = left + unread
+        return ListingView(orders=shown, coverage=add_coverage(row for _, row, _ in read), hidden=hidden, next=goes_on)
+
+    def known_pairs(self) -> dict[str, list[str]]:
+        """The pairs that this node knows of, each with the reasons: held, own, watched, listed."""
+        sources = {
+            "held": self._holdings.pairs(),
+            "own": self._own_pairs(),
+            "watched": set(self._watched),
+            "listed": self._pairs,
+        }
+        names = sorted(set().union(*sources.values()))
+        return {name: [why for why, pairs in sources.items() if name in pairs] for name in names}
+
+    async def fills(self, pair: str) -> list[Record[Status]]:
+        """What makers have signed about filled orders of a pair, as far as holders keep it: whoever signed it."""
+        ends = await asyncio.gather(*(self._directory.read_ends(pair, side) for side in SIDES))
+        return [status for side in ends for status in side if status.body.closing is Closing.FILLED]
+
+    async def order(self, order_id: RecordId) -> Record[Order] | None:
+        """An order by its whole id, from memory or from whoever has it."""
+        known = self._known.get(order_id) or await self._directory.fetch_order(order_id)
+        self._remember([] if known is None else [known])
+        return known
+
+    async def copy(self, pair: str) -> tuple[list[Record[Order]], ListingView]:
+        """The shown orders of a pair as they were signed, and the listing that shows them."""
+        listing = await self.listing(OrderQuery(pair=pair, limit=limits.LISTING_ORDERS_MAX))
+        ids = [RecordId(bytes.fromhex(view.id)) for view in listing.orders]
+        return [order for order in map(self._known.get, ids) if order is not None], listing
 
     async def book(self, pair: str, limit: int) -> BookView:
         """The ladder of a pair: its best `limit` prices on each side."""
@@ -194,6 +220,13 @@ class Market:
         watched = self._watched[pair]
         return self._views(watched.book, False, False)[0]
 
+    def live_book(self, pair: str, limit: int) -> BookView:
+        """The ladder of a followed pair as it is now, with the coverage of its last reading."""
+        watched = self._watched[pair]
+        views, hidden = self._views(watched.book, False, False)
+        coverage = add_coverage(watched.coverage.values())
+        return book.book_view(pair, views, limit, coverage, hidden, self._clock.now())
+
     def unwatch(self, pair: str) -> None:
         """Stop following a pair."""
         if (watched := self._watched.pop(pair, None)) is not None:
@@ -220,6 +253,7 @@ class Market:
             reading = await self._directory.read_index(watched.book.pair, side)
             self._remember(reading.orders.values())
             self._follow(watched, side, reading)
+            watched.coverage[side] = reading.coverage
             self._tell(watched, watched.book.merge(side, reading, self._clock.now()))
 
     async def run(self) -> None:
@@ -276,7 +310,8 @@ class Market:
 
     def _wish(self, query: OrderQuery, matcher: Matcher) -> tuple[Wish, Counts]:
         """What a listing needs of each side: a few more than it shows, as some may turn out to be closed."""
-        limit = None if query.mine or query.limit >= limits.LISTING_ORDERS_MAX else query.limit + SPARE
+        whole = query.mine or query.sort or query.after or query.limit >= limits.LISTING_ORDERS_MAX
+        limit = None if whole else query.limit + SPARE
         wish = Wish(limit=limit, low=price_bound(matcher.price_min), high=price_bound(matcher.price_max))
 
         def counts(reading: IndexReading, order: Record[Order]) -> bool:

@@ -8,12 +8,13 @@ import pytest
 from dhtex import limits
 from dhtex.errors import NotFoundError, UsageError
 from dhtex.market.records import Code
+from dhtex.marketviews import TakeRequest
 from dhtex.node import Node
 from dhtex.trading.maker import Refuse
-from dhtex.views import AcceptRequest, BestRequest
+from dhtex.views import AcceptRequest
 from tests.integration.test_nodes import DRAFT, lists, network, until
 
-WISH = BestRequest(pair="BTC/USD", side="buy", amount="1", max_price="50300")
+WISH = TakeRequest(pair="BTC/USD", side="buy", amount="1", max_price="50300")
 
 
 async def offers(maker: Node, *prices: str) -> list[str]:

@@ -94,7 +94,10 @@ def test_words_become_one_request(
 
 def test_filters_travel_in_the_query(dhtex: Dhtex, node: FakeNode) -> None:
     node.answer = EMPTY_LISTING
-    command = "order list btc/usd --side sell --limit 5 --min-price 1 --max-price 2 --amount 0.1 --pay SEPA --mine"
+    command = (
+        "order list btc/usd --side sell --limit 5 --min-price 1 --max-price 2 --amount 0.1 --pay SEPA --mine --live"
+    )
+    command += " --sort newest --after newest~1~1~ab --not-mine"
     assert dhtex(command).status == 0
     query = node.calls[0][1].partition("?")[2].split("&")
     assert sorted(query) == sorted(
@@ -107,6 +110,10 @@ def test_filters_travel_in_the_query(dhtex: Dhtex, node: FakeNode) -> None:
             "amount=0.1",
             "payment=SEPA",
             "mine=true",
+            "live=true",
+            "not_mine=true",
+            "sort=newest",
+            "after=newest~1~1~ab",
         ]
     )
 

@@ -52,9 +52,9 @@ def test_each_step_on_the_way_to_the_best_order_is_told(dhtex: Dhtex, node: Fake
 
     def happens() -> Iterator[tuple[str, Any]]:
         yield "progress", {"fraction": 0.5}
-        yield "try", REFUSED
+        yield "tried", REFUSED
         told.append("before the answer is there")
-        yield "try", last
+        yield "tried", last
         yield "result", answer
 
     node.events = happens()
@@ -71,7 +71,7 @@ def test_each_step_on_the_way_to_the_best_order_is_told(dhtex: Dhtex, node: Fake
     ("outcome", "status"), [(None, 4), (accept_view("sent"), 5), (accept_view("void"), 5), (accept_view("pending"), 5)]
 )
 def test_without_a_trade_the_exit_code_says_why(dhtex: Dhtex, node: FakeNode, outcome: object, status: int) -> None:
-    node.events = [("try", REFUSED), ("result", {"tries": [REFUSED], "outcome": outcome})]
+    node.events = [("tried", REFUSED), ("result", {"tries": [REFUSED], "outcome": outcome})]
     result = dhtex(BEST)
     assert result.status == status
     assert "refused 3f2a9c1b04" in result.err

@@ -4,7 +4,7 @@ import os
 
 from dhtex import daemon, limits
 from dhtex.config import NodeConfig
-from dhtex.control.api import NodeFace
+from dhtex.control.face import NodeFace
 from dhtex.errors import PortInUseError, StateError
 from tests.unit.control.fakes import FakeNode
 

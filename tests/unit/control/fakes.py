@@ -6,14 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from dhtex.config import NodeConfig
-from dhtex.control.api import OnTry, Progress
+from dhtex.control.face import Progress, Tell
 from dhtex.coverage import Coverage
+from dhtex.marketviews import (
+    BestView,
+    DepthView,
+    ExportView,
+    ImportedView,
+    ImportView,
+    PairsView,
+    QuoteQuery,
+    QuoteView,
+    StatsQuery,
+    StatsView,
+    TakeRequest,
+    TakeView,
+    TryView,
+)
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
     Amendment,
-    BestRequest,
-    BestView,
     BookView,
     CancelView,
     CheckView,
@@ -30,7 +43,6 @@ from dhtex.views import (
     ReceiptView,
     StatusView,
     TradeView,
-    TryView,
     WhyView,
 )
 
@@ -216,14 +228,47 @@ class FakeNode:
             accept=trade.accept, order=trade.order, state=trade.state, code=None, retryable=False, trade=trade
         )
 
-    async def accept_best(
-        self, request: BestRequest, progress: Progress | None = None, on_try: OnTry = lambda attempt: None
-    ) -> BestView:
+    async def accept_best(self, request: TakeRequest, progress: Progress | None = None, tell: Tell = print) -> BestView:
         self._report(progress)
         await self._work("accept_best", request)
-        attempt = TryView(order=order_view(), state="refused", code="taken")
-        on_try(attempt)
+        attempt = TryView(order=order_view(), amount="1", state="refused", code="taken")
+        tell("tried", attempt)
         return BestView(tries=[attempt], outcome=None)
+
+    async def quote(self, query: QuoteQuery) -> QuoteView:
+        await self._work("quote", query)
+        amounts: dict[str, Any] = {"amount": query.amount, "filled": "0", "remaining": query.amount, "depth": "0"}
+        nothing: dict[str, Any] = {"average": None, "worst": None, "cost": None, "makers": [], "plan": []}
+        beside: dict[str, Any] = {"left_out": {}, "coverage": COVERAGE, "hidden": {}, **MOMENT}
+        return QuoteView(symbol=query.pair, side=query.side, **amounts, **nothing, **beside)
+
+    async def take(self, request: TakeRequest, progress: Progress | None = None, tell: Tell = print) -> TakeView:
+        self._report(progress)
+        tried = TryView(order=order_view(), amount="1", state="refused", code="taken")
+        tell("tried", tried)
+        await self._work("take", request)
+        amounts: dict[str, Any] = {"amount": "1", "filled": "0", "outstanding": "0", "remaining": "1"}
+        return TakeView(symbol=request.pair, side=request.side, **amounts, average=None, cost=None, tries=[tried])
+
+    async def pairs(self) -> PairsView:
+        await self._work("pairs")
+        return PairsView(pairs=[], coverage=COVERAGE, hidden={})
+
+    async def stats(self, query: StatsQuery) -> StatsView:
+        await self._work("stats", query)
+        empty = DepthView(orders=0, amount="0", cost="0")
+        nothing: dict[str, Any] = dict.fromkeys(("bid", "ask", "spread", "mid", "open", "high", "low", "close", "vwap"))
+        rows: dict[str, Any] = {"timeframe": query.timeframe, "ohlcv": [], "fills": [], "unverified": 0}
+        beside: dict[str, Any] = {"baseVolume": "0", "quoteVolume": "0", "coverage": COVERAGE, "hidden": {}, **MOMENT}
+        return StatsView(symbol=query.pair, bids=empty, asks=empty, **nothing, **rows, **beside)
+
+    async def export_orders(self, pair: str) -> ExportView:
+        await self._work("export_orders", pair)
+        return ExportView(records=[], coverage=COVERAGE, hidden={})
+
+    async def import_records(self, records: list[str]) -> ImportView:
+        await self._work("import_records", records)
+        return ImportView(results=[ImportedView(state="invalid", code="malformed") for _ in records])
 
     async def confirm_order(self, id_prefix: str, accept_prefix: str, reply: str) -> TradeView:
         await self._work("confirm_order", id_prefix, accept_prefix, reply)
@@ -255,6 +300,10 @@ class FakeNode:
 
     def watch(self, pair: str) -> AsyncIterator[EventView]:
         self.calls.append(("watch", pair))
+        return self._read()
+
+    def follow_book(self, pair: str, limit: int) -> AsyncIterator[EventView]:
+        self.calls.append(("follow_book", pair, limit))
         return self._read()
 
     async def _read(self) -> AsyncIterator[EventView]:

@@ -12,7 +12,8 @@ import pytest
 from dhtex import errors, limits
 from dhtex.control import api
 from dhtex.control.client import Client, error_from
-from dhtex.views import AcceptRequest, Amendment, BestRequest, OrderDraft, OrderQuery
+from dhtex.marketviews import QuoteQuery, StatsQuery, TakeRequest
+from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery
 from tests.unit.control.conftest import TOKEN, Served
 from tests.unit.control.fakes import until
 
@@ -61,6 +62,12 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
     assert (await ask(served, "POST", "/v1/orders/renew"))[0]["status"] == "open"
     best = {"pair": "BTC/USD", "side": "buy", "amount": "1"}
     assert (await ask(served, "POST", "/v1/orders/accept", best))["tries"][0]["code"] == "taken"
+    assert (await ask(served, "GET", "/v1/quote?pair=BTC/USD&side=sell&amount=2&min_price=9"))["filled"] == "0"
+    assert (await ask(served, "POST", "/v1/take", best))["tries"][0]["code"] == "taken"
+    assert (await ask(served, "GET", "/v1/pairs"))["pairs"] == []
+    assert (await ask(served, "GET", "/v1/stats?pair=BTC/USD&limit=5"))["timeframe"] == "1h"
+    assert (await ask(served, "GET", "/v1/export?pair=BTC/USD"))["records"] == []
+    assert (await ask(served, "POST", "/v1/import", {"records": ["eA=="]}))["results"][0]["state"] == "invalid"
     assert len((await ask(served, "POST", "/v1/orders/cancel", {"pair": "BTC/USD"}))["canceled"]) == 1
     await ask(served, "POST", "/v1/orders/abcdef/amend", {"price": "2"})
     assert (await ask(served, "POST", "/v1/orders/abcdef/accept"))["state"] == "confirmed"
@@ -76,7 +83,13 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
         ("show_order", "abcdef"),
         ("cancel_order", "abcdef"),
         ("renew_orders",),
-        ("accept_best", BestRequest(pair="BTC/USD", side="buy", amount="1")),
+        ("accept_best", TakeRequest(pair="BTC/USD", side="buy", amount="1")),
+        ("quote", QuoteQuery(pair="BTC/USD", side="sell", amount="2", min_price="9")),
+        ("take", TakeRequest(pair="BTC/USD", side="buy", amount="1")),
+        ("pairs",),
+        ("stats", StatsQuery(pair="BTC/USD", limit=5)),
+        ("export_orders", "BTC/USD"),
+        ("import_records", ["eA=="]),
         ("cancel_orders", "BTC/USD"),
         ("amend_order", "abcdef", Amendment(price="2")),
         ("accept_order", "abcdef", AcceptRequest()),

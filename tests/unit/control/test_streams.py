@@ -174,6 +174,6 @@ async def test_each_order_that_is_tried_is_told_before_the_result(served: Served
     wish = {"pair": "BTC/USD", "side": "buy", "amount": "1"}
     stream = served.unix_client.stream("POST", "/v1/orders/accept", wish)
     found = [await following(stream) for _ in range(2)]
-    assert [event and event[0] for event in found] == ["try", "result"]
+    assert [event and event[0] for event in found] == ["tried", "result"]
     assert found[0] is not None
     assert found[0][1]["code"] == "taken"

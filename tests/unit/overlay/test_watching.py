@@ -8,6 +8,7 @@ import pytest
 from dhtex import limits
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import leases, replicate, server, watching, wire
+from dhtex.overlay.contact import Peer
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import address_of, cluster, held, make_overlay, record, until
 from tests.unit.overlay.test_overlay import key_of
@@ -229,3 +230,29 @@ async def test_holders_hand_on_what_another_lacks_and_learn_what_is_newer(monkey
         nodes[1].watch(key)
         held(nodes[2]).rows[key].append((None, record(key, b"unheard")))
         await until(lambda: ear.records == [(key, record(key, b"unheard"))])
+
+
+def watcher(number: int) -> Peer:
+    """One of many, each in a network of its own."""
+    return Peer((f"10.{number // 250}.{number % 250}.1", 4000), None, 0.0)
+
+
+def test_a_thousand_watchers_of_a_key_cost_three_pushes_each_and_there_is_room_for_them() -> None:
+    holders = [leases.Leases() for _ in range(limits.HOLDERS)]
+    key = key_of(1)
+
+    def join(number: int) -> int:
+        """As a watcher does: the nearest holders that have room."""
+        granted = 0
+        for holder in holders:
+            peer = watcher(number)
+            if granted < limits.WATCH_HOLDERS:
+                granted += holder.change(peer, b"%d" % number, 120, [key], [], 0.0)[1] > 0
+        return granted
+
+    assert {join(number) for number in range(1000)} == {limits.WATCH_HOLDERS}
+    pushes = [len(holder.watching(key, 1.0)) for holder in holders]
+    assert (sum(pushes), max(pushes)) == (3000, 1000)
+    later = [join(number) for number in range(1000, 3000)]
+    assert later[: limits.WATCHERS_PER_KEY_MAX * limits.HOLDERS // limits.WATCH_HOLDERS - 1000].count(0) == 0
+    assert max(len(holder.watching(key, 1.0)) for holder in holders) <= limits.WATCHERS_PER_KEY_MAX

@@ -1,0 +1,5 @@
+"""The network of the integration tests, for the adapter's."""
+
+from tests.integration.conftest import bytecode, network
+
+__all__ = ["bytecode", "network"]

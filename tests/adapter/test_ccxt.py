@@ -1,0 +1,124 @@
+"""The adapter against the real ccxt package and real nodes: what a program written for ccxt does works here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import ccxt.async_support
+import pytest
+from ccxt.base import errors
+
+import dhtex.ccxt
+from tests.integration.conftest import Network, free_ports
+
+PAIR = "BTC/USD"
+
+
+@pytest.fixture
+def ports(network: Network) -> list[int]:
+    """Two nodes that know each other."""
+    maker, taker = free_ports(2)
+    network.started(maker)
+    network.started(taker, maker)
+    return [maker, taker]
+
+
+@asynccontextmanager
+async def exchange(network: Network, port: int, **more: Any) -> AsyncIterator[Any]:
+    made = dhtex.ccxt.dhtex({"options": {"node": str(port), "home": str(network.home)}, **more})
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def test_it_is_an_exchange_of_ccxt_that_says_what_it_can(network: Network, ports: list[int]) -> None:
+    async with exchange(network, ports[0]) as maker:
+        assert isinstance(maker, ccxt.async_support.Exchange)
+        for name, has in maker.has.items():
+            if has is True and name not in ("spot", "ws", "publicAPI"):
+                assert callable(getattr(maker, name)), name
+        assert not maker.requiredCredentials["apiKey"]
+        assert await maker.load_markets() == {}
+        market = maker.market("xmr/btc")
+        assert (market["symbol"], market["precision"]) == ("XMR/BTC", {"amount": 1e-12, "price": 1e-8})
+        with pytest.raises(errors.BadSymbol):
+            maker.market("nonsense")
+
+
+async def test_an_order_is_published_found_changed_and_withdrawn(network: Network, ports: list[int]) -> None:
+    async with exchange(network, ports[0]) as maker, exchange(network, ports[1]) as other:
+        terms = {"clientOrderId": "mine-1", "minimum": 0.25, "payment": ["SEPA"], "expires": 3600}
+        made = await maker.create_order(PAIR, "limit", "sell", 1.5, 50000.25, terms)
+        assert (made["symbol"], made["side"], made["type"], made["status"]) == (PAIR, "sell", "limit", "open")
+        assert (made["price"], made["amount"], made["filled"], made["remaining"]) == (50000.25, 1.5, 0.0, 1.5)
+        assert (made["clientOrderId"], made["info"]["minimum"]) == ("mine-1", "0.25")
+        assert list(await other.load_markets()) == [PAIR]
+        book = await other.fetch_order_book(PAIR, 5)
+        assert (book["asks"], book["bids"], book["symbol"]) == ([[50000.25, 1.5]], [], PAIR)
+        assert [each["id"] for each in await maker.fetch_open_orders(PAIR)] == [made["id"]]
+        assert (await other.fetch_open_orders(), (await other.fetch_order(made["id"]))["price"]) == ([], 50000.25)
+        changed = await maker.edit_order(made["id"], PAIR, "limit", "sell", None, "49000")
+        assert (changed["price"], changed["amount"]) == (49000.0, 1.5)
+        assert (await maker.cancel_order(changed["id"]))["status"] == "canceled"
+        assert await maker.fetch_open_orders() == []
+
+
+async def test_a_market_order_takes_and_both_sides_see_the_trade(network: Network, ports: list[int]) -> None:
+    async with exchange(network, ports[0]) as maker, exchange(network, ports[1]) as taker:
+        order = await maker.create_limit_sell_order(PAIR, 2, 50000, {"minimum": "0.5"})
+        taken = await taker.create_market_buy_order(PAIR, 0.5)
+        assert (taken["status"], taken["filled"], taken["average"], taken["cost"]) == ("closed", 0.5, 50000.0, 25000.0)
+        (bought,), (sold,) = await taker.fetch_my_trades(PAIR), await maker.fetch_my_trades()
+        assert [bought[name] for name in ("side", "price", "amount", "cost")] == ["buy", 50000.0, 0.5, 25000.0]
+        assert (sold["side"], bought["takerOrMaker"], sold["takerOrMaker"]) == ("sell", "taker", "maker")
+        assert (await maker.fetch_order(order["id"]))["status"] == "closed"
+        assert await taker.fetch_my_trades("XMR/USD") == []
+        part = await taker.create_order(PAIR, "limit", "buy", 5, 50000, {"timeInForce": "IOC"})
+        assert (part["status"], part["filled"], part["remaining"]) == ("canceled", 1.5, 3.5)
+
+
+async def test_a_watched_book_is_whole_and_comes_again_when_it_differs(network: Network, ports: list[int]) -> None:
+    async with exchange(network, ports[0]) as maker, exchange(network, ports[1]) as other:
+        first = await other.watch_order_book(PAIR)
+        assert (first["asks"], first["nonce"]) == ([], 1)
+        again = asyncio.ensure_future(other.watch_order_book(PAIR))
+        await maker.create_order(PAIR, "limit", "buy", "1", "40000")
+        async with asyncio.timeout(15):
+            assert (await again)["bids"] == [[40000.0, 1.0]]
+
+
+@pytest.mark.parametrize("number", [float, str])
+async def test_numbers_are_what_the_caller_wants(network: Network, ports: list[int], number: type) -> None:
+    async with exchange(network, ports[0], number=number) as maker:
+        made = await maker.create_order(PAIR, "limit", "buy", number("0.1"), number("40000.5"))
+        assert (made["amount"], made["price"]) == (number("0.1"), number("40000.5"))
+
+
+async def test_errors_are_those_of_ccxt(network: Network, ports: list[int]) -> None:
+    async with (
+        exchange(network, ports[0]) as maker,
+        exchange(network, ports[1]) as taker,
+        exchange(network, 9) as nobody,
+    ):
+        with pytest.raises(errors.ExchangeNotAvailable):
+            await nobody.load_markets()
+        with pytest.raises(errors.ExchangeNotAvailable):
+            await nobody.watch_order_book(PAIR)
+        for amount, price in ((1, 0.001), (0, 5), (1e-9, 5), (-1, 5)):
+            with pytest.raises(errors.InvalidOrder):
+                await maker.create_order(PAIR, "limit", "sell", amount, price)
+        with pytest.raises(errors.InvalidOrder):
+            await maker.create_order(PAIR, "limit", "sell", 1)
+        with pytest.raises(errors.InvalidOrder):
+            await maker.create_order(PAIR, "limit", "sell", 1, 5, {"odd": 1})
+        for wrong in ("ab" * 32, "../status", ""):
+            with pytest.raises(errors.OrderNotFound):
+                await maker.fetch_order(wrong)
+        made = await maker.create_order(PAIR, "limit", "sell", 1, 50000)
+        await maker.cancel_order(made["id"])
+        with pytest.raises(errors.OrderNotFound):
+            await maker.cancel_order(made["id"])
+        with pytest.raises(errors.OrderNotFound):
+            await taker.create_market_buy_order(PAIR, 1)
