@@ -91,6 +91,7 @@ PEER_DATAGRAMS_PER_S: Final = 4000  # one verified address; 64 honest nodes may 
 ADDRESSES_TRACKED_MAX: Final = 8192  # rate limits remember so many; the oldest goes first
 PARKED_REQUESTS_MAX: Final = 64  # stock requests that wait until their sender has answered our ping
 RESUMED_S: Final = 60.0  # clocks that went on by so much more than a tick: the machine slept, or was set right
+VIEW_S: Final = 5.0  # between two votes of one peer on our address and clock
 VOTERS_MAX: Final = 64  # whose latest view of our address and clock is kept
 PUBLIC_VOTERS_MIN: Final = 3  # networks that must agree on our address before our id follows from it
 VOTERS_MIN: Final = 2  # before their median clock says something about ours

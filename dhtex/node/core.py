@@ -174,7 +174,8 @@ class Node(Queries):
     async def _flush(self) -> None:
         written = True
         while True:
-            await asyncio.sleep(FLUSH_S)
+            await self._running.holdings.changed.wait()
+            await asyncio.sleep(FLUSH_S)  # what comes at about the same time is written in one batch
             before, written = written, self._running.save(self._clock.now())
             if before and not written:
                 log.error("held records cannot be written; trying on")
@@ -184,7 +185,8 @@ class Node(Queries):
         while True:
             await asyncio.sleep(TICK_S)
             parts.market.tick()
-            self._spawn(parts.offers.withdraw_overdue())
+            if parts.offers.is_overdue():
+                self._spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
                 saved = self._clock.monotonic()

@@ -6,6 +6,7 @@ puts every live record back.
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
@@ -89,6 +90,7 @@ class Offers:
         self._read_back = read_back
         self._stamping: set[RecordId] = set()
         self._withdrawing: set[RecordId] = set()
+        self._overdue_from = 0.0
         self.on_changed: Callable[[RecordId], None] = lambda _: None
 
     async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
@@ -133,6 +135,9 @@ class Offers:
 
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
+        now = self._clock.now()
+        rows = [own for state in LIVE for own in self._journal.orders(state) if own.cancel_at and own.expires > now]
+        self._overdue_from = min((own.cancel_at for own in rows), default=math.inf)
         for own in self._journal.overdue(self._clock.now()):
             if own.order_id in self._withdrawing:
                 continue
@@ -144,9 +149,14 @@ class Offers:
             finally:
                 self._withdrawing.discard(own.order_id)
 
+    def is_overdue(self) -> bool:
+        """Whether there may be something for `withdraw_overdue`; costs nothing."""
+        return self._clock.now() >= self._overdue_from
+
     def renew(self) -> list[Record[Order]]:
         """Let the time of all dead man's switches begin again; the open orders that have one."""
         self._journal.renew(self._clock.now())
+        self._overdue_from = 0.0
         return [order for order in self.open_orders() if self.cancel_at(order.id) is not None]
 
     def cancel_at(self, order_id: RecordId) -> int | None:
@@ -161,7 +171,10 @@ class Offers:
         goes on with it; and when it was cancelled or has expired meanwhile, it stays closed.
         """
         for own in self._journal.orders(MakerState.PUBLISHING):
-            if own.order_id in self._stamping or own.expires <= self._clock.now():
+            if own.order_id in self._stamping:
+                continue
+            if own.expires <= self._clock.now():
+                self._journal.close_order(own.order_id, MakerState.EXPIRED, b"")
                 continue
             self._stamping.add(own.order_id)
             try:
@@ -256,6 +269,7 @@ class Offers:
     # when they return, and only the first put is left to wait for.
 
     def _publish(self, order: Record[Order]) -> Coroutine[Any, Any, Published]:
+        self._overdue_from = 0.0
         self._on_opened(order.id)
         published = self._directory.publish(order)
         self.on_changed(order.id)

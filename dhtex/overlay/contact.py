@@ -100,6 +100,7 @@ class Peer:
         "rtt",
         "token",
         "verified_until",
+        "view_due",
     )
 
     def __init__(self, address: Address, contact: Contact | None, now: float) -> None:
@@ -114,6 +115,7 @@ class Peer:
         self.last_seen = 0.0
         self.last_asked = 0.0
         self.verified_until = 0.0
+        self.view_due = 0.0
         self.pinging = False
         self.in_table = False
         self.allowance = float(limits.PEER_DATAGRAMS_PER_S)

@@ -291,10 +291,11 @@ class Protocol(StockVerbs):
             peer.kind = PeerKind.FOREIGN
             self.table.remove(peer)
             return None, None
-        peer.kind, peer.token = PeerKind.DHTEX, token
-        if (view := wire.reply_view(ext)) is not None:
-            peer.client = view.client
-            self.selfview.heard(peer.address, view, self.monotonic())
+        peer.kind, peer.token, peer.client = PeerKind.DHTEX, token, wire.is_client(ext)
+        now = self.monotonic()
+        if now >= peer.view_due and (view := wire.reply_view(ext)) is not None:
+            peer.view_due = now + limits.VIEW_S
+            self.selfview.heard(peer.address, view, now)
         return answer, responder
 
     def _renew(self, request: Request) -> None:

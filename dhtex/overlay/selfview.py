@@ -53,7 +53,7 @@ class SelfView:
 
     def tell(self, asker: Address) -> bytes:
         """Our own view of things, for the trailer of an answer."""
-        return encode_view(View(self.client, int(self._clock.now()), asker))
+        return encode_view(self.client, int(self._clock.now()), asker)
 
     def unasked(self, now: float) -> None:
         """A stranger to whom we never sent anything has reached us."""

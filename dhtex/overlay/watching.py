@@ -170,16 +170,16 @@ class Watching:
 
     def _pump(self, holder: _Holder) -> None:
         """Tell a holder what has changed, or renew its lease, if nothing is under way to it."""
-        now = self._network.monotonic()
         if holder.busy:
+            return
+        now = self._network.monotonic()
+        if holder.announced and not holder.add and not holder.drop and now < holder.renew_at:
             return
         most = limits.WATCH_KEYS_PER_DATAGRAM_MAX
         add = [key for key, _ in zip(holder.add, range(most), strict=False)]
         drop = [key for key, _ in zip(holder.drop, range(most - len(add)), strict=False)]
         if not add and len(holder.drop) == len(holder.announced):
             self._part(holder)
-            return
-        if not add and not drop and now < holder.renew_at:
             return
         for key in add:
             del holder.add[key]

@@ -257,9 +257,9 @@ class View(NamedTuple):
     seen: Address
 
 
-def encode_view(view: View) -> bytes:
+def encode_view(client: bool, time: int, seen: Address) -> bytes:
     """Flags, time and address in 11 bytes (IPv4) or 23."""
-    return (_CLIENT_FLAG if view.client else b"\0") + view.time.to_bytes(4) + _pack_address(view.seen)
+    return (_CLIENT_FLAG if client else b"\0") + time.to_bytes(4) + _pack_address(seen)
 
 
 @lru_cache(limits.ADDRESSES_TRACKED_MAX)
@@ -276,6 +276,11 @@ def _unpack_address(packed: bytes) -> Address | None:
 def reply_trailer(net: bytes, responder: bytes, token: bytes, view: bytes = b"") -> bytes:
     """What makes the answer to a stock request ours; at most REPLY_TRAILER_BYTES_MAX."""
     return _trailer(_VERSION + net + responder + token + view)
+
+
+def is_client(ext: bytes | None) -> bool:
+    """Whether a reply's trailer says that its sender cannot be reached."""
+    return ext is not None and len(ext) > _REPLY_EXT_BYTES and bool(ext[_REPLY_EXT_BYTES] & _CLIENT)
 
 
 def reply_view(ext: bytes | None) -> View | None:

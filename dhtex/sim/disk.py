@@ -36,15 +36,22 @@ class Disk(Database):
         self._path: Path | None = None
         self._before: Callable[[str], bool] = lambda kind: True
         self._after: Callable[[str], None] = lambda kind: None
+        self._unsynced: Callable[[str], None] = lambda kind: None
         self._durable = 0
         self._salt = b""
 
-    def attach(self, path: Path, life: Life, before: Callable[[str], bool], after: Callable[[str], None]) -> None:
-        """`before` is called before each transaction and says whether the disk takes it, `after` when it is done.
-
-        Both hear its kind, decision or batch.
-        """
-        self._path, self._life, self._before, self._after = path, life, before, after
+    def attach(
+        self,
+        path: Path,
+        life: Life,
+        before: Callable[[str], bool],
+        after: Callable[[str], None],
+        unsynced: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        """`before` is called before each transaction and says whether the disk takes it, `after` when it is done, and
+        `unsynced` when it is written, and on its way to the platter. All hear its kind, decision or batch."""
+        self._path, self._life = path, life
+        self._before, self._after, self._unsynced = before, after, unsynced
         self._synced()
 
     @contextlib.contextmanager
@@ -52,6 +59,7 @@ class Disk(Database):
         self._begin("decision")
         with super().decision() as connection:
             yield connection
+        self._unsynced("decision")
         self._synced()
         self._after("decision")
 
@@ -101,3 +109,17 @@ class Disk(Database):
                 data = data[: whole + entropy.randrange(_FRAME_HEAD_BYTES + page)]
             target.with_name(target.name + "-wal").write_bytes(data)
         super().close()
+
+
+HELD: Final = "SELECT dht_key, record_id, prefix, anchored, wire FROM held ORDER BY rowid"
+
+
+def roll_back_held(path: Path, rows: list[tuple[object, ...]]) -> None:
+    """Let a file that nobody has open hold for others what it held at another time."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM held")
+        connection.executemany(
+            "INSERT INTO held(dht_key, record_id, prefix, anchored, wire) VALUES(?, ?, ?, ?, ?)", rows
+        )
+        connection.execute("COMMIT")

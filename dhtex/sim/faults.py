@@ -2,9 +2,10 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from dhtex.sim.host import Host
 from dhtex.sim.network import Network, Weather, rough
@@ -21,10 +22,24 @@ KINDS: Final = (
     "clocks",
     "slow",
     "disk_full",
+    "spoof",
+    "clogging",
+    "stale",
+    "restore",
+    "liar",
+    "two_faced",
+    "flood",
+    "day",
 )
+RARE: Final = {"restore", "liar", "two_faced", "flood", "stale"}  # drawn less often than the others
+DAY: Final = 0.005  # of the histories: a day is long, even an idle one
 SKEW_S: Final = 50.0  # two machines differ by less than what the protocol bears
-FUSES: Final = {"decision": 3, "decision_done": 3, "batch": 6, "batch_done": 6, "send": 300, "answer": 1}
+FUSES: Final = {
+    "decision": 3, "decision_unsynced": 3, "decision_done": 3, "batch": 6, "batch_done": 6, "send": 300, "answer": 1,
+    "step": 400,
+}  # fmt: skip
 FUSE_S_MAX: Final = 60
+USUAL_S: Final = 900.0  # of trouble; in a shorter one everything goes wrong sooner
 OFF_S: Final = ((0.5, 20.0), (60.0, 300.0))
 
 
@@ -36,22 +51,26 @@ class Plan:
     weather: Weather
 
     @classmethod
-    def drawn(cls, entropy: random.Random, wanted: str) -> "Plan":
+    def drawn(cls, seed: int, wanted: str) -> "Plan":
         """By name, separated by commas ("none" for none); or by chance: one history in eight has none."""
+        chosen = random.Random(f"{seed}/kinds")
+        entropy = random.Random(f"{seed}/weather")
         if wanted:
             kinds = frozenset(wanted.split(",")) - {"none"}
             assert kinds <= set(KINDS), f"faults are {', '.join(KINDS)}"
-        elif entropy.random() < 0.125:
+        elif chosen.random() < 0.125:
             kinds = frozenset()
         else:
-            kinds = frozenset(kind for kind in KINDS if entropy.random() < 0.5)
-        chances = {kind: entropy.uniform(0.2, 1.0) for kind in KINDS}
+            chances = {kind: DAY if kind == "day" else 0.3 if kind in RARE else 0.5 for kind in KINDS}
+            kinds = frozenset(kind for kind in KINDS if chosen.random() < chances[kind])
+        strengths = {kind: entropy.uniform(0.2, 1.0) for kind in KINDS}
         weather = Weather(
-            loss=0.2 * chances["loss"] if "loss" in kinds else 0.0,
-            doubling=0.2 * chances["doubling"] if "doubling" in kinds else 0.0,
-            tail=0.05 * chances["tail"] if "tail" in kinds else 0.0,
-            replay=0.02 * chances["replay"] if "replay" in kinds else 0.0,
-            garble=0.02 * chances["garble"] if "garble" in kinds else 0.0,
+            loss=0.2 * strengths["loss"] if "loss" in kinds else 0.0,
+            doubling=0.2 * strengths["doubling"] if "doubling" in kinds else 0.0,
+            tail=0.05 * strengths["tail"] if "tail" in kinds else 0.0,
+            replay=0.02 * strengths["replay"] if "replay" in kinds else 0.0,
+            garble=0.02 * strengths["garble"] if "garble" in kinds else 0.0,
+            spoof=0.05 * strengths["spoof"] if "spoof" in kinds else 0.0,
             delay_s=entropy.choice((0.002, 0.02, 0.08)),
         )
         return cls(kinds, weather)
@@ -66,6 +85,15 @@ class Plan:
         return "disk_full" in self.kinds
 
 
+class Span(Protocol):
+    """Which history it is, and how long its trouble lasts."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def hours(self) -> float: ...
+
+
 class Troubles:
     """Makes a plan come true. `boot` starts a machine that is off."""
 
@@ -74,25 +102,33 @@ class Troubles:
         hosts: list[Host],
         network: Network,
         plan: Plan,
-        seed: int,
+        settings: Span,
         boot: Callable[[Host], Awaitable[None]],
+        on_restored: Callable[[Host], None],
+        counts: Counter[str],
     ) -> None:
         self._hosts = hosts
         self._network = network
         self._plan = plan
-        self._entropy = random.Random(f"{seed}/troubles")
+        self._entropy = random.Random(f"{settings.seed}/troubles")
+        self._haste = min(1.0, settings.hours * 3600 / USUAL_S)
         self._boot = boot
+        self._on_restored = on_restored
+        self._counts = counts
 
     def routines(self) -> list[Coroutine[Any, Any, None]]:
         """One for each kind of fault, to be cancelled when the trouble ends."""
         kinds = self._plan.kinds
         chosen = [
-            ({"loss", "tail", "replay", "garble"}, self._weather),
+            ({"loss", "tail", "replay", "garble", "spoof"}, self._weather),
             ({"cuts"}, self._cuts),
             ({"crashes", "power"}, self._crashes),
             ({"clocks"}, self._clocks),
             ({"slow"}, self._slow),
             ({"disk_full"}, self._disk_full),
+            ({"clogging"}, self._clogging),
+            ({"stale"}, self._stale),
+            ({"restore"}, self._restore),
         ]
         twice = [self._crashes] if self._plan.kinds & {"crashes", "power"} and len(self._hosts) > 3 else []
         return [routine() for routine in [*(r for names, r in chosen if names & kinds), *twice]]
@@ -106,6 +142,7 @@ class Troubles:
             host.set_clock(self._entropy.uniform(-2.0, 2.0) if self._plan.kinds else 0.0)
 
     async def _pause(self, mean_s: float) -> None:
+        mean_s *= self._haste
         await asyncio.sleep(min(self._entropy.expovariate(1 / mean_s), 5 * mean_s))
 
     def _some(self) -> list[str]:
@@ -155,7 +192,7 @@ class Troubles:
                         break
                 host.fuses.clear()
             if host.life is None:
-                await asyncio.sleep(self._entropy.uniform(*self._entropy.choice(OFF_S)))
+                await asyncio.sleep(self._entropy.uniform(*self._entropy.choice(OFF_S)) * self._haste)
                 await self._boot(host)
 
     async def _clocks(self) -> None:
@@ -168,6 +205,56 @@ class Troubles:
             await self._pause(120.0)
             for ip in self._some():
                 self._network.slow_s[ip] = self._entropy.choice((0.0, 0.1, 0.5, 1.5))
+
+    async def _clogging(self) -> None:
+        """Lines are clogged one after the other, and get free again in another order."""
+        while True:
+            await self._pause(100.0)
+            some = self._some()
+            for step in (1, -1):
+                self._entropy.shuffle(some)
+                for ip in some:
+                    self._network.clog(ip, step)
+                    await asyncio.sleep(self._entropy.uniform(0.0, 4.0))
+
+    async def _stale(self) -> None:
+        """One machine was off for so long that what it holds for others is old. One: what nobody holds is gone."""
+        host = self._entropy.choice(self._hosts)
+        while True:
+            if host.up:
+                host.remember_held()
+            await self._pause(90.0)
+            if host.life is not None:
+                host.crash(power=False)
+                if host.forget_since():
+                    self._counts["stale_returns"] += 1
+                await asyncio.sleep(self._entropy.uniform(1.0, 20.0))
+                await self._boot(host)
+
+    async def _restore(self) -> None:
+        """One machine's state is put back as it was. Not while it decides, or is cut off: see the fence's reach."""
+        host = self._entropy.choice([host for host in self._hosts if not host.lies])
+        while True:
+            await self._pause(40.0)
+            if not host.up:
+                continue
+            if not host.backed_up:
+                host.back_up()
+            elif self._is_quiet(host):
+                host.restore()
+                self._counts["restores"] += 1
+                self._on_restored(host)
+                await asyncio.sleep(self._entropy.uniform(0.5, 5.0))
+                await self._boot(host)
+
+    def _is_quiet(self, host: Host) -> bool:
+        """Whether everything that it has signed is known to others, and it knows what they know."""
+        return (
+            self._network.is_whole
+            and all(other.up for other in self._hosts)
+            and not host.parts.journal.unpublished()
+            and host.up_for_s > 15.0
+        )
 
     async def _disk_full(self) -> None:
         while True:

@@ -9,13 +9,16 @@ from typing import Any, Final, Protocol, TypeVar
 from dhtex.config import NodeConfig
 from dhtex.errors import StateError
 from dhtex.market.ids import PublicKey
+from dhtex.market.keyring import Keyring
+from dhtex.market.records import Order
 from dhtex.node import Node
 from dhtex.node.parts import Parts
 from dhtex.sim.clock import NodeClock
-from dhtex.sim.disk import Disk
+from dhtex.sim.disk import HELD, Disk, roll_back_held
 from dhtex.sim.history import History
 from dhtex.sim.loop import Crash, Life, VirtualLoop
 from dhtex.sim.network import Network
+from dhtex.store import copying
 from dhtex.store.database import Database
 
 NETWORK: Final = "sim"
@@ -40,19 +43,25 @@ class Surroundings(Protocol):
 class Host:
     """One machine. `fuses` says after how many more events of a kind it ends.
 
-    Kinds: a transaction is about to begin (decision, batch) or done (decision_done, batch_done), a datagram was sent
-    (send), one with a new answer of its own was sent (answer).
+    Kinds: a transaction is about to begin (decision, batch), written but not synced (decision_unsynced) or done
+    (decision_done, batch_done), a datagram was sent (send), one with a new answer of its own was sent (answer), or a
+    step of any task or timer is about to begin (step).
     """
 
     def __init__(self, world: Surroundings, index: int) -> None:
         self.index = index
         self.ip = f"10.0.{index // 250}.{index % 250 + 1}"
         self.public: PublicKey | None = None
+        self._keys: Keyring | None = None
         self.fuses: dict[str, int] = {}
         self.power = False
         self.disk_full = False
+        self.lies = False  # its owner means harm: what it says is not judged
+        self.restores = 0
+        self.on_up: Callable[[Host], None] = lambda host: None
         self.skew_s = 0.0
         self.lives = 0
+        self.started_s = 0.0
         self.life: Life | None = None
         self._world = world
         self._loop = asyncio.get_running_loop()
@@ -60,12 +69,23 @@ class Host:
         self._node: Node | None = None
         self._disk: Disk | None = None
         self._clock: NodeClock | None = None
+        self._backup: Path | None = None
+        self._held_once: list[tuple[object, ...]] = []
         self._over: asyncio.Future[None] = self._loop.create_future()
 
     @property
     def up(self) -> bool:
         """Whether its node runs and can be asked."""
         return self._node is not None and self._node._parts is not None
+
+    @property
+    def up_for_s(self) -> float:
+        """How long ago it was switched on."""
+        return self._loop.time() - self.started_s
+
+    def made(self, order: Order) -> bool:
+        """Whether an order is its own, whichever of its keys signed it."""
+        return self._keys is not None and self._keys.of(order) is not None
 
     @property
     def node(self) -> Node:
@@ -90,6 +110,7 @@ class Host:
         seed = f"{self._world.seed}/{self.index}/{self.lives}"
         self.life = Life(self.ip)
         self._over = self._loop.create_future()
+        self.started_s = self._loop.time()
         self._clock = NodeClock(self._loop.time, 1000.0 * (self.index + 1), self.skew_s)
         config = NodeConfig(
             port=PORT, host=self.ip, network=NETWORK, pow_bits=0, bootstrap=bootstrap, home=self._home(),
@@ -110,7 +131,10 @@ class Host:
         except StateError:
             self.crash(power=False)
             return False
-        self.public = self.parts.identity.public
+        if self._keys is None:  # beside the node's own, which must find its keys itself
+            self._keys = Keyring(self.parts.journal.identity(random.Random(0)).seed)
+            self.public = self._keys.main.public
+        self.on_up(self)
         return True
 
     def _open(self, path: Path | None, *, fresh: bool = False) -> Database:
@@ -118,7 +142,7 @@ class Host:
         assert self.life is not None
         disk = Disk.open(path, fresh=fresh)
         assert isinstance(disk, Disk)
-        disk.attach(path, self.life, self._before_write, self._after_write)
+        disk.attach(path, self.life, self._before_write, self._after_write, self._unsynced_write)
         self._disk = disk
         return disk
 
@@ -169,11 +193,51 @@ class Host:
             self.end_here()
         return not self.disk_full
 
+    def _unsynced_write(self, kind: str) -> None:
+        if self.burn(f"{kind}_unsynced"):
+            self.end_here()
+
     def _after_write(self, kind: str) -> None:
         self._note(kind)
         self._world.history.counts[f"writes_{kind}"] += 1
         if self.burn(f"{kind}_done"):
             self.end_here()
+
+    # --- old states ---------------------------------------------------------------------------------------------------
+
+    def remember_held(self) -> None:
+        """Note what it holds for others now."""
+        self._held_once = self.parts.database.rows(HELD)
+
+    def forget_since(self) -> bool:
+        """While it is off: let it hold again what was noted once, as a disk that was away for long."""
+        path = self._home() / "node.db"
+        if self.life is not None or not self._held_once or not path.exists():
+            return False
+        roll_back_held(path, self._held_once)
+        self._note("is stale")
+        return True
+
+    def back_up(self) -> None:
+        """Copy its state, as `dhtex backup` does."""
+        target = self._folder / "backup.db"
+        target.unlink(missing_ok=True)
+        copying.back_up(self._home() / "node.db", target)
+        self._backup = target
+        self._note("is backed up")
+
+    @property
+    def backed_up(self) -> bool:
+        return self._backup is not None
+
+    def restore(self) -> None:
+        """End it, and put the copy in the place of its state, as `dhtex restore --force` does."""
+        assert self._backup is not None
+        self.crash(power=False)
+        self.restores += 1
+        chance = random.Random(f"{self._world.seed}/{self.index}/{self.lives}/restore")
+        copying.put_back(self._backup, self._home() / "node.db", chance, force=True)
+        self._note("is restored")
 
     def set_clock(self, skew_s: float) -> None:
         """Let the wall clock jump."""
@@ -201,3 +265,11 @@ class Host:
             self._world.history.violation(self._loop.time(), "no_exception", f"a call at {self.ip} hangs")
             raise GoneError
         return task.result()
+
+    async def do(self, call: Callable[[Node], Result]) -> Result:
+        """The same for what the node does at once."""
+
+        async def done(node: Node) -> Result:
+            return call(node)
+
+        return await self.ask(done)

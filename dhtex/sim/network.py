@@ -1,9 +1,10 @@
 """A datagram network in memory that does to datagrams what real ones do, by chance from a seed.
 
 Theory of operation. A datagram sent may be lost, doubled, delayed (each copy by its own draw, so copies and neighbours
-overtake each other; now and then by seconds), kept and sent again much later, or arrive with bits turned over. Links
-may be cut, one way or both, and machines may be slow. What arrives is handed to whoever has the address then, within
-that one's life; what a dead machine sends does not leave it.
+overtake each other; now and then by seconds), kept and sent again much later, arrive with bits turned over, or come
+again from an address that is not its sender's. Links may be cut, one way or both; machines may be slow; and their lines
+may be *clogged*: what is sent through such a line waits until it is free. What arrives is handed to whoever has the
+address then, within that one's life; what a dead machine sends does not leave it.
 """
 
 import asyncio
@@ -23,7 +24,9 @@ from dhtex.sim.loop import Crash, Life
 
 KEPT_DATAGRAMS: Final = 512  # of which some come again
 TAIL_S: Final = (0.2, 4.0)
+CLOGGED_DATAGRAMS_MAX: Final = 2000  # of all lines together; more are lost
 FIRST_PORT: Final = 20_000
+NOBODY: Final = ("10.99.0.1", 4000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Weather:
     tail: float = 0.0
     replay: float = 0.0
     garble: float = 0.0
+    spoof: float = 0.0
     delay_s: float = 0.02
 
 
@@ -74,6 +78,8 @@ class Network:
         self._entropy = entropy
         self._endpoints: dict[Address, SimEndpoint] = {}
         self._cuts: dict[tuple[str, str], int] = {}
+        self._clogged: dict[str, int] = {}
+        self._waiting: list[tuple[Address, Address, bytes]] = []
         self._kept: deque[tuple[Address, Address, bytes]] = deque(maxlen=KEPT_DATAGRAMS)
         self._loop = asyncio.get_running_loop()
 
@@ -113,10 +119,27 @@ class Network:
                 if not count:
                     del self._cuts[source, target]
 
+    def clog(self, ip: str, step: int = 1) -> None:
+        """Let whatever a machine sends or should get wait; `step` -1 takes one such clogging back."""
+        count = self._clogged.get(ip, 0) + step
+        self._clogged[ip] = count
+        if count <= 0:
+            del self._clogged[ip]
+            waiting, self._waiting = self._waiting, []
+            for source, target, data in waiting:
+                self._arrive(source, target, data)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every machine reaches every other one."""
+        return not self._cuts and not self._clogged
+
     def heal(self) -> None:
-        """No cuts, no slow machines, fair weather."""
+        """No cuts, no clogged lines, no slow machines, fair weather."""
         self._cuts.clear()
         self.slow_s.clear()
+        for ip in list(self._clogged):
+            self.clog(ip, -self._clogged[ip])
         self.weather = Weather(delay_s=self.weather.delay_s)
 
     # --- datagrams ----------------------------------------------------------------------------------------------------
@@ -140,6 +163,9 @@ class Network:
             place = self._entropy.randrange(len(data))
             changed = data[:place] + bytes((data[place] ^ 1 << self._entropy.randrange(8),)) + data[place + 1 :]
             self._forward(source, target, changed)
+        if weather.spoof and chance() < weather.spoof:
+            self._history.counts["spoofed"] += 1
+            self._forward(self._entropy.choice([*self._endpoints, NOBODY]), target, data)
         self.on_send(sender, data)  # last: the machine may end here, and the datagram is on its way
 
     def _forward(self, source: Address, target: Address, data: bytes) -> None:
@@ -159,6 +185,11 @@ class Network:
             self._loop.call_later(delay_s, self._arrive, source, target, data)
 
     def _arrive(self, source: Address, target: Address, data: bytes) -> None:
+        if self._clogged and (source[0] in self._clogged or target[0] in self._clogged):
+            if len(self._waiting) < CLOGGED_DATAGRAMS_MAX:
+                self._waiting.append((source, target, data))
+                self._history.counts["clogged"] += 1
+            return
         endpoint = self._endpoints.get(target)
         if endpoint is not None:
             endpoint.receive(data, source)
@@ -173,4 +204,5 @@ def rough(weather: Weather, factor: float) -> Weather:
         tail=weather.tail * factor,
         replay=weather.replay * factor,
         garble=weather.garble * factor,
+        spoof=weather.spoof * factor,
     )

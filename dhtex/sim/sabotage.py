@@ -12,17 +12,17 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest.mock import patch
 
-import msgspec
-
-from dhtex.market import admission
+from dhtex.market import admission, merge
+from dhtex.market.keyring import Keyring
+from dhtex.market.merge import Meeting
 from dhtex.market.records import Code
-from dhtex.node import offers
+from dhtex.node import market, offers
 from dhtex.overlay import watching
 from dhtex.sim.disk import Disk
 from dhtex.store import holdings, journal, statements
 from dhtex.store.database import Database
 from dhtex.store.shelf import Shelf
-from dhtex.trading import buying, maker, selling
+from dhtex.trading import buying, maker, selling, taker
 
 Bug = Callable[[], Any]
 
@@ -79,7 +79,7 @@ def two_fills() -> Any:
         values = (state, 1 if status_wire else 0, status_wire, replaced_by, order_id)
         return bool(connection.execute(sql, values).rowcount)
 
-    return _patched((maker, "objection", objection), (selling, "objection", objection), (journal, "_close", close))
+    return _patched((maker, "objection", objection), (selling, "objection", objection), (statements, "close", close))
 
 
 def tombstone_dropped_early() -> Any:
@@ -92,8 +92,8 @@ def tombstone_dropped_early() -> Any:
     return _patched((holdings, "keep_until", keep_until))
 
 
-def order_comes_back() -> Any:
-    """A holder takes an order although it knows its end, and drops the end."""
+def no_tombstone_check() -> Any:
+    """A holder to whom an old order is handed on looks at no tombstone: it takes the order, and drops its end."""
     real = holdings.Holdings._settle
 
     def settle(self: Any, shelf: Shelf, record: Any, now: float, source: str) -> Any:
@@ -103,6 +103,41 @@ def order_comes_back() -> Any:
         return real(self, shelf, record, now, source)
 
     return _patched((holdings.Holdings, "_settle", settle))
+
+
+def statuses_by_time() -> Any:
+    """The later of two ends counts, whatever their numbers: a maker that signs two can choose."""
+
+    def meet_statuses(new: Any, old: Any) -> Meeting:
+        return Meeting.NEW_WINS if new.at > old.at else Meeting.OLD_STAYS
+
+    def order_state(order: Any, statuses: Any, now: float) -> Any:
+        own = [s for s in statuses if s.body.order_id == order.id and s.body.maker == order.body.maker]
+        return merge.order_state(order, sorted(own, key=lambda s: (s.body.at, s.id))[-1:], now)
+
+    readers = [(module, "order_state", order_state) for module in (market, buying, selling, taker)]
+    return _patched((merge, "_meet_statuses", meet_statuses), *readers)
+
+
+def group_outside_transaction() -> Any:
+    """The other orders of a group are closed a moment after one of them was filled."""
+    real = journal.Journal.decide_fill
+
+    def decide_fill(
+        self: Any, order_id: Any, accept_id: Any, wire: bytes, trade: Any, sequel: Any = journal._NO_SEQUEL
+    ) -> bool:
+        def later() -> None:
+            with self._database.decision() as connection:
+                statements.close_others(connection, sequel.others)
+
+        filled = real(self, order_id, accept_id, wire, trade, replace(sequel, others=()))
+        if filled and sequel.others:
+            asyncio.get_running_loop().call_later(1.0, later)
+        return filled
+
+    return _patched(
+        (journal.Journal, "decide_fill", decide_fill), (statements, "are_all_open", lambda *arguments: True)
+    )
 
 
 def deadline_not_checked() -> Any:
@@ -116,18 +151,18 @@ def deadline_not_checked() -> Any:
 
 
 def self_accept() -> Any:
-    """Nobody asks whether maker and taker are the same."""
-    real, real_draft = maker.objection, buying.Buying.draft
+    """Of a node's keys only the one that an order bears is taken for its own: by another it takes what it offers."""
+    real = maker.objection
 
-    def objection(*arguments: Any) -> Any:
-        code = real(*arguments)
-        return None if code is Code.SELF_TRADE else code
+    def objection(accept: Any, order: Any, *more: Any) -> Any:
+        code = real(accept, order, *more)
+        return None if code is Code.SELF_TRADE and accept.body.taker != order.body.maker else code
 
-    def draft(self: Any, order: Any, request: Any, now: float) -> Any:
-        stranger = msgspec.structs.replace(order.body, maker=bytes(32))
-        return real_draft(self, replace(order, body=stranger), request, now)
-
-    return _patched((maker, "objection", objection), (selling, "objection", objection), (buying.Buying, "draft", draft))
+    return _patched(
+        (maker, "objection", objection),
+        (selling, "objection", objection),
+        (Keyring, "is_own_trade", lambda self, order: order.maker == self.main.public),
+    )
 
 
 def no_replay() -> Any:
@@ -154,11 +189,13 @@ NAMES: Final[dict[str, tuple[Bug, str]]] = {
     for bug, faults in (
         (unsynced_decisions, "power"),
         (reply_before_write, "crashes"),
-        (no_idempotency, "none"),
+        (no_idempotency, "liar"),
+        (statuses_by_time, "two_faced"),
+        (group_outside_transaction, "none"),
         (two_fills, "none"),
         (tombstone_dropped_early, "none"),
-        (order_comes_back, "none"),
-        (deadline_not_checked, "crashes"),
+        (no_tombstone_check, "none"),
+        (deadline_not_checked, "flood"),
         (self_accept, "none"),
         (no_replay, "crashes,loss"),
         (signature_not_checked, "none"),

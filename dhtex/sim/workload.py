@@ -1,42 +1,46 @@
-"""What people do in a history: they make, take, amend, cancel, list, watch and answer; and one forges and repeats."""
+"""What people do in a history: they make, take, amend, cancel, list, watch and answer."""
 
 import asyncio
 import random
 from collections import deque
-from dataclasses import replace
 from typing import Final
 
-import msgspec
-
 from dhtex.errors import DhtexError, RefusedError
-from dhtex.market.identity import Identity
-from dhtex.market.ids import index_key, order_key
-from dhtex.market.records import Closing, Order, Record, Status, seal_record
+from dhtex.market.trade import TakerState
+from dhtex.marketviews import TakeRequest
 from dhtex.node import Node
 from dhtex.sim.checks import Judge
 from dhtex.sim.history import History
-from dhtex.sim.host import NETWORK, GoneError, Host
-from dhtex.trading.maker import closing_status
-from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery
+from dhtex.sim.host import GoneError, Host
+from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery, ReceiptRequest
 
 PAIRS: Final = ("BTC/USD", "ETH/BTC", "XMR/EUR")
-PAUSE_S: Final = 20.0
-LIVES_S: Final = (60, 300, 900, 1800)
-FORGE_S: Final = 60.0
+PAUSE_S: Final = 8.0
+QUIET_PAUSE_S: Final = 60.0
+LIVES_S: Final = (30, 90, 200, 600)
+LIFE_S_LONG: Final = 36_000  # who offers for longer does not sit and wait
+STRANGER: Final = -1  # who is no machine's owner
 
 
 class Workload:
-    """Everyone who uses the network. `winding_down`: only what changes nothing is done from now on."""
+    """Everyone who uses the network. `winding_down`: only what changes nothing is done from now on.
+
+    At most `actions` things are done in all, if it is not 0: a shorter history begins as the longer one does.
+    """
 
     pairs = PAIRS
 
-    def __init__(self, hosts: list[Host], judge: Judge, history: History, seed: int, life_s_max: int) -> None:
+    def __init__(
+        self, hosts: list[Host], judge: Judge, history: History, seed: int, life_s_max: int, actions: int
+    ) -> None:
         self.winding_down = False
+        self.resting = False
+        self._actions = actions
         self._hosts = hosts
         self._judge = judge
         self._history = history
         self._seed = seed
-        self._lives_s = (*LIVES_S, life_s_max)
+        self._lives_s = (*(life_s for life_s in LIVES_S if life_s < life_s_max), life_s_max, life_s_max)
         self._board: deque[tuple[int, str]] = deque(maxlen=12)  # orders that people talk about: maker, id
         self._loop = asyncio.get_running_loop()
 
@@ -47,14 +51,15 @@ class Workload:
         chance = random.Random(f"{self._seed}/person/{host.index}")
         doings = {
             self._make: 4, self._take: 6, self._amend: 1, self._cancel: 1, self._list: 3, self._watch: 1,
-            self._answer: 3, self._show: 1, self._take_own: 1,
+            self._answer: 3, self._show: 1, self._take_own: 2, self._take_best: 2, self._make_group: 1,
+            self._cancel_all: 0.2, self._settle: 1, self._renew: 0.5,
         }  # fmt: skip
         quiet = {self._list: 3, self._watch: 1, self._show: 1, self._answer: 3}
         while True:
-            await asyncio.sleep(chance.expovariate(1 / PAUSE_S))
+            await asyncio.sleep(chance.expovariate(1 / (QUIET_PAUSE_S if self.winding_down else PAUSE_S)))
             choice = quiet if self.winding_down else doings
             doing = chance.choices(list(choice), list(choice.values()))[0]
-            if not host.up:
+            if not host.up or not self.may_act():
                 continue
             try:
                 await doing(host, chance)
@@ -63,27 +68,49 @@ class Workload:
             except DhtexError as error:
                 self._count(f"error_{type(error).__name__}")
 
+    def may_act(self) -> bool:
+        """Count one more thing that is done; False when it is enough."""
+        if self.resting:
+            return False
+        if self._actions and self._history.counts["actions"] >= self._actions:
+            return False
+        self._history.counts["actions"] += 1
+        return True
+
+    def tell(self, order_id: str) -> None:
+        """A stranger's order becomes known to people."""
+        self._board.append((STRANGER, order_id))
+
     def _count(self, what: str) -> None:
         self._history.counts[what] += 1
 
-    async def _make(self, host: Host, chance: random.Random) -> None:
+    async def _make(self, host: Host, chance: random.Random, group: str = "", pair: str = "") -> None:
         amount = chance.randint(1, 50)
         draft = OrderDraft(
             side=chance.choice(("buy", "sell")),
             amount=f"{amount / 10:g}",
-            pair=chance.choice(PAIRS),
+            pair=pair or chance.choice(PAIRS),
             price=str(chance.randint(90, 110)),
             minimum=chance.choice(("", "0.1")),
-            expires_s=chance.choice(self._lives_s),
-            liveness=chance.choice(("beat", "beat", "mailbox")),
+            expires_s=(life_s := chance.choice(self._lives_s)),
+            liveness="mailbox" if life_s > LIFE_S_LONG else chance.choice(("beat", "beat", "mailbox")),
             confirm="ask" if chance.random() < 0.25 else "auto",
             reply=chance.choice(("", "ring me")),
+            cancel_after_s=0 if chance.random() < 0.9 else chance.choice((30, 120, 600)),
+            group=group,
+            fresh_key=chance.random() < 0.3,
         )
         published = await host.ask(lambda node: node.add_order(draft))
         self._count("orders")
         self._board.append((host.index, published.order.id))
-        if chance.random() < 0.3:
+        if group or chance.random() < 0.3:
             self._spawn_race(published.order.id, chance)
+
+    async def _make_group(self, host: Host, chance: random.Random) -> None:
+        """Orders of which at most one is to be filled, each taken by several at about the same time."""
+        name = f"group {chance.randrange(1 << 32)}"
+        for _ in range(chance.randint(2, 3)):
+            await self._make(host, chance, name)
 
     def _spawn_race(self, order_id: str, chance: random.Random) -> None:
         """Several take one order at nearly the same time."""
@@ -106,7 +133,7 @@ class Workload:
 
     async def _take(self, host: Host, chance: random.Random) -> None:
         known = [order_id for maker, order_id in self._board if maker != host.index]
-        away = [order_id for maker, order_id in self._board if self._hosts[maker].life is None]
+        away = [order_id for maker, order_id in self._board if maker >= 0 and self._hosts[maker].life is None]
         known = away if away and chance.random() < 0.5 else known
         if known and chance.random() < 0.6:
             order_id = known[-1] if chance.random() < 0.6 else chance.choice(known)
@@ -123,8 +150,14 @@ class Workload:
         await host.ask(lambda node: node.accept_order(order_id, request))
         self._count("accepts")
 
+    async def _take_best(self, host: Host, chance: random.Random) -> None:
+        pair, side = chance.choice(PAIRS), chance.choice(("buy", "sell"))
+        request = TakeRequest(pair=pair, side=side, amount="0.1", wait_s=chance.choice((2.0, 10.0)))
+        view = await host.ask(lambda node: node.accept_best(request))
+        self._history.counts["accepts"] += len(view.tries)
+
     async def _take_own(self, host: Host, chance: random.Random) -> None:
-        own = [order_id for maker, order_id in self._board if maker == host.index]
+        own = self._own_open(host) or [order_id for maker, order_id in self._board if maker == host.index]
         if own:
             order_id = chance.choice(own)
             try:
@@ -148,6 +181,14 @@ class Workload:
             await host.ask(lambda node: node.cancel_order(order_id))
             self._count("cancelled")
 
+    async def _cancel_all(self, host: Host, chance: random.Random) -> None:
+        pair = chance.choice(("", *PAIRS))
+        await host.ask(lambda node: node.cancel_orders(pair))
+        self._count("cancelled_all")
+
+    async def _renew(self, host: Host, chance: random.Random) -> None:
+        self._history.counts["renewed"] += len(await host.do(lambda node: node.renew_orders()))
+
     async def _answer(self, host: Host, chance: random.Random) -> None:
         waiting = host.parts.journal.pending()
         if not waiting:
@@ -160,12 +201,23 @@ class Workload:
             await host.ask(lambda node: node.decline_order(order, accept))
         self._count("answered_by_hand")
 
+    async def _settle(self, host: Host, chance: random.Random) -> None:
+        """Say what became of a trade, and sometimes say it again otherwise."""
+        done = [trade for trade in host.parts.journal.trades() if trade.state == TakerState.CONFIRMED]
+        if not done:
+            return
+        accept_id = chance.choice(done).accept_id.hex()
+        fails = chance.random() < 0.3
+        request = ReceiptRequest(outcome="failed" if fails else "settled", reason="no money came" if fails else "")
+        await host.do(lambda node: node.settle_trade(accept_id, request))
+        self._count("receipts")
+
     # --- readers ------------------------------------------------------------------------------------------------------
 
     async def _list(self, host: Host, chance: random.Random) -> None:
         pair, asked_at = chance.choice(PAIRS), self._loop.time()
         view = await host.ask(lambda node: node.list_orders(OrderQuery(pair=pair)))
-        self._judge.judge_listing(host, pair, view, asked_at, whole=False)
+        self._judge.judge_listing(host, view, asked_at)
         self._count("listings")
 
     async def _show(self, host: Host, chance: random.Random) -> None:
@@ -187,49 +239,3 @@ class Workload:
             return heard
 
         self._history.counts["watched_events"] += await host.ask(follow)
-
-    # --- those who mean harm ------------------------------------------------------------------------------------------
-
-    async def crowd(self) -> None:
-        """Stale holders: put old orders and accepts again, whatever has become of them."""
-        chance = random.Random(f"{self._seed}/crowd")
-        while True:
-            await asyncio.sleep(chance.expovariate(1 / 10.0))
-            orders = list(self._judge.ledger.orders.values())[-200:]
-            host = chance.choice(self._hosts)
-            if not orders or not host.up:
-                continue
-            order = chance.choice(orders)
-            with_accepts = [a for a in self._judge.ledger.accepts.values() if a.body.order_id == order.id]
-            for wire in (order.wire, *(accept.wire for accept in with_accepts[:2])):
-                await self._put(host, order_key(order.id), wire, None)
-            await self._put(host, index_key(NETWORK, order.body.pair, order.body.side, ""), order.wire, "")
-            self._count("repeated_by_strangers")
-
-    async def forger(self) -> None:
-        """Ends other people's orders with a key of its own."""
-        chance = random.Random(f"{self._seed}/forger")
-        identity = Identity.from_seed(chance.randbytes(32))
-        while True:
-            await asyncio.sleep(chance.expovariate(1 / FORGE_S))
-            orders, host = list(self._judge.ledger.orders.values()), chance.choice(self._hosts)
-            if not orders or not host.up:
-                continue
-            order = orders[-chance.randint(1, min(10, len(orders)))]
-            for maker in (bytes(identity.public), order.body.maker):
-                wire: bytes = _forged(order, maker, identity, chance).wire
-                await self._put(host, order_key(order.id), wire, None)
-                await self._put(host, index_key(NETWORK, order.body.pair, order.body.side, ""), wire, "")
-            self._count("forged")
-
-    async def _put(self, host: Host, key: bytes, wire: bytes, prefix: str | None) -> None:
-        try:
-            await host.ask(lambda node: host.parts.overlay.put(key, wire, prefix))  # type: ignore[arg-type]
-        except GoneError:
-            return
-
-
-def _forged(order: Record[Order], maker: bytes, identity: Identity, chance: random.Random) -> Record[Status]:
-    order = replace(order, body=msgspec.structs.replace(order.body, maker=maker))
-    at = order.body.created + chance.randint(0, 60)
-    return seal_record(closing_status(order, chance.randint(1, 9), Closing.CANCELED, b"", at), identity.sign)

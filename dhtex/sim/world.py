@@ -7,25 +7,33 @@ import logging
 import os
 import random
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from dhtex.sim.checks import SETTLED_S, Judge
-from dhtex.sim.faults import Plan, Troubles
+from dhtex.sim.checks import Judge
+from dhtex.sim.faults import KINDS, Plan, Troubles
 from dhtex.sim.history import History
 from dhtex.sim.host import PORT, Host
-from dhtex.sim.loop import Crash, current_life
+from dhtex.sim.liar import corrupt
+from dhtex.sim.loop import Crash, Life, VirtualLoop, current_life
 from dhtex.sim.network import Network, SimEndpoint
+from dhtex.sim.strangers import Strangers
 from dhtex.sim.workload import Workload
 
 YOUNG_S: Final = 120.0  # a network in which nothing goes wrong has settled after this
 STEP_S: Final = 20.0  # between two looks at all journals
-PEACE_S: Final = 1500.0  # after which everyone must see the same: makers put their records again every 900 s
+PATIENT_S: Final = 1260.0  # of peace, after which everyone must see the same: makers put their records again in 1,125 s
+RESTARTED_S: Final = 200.0  # the same when all machines are started anew: they put their records again at once
+RESTARTED: Final = 0.8  # of the histories: they take less time, so there can be more
+DAY_S: Final = 25 * 3600.0  # a machine is away for this long, and the others rest
+DUSK_S: Final = 60.0  # in which much ends that the one who is away does not hear of
+LOOKED_S: Final = 60.0  # in which all listings are looked at
 AFTERMATH_S: Final = 120.0  # beyond the last order's end: grace, a last reading
-ORDER_LIFE_S_MAX: Final = 2700  # longer than peace, so that there is something to list when it is looked at
 MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # syncing costs nothing there
+NODES: Final = (3, 3, 4, 4, 5, 6)
 COLLECT_EVERY: Final = 15  # steps; garbage is collected at fixed moments, so that nothing depends on how much there is
 
 
@@ -34,9 +42,10 @@ class Settings:
     """One history. `hours` of trouble; peace and the end of the last orders come on top."""
 
     seed: int
-    nodes: int = 5
-    hours: float = 0.5
+    nodes: int = 0  # 0: the seed chooses from NODES
+    hours: float = 0.05
     faults: str = ""  # names separated by commas; empty: the seed chooses
+    actions: int = 0  # of people and strangers, after which they rest; 0: no end
     stop_early: bool = False  # end with the first violation
     judged: bool = True  # to the end; else it stops with the trouble
 
@@ -48,7 +57,7 @@ class Outcome:
     settings: Settings
     digest: str
     virtual_s: float
-    counts: dict[str, int]
+    counts: Counter[str]
     violations: list[str]
 
 
@@ -59,19 +68,40 @@ class World:
         self.seed = settings.seed
         self.folder = folder
         self.history = history
-        self.settings = settings
+        nodes = settings.nodes or random.Random(f"{settings.seed}/nodes").choice(NODES)
         self.entropy = random.Random(f"{settings.seed}/world")
-        self.plan = Plan.drawn(random.Random(f"{settings.seed}/plan"), settings.faults)
+        self.plan = Plan.drawn(settings.seed, settings.faults)
+        faults = ",".join(kind for kind in KINDS if kind in self.plan.kinds) or "none"
+        self.settings = replace(settings, nodes=nodes, faults=faults)  # all in words, so that each can be left out
         self.network = Network(history, random.Random(f"{settings.seed}/network"), self.plan.weather)
         self.network.on_send = self._sent
-        self.hosts = [Host(self, index) for index in range(settings.nodes)]
+        self.hosts = [Host(self, index) for index in range(nodes)]
+        if "liar" in self.plan.kinds and nodes > 3:
+            self.hosts[-1].lies = True
+            self.hosts[-1].on_up = lambda host: corrupt(host, settings.seed)
         self._by_ip = {host.ip: host for host in self.hosts}
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._unhandled)
-        self.judge = Judge(history, self.hosts, self._loop.time)
-        self.workload = Workload(self.hosts, self.judge, history, settings.seed, ORDER_LIFE_S_MAX)
-        self.troubles = Troubles(self.hosts, self.network, self.plan, settings.seed, self.boot)
+        self.restarted = self.entropy.random() < RESTARTED
+        self.peace_s = RESTARTED_S if self.restarted else PATIENT_S
+        self.judge = Judge(history, self.hosts, self._loop.time, self.peace_s - LOOKED_S)
+        people = self.people = [host for host in self.hosts if not host.lies]
+        seed = settings.seed
+        self.workload = Workload(people, self.judge, history, seed, self._life_s_max(), settings.actions)
+        may_act, tell = self.workload.may_act, self.workload.tell
+        self.strangers = Strangers(people, self.judge, history, seed, may_act, tell, self._life_s_max())
+        self.troubles = Troubles(
+            self.hosts, self.network, self.plan, settings, self.boot, self.judge.restored, history.counts
+        )
+        if self.plan.kinds & {"crashes", "power"}:
+            assert isinstance(self._loop, VirtualLoop)
+            self._loop.on_step = self._step
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _life_s_max(self) -> int:
+        """Of an order: long enough that there is something to list when peace has come."""
+        day_s = DAY_S + DUSK_S if "day" in self.plan.kinds else 0.0
+        return round(self.settings.hours * 3600 + day_s + self.peace_s + 2 * LOOKED_S)
 
     async def run(self) -> None:
         """Play the history to its end, or to the first violation."""
@@ -85,20 +115,26 @@ class World:
     async def _play(self) -> None:
         await self._boot_all()
         trouble_s = self.settings.hours * 3600
-        actors = [self._spawn(self.workload.person(host)) for host in self.hosts]
-        actors += [self._spawn(self.workload.crowd()), self._spawn(self.workload.forger())]
+        actors = [self._spawn(self.workload.person(host)) for host in self.people]
+        actors.append(self._spawn(self.strangers.crowd()))
+        harmful = [self._spawn(routine) for routine in self._harm()]
         if self.plan.calm:
-            self.judge.calm_since = self._loop.time() + YOUNG_S - SETTLED_S
+            self.judge.calm_since = self._loop.time() + YOUNG_S - self.judge.settled_s
         troubles = [self._spawn(routine) for routine in self.troubles.routines()]
         await asyncio.sleep(trouble_s)
         if not self.settings.judged:
             return
-        await self._end(troubles)
+        await self._end([*troubles, *harmful])
         self.troubles.end()
+        if "day" in self.plan.kinds:
+            await self._day()
+        if self.restarted and not self.plan.calm:
+            for host in self.hosts:
+                host.crash(power=False)
         await self._boot_all()
         self.judge.calm_since = self._loop.time() if self.judge.calm_since is None else self.judge.calm_since
         self.workload.winding_down = True
-        await asyncio.sleep(PEACE_S)
+        await asyncio.sleep(self.peace_s)
         await self._end(actors)
         await self.judge.look_everywhere(self.workload.pairs)
         rest_s = self.judge.last_end() - self._loop.time() + AFTERMATH_S
@@ -106,6 +142,24 @@ class World:
         self.judge.look()
         self.judge.final()
         self._dump()
+
+    async def _day(self) -> None:
+        """A machine is off for a day. The others go on for a minute and then rest."""
+        await self._boot_all()
+        away = self.people[0]
+        away.crash(power=False)
+        await asyncio.sleep(DUSK_S)
+        self.workload.resting = True
+        await asyncio.sleep(DAY_S)
+        self.workload.resting = False
+        self.history.counts["days"] += 1
+
+    def _harm(self) -> list[Coroutine[Any, Any, None]]:
+        strangers, kinds = self.strangers, self.plan.kinds
+        routines = [strangers.forger()]
+        routines += [strangers.two_faced()] if "two_faced" in kinds else []
+        routines += [strangers.flood()] if "flood" in kinds else []
+        return routines
 
     async def _boot_all(self) -> None:
         for host in self.hosts:
@@ -132,6 +186,12 @@ class World:
                 return
             if turn % COLLECT_EVERY == 0:
                 gc.collect()
+
+    def _step(self, life: Life) -> None:
+        """Something of a machine is about to run: it may end before."""
+        host = self._by_ip[life.name]
+        if host.fuses and host.life is life and host.burn("step"):
+            host.crash(host.power)
 
     def _sent(self, endpoint: SimEndpoint, data: bytes) -> None:
         host = self._by_ip[endpoint.address[0]]
@@ -217,6 +277,6 @@ async def live(settings: Settings, history: History) -> Outcome:
             try:
                 await world.run()
             finally:
-                ended_s = loop.time()
+                ended_s, counts = loop.time(), Counter(history.counts)
                 await world.close()
-    return Outcome(settings, history.digest, ended_s, dict(history.counts), list(history.violations))
+    return Outcome(world.settings, history.digest, ended_s, counts, list(history.violations))

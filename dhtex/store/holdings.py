@@ -10,6 +10,7 @@ Nothing grows without bound: each key has its quota (`Shelf.loser`), all keys to
 came from.
 """
 
+import asyncio
 import heapq
 import sqlite3
 from collections import Counter, OrderedDict
@@ -67,6 +68,7 @@ class Holdings:
         self._orphans: dict[str, OrderedDict[_Place, None]] = {}
         self._orphan_sources: dict[_Place, str] = {}
         self._unwritten: dict[_Place, Held | None] = {}
+        self.changed = asyncio.Event()  # set while something is to be written
         self._eviction = Eviction(lambda: (held for shelf in self._shelves.values() for held in shelf))
         self._load()
 
@@ -211,6 +213,8 @@ class Holdings:
             for at, written in batch:
                 if self._unwritten.get(at) is written:
                     del self._unwritten[at]
+        if not self._unwritten:
+            self.changed.clear()
         return len(batch)
 
     def _load(self) -> None:
@@ -225,7 +229,9 @@ class Holdings:
             shelf = self._shelves.get(key) or Shelf(key, prefix)
             self._add(shelf, record, bool(anchored), _FROM_DISK)
         dropped = [at for at, held in self._unwritten.items() if held is None]
-        self._unwritten = dict.fromkeys([*dropped, *unreadable])
+        self._unwritten.clear()
+        for at in (*dropped, *unreadable):
+            self._write_later(at, None)
 
     # --- settling a new record ------------------------------------------------------------------------------------
 
@@ -276,7 +282,7 @@ class Holdings:
             elif not held.anchored:
                 shelf.anchor(held)
                 self._forget_orphan((shelf.key, held.record.id))
-                self._unwritten[shelf.key, held.record.id] = held
+                self._write_later((shelf.key, held.record.id), held)
 
     def _make_room(self, shelf: Shelf, record: AnyRecord, anchored: bool, now: float, source: str) -> bool:
         evicted = self._eviction.loser(record, source, self._count) if is_stamped(record) else None
@@ -313,7 +319,7 @@ class Holdings:
             self._rebuild_expiries()
         heapq.heappush(self._expiries, (keep_until(record), shelf.key, record.id))
         if record.kind is not Kind.BEAT:  # stale before a restart is over
-            self._unwritten[shelf.key, record.id] = held
+            self._write_later((shelf.key, record.id), held)
         if not anchored:
             self._note_orphan((shelf.key, record.id), source)
 
@@ -334,12 +340,16 @@ class Holdings:
             if not self._orders_of[record.body.author]:
                 del self._orders_of[record.body.author]
         if record.kind is not Kind.BEAT:
-            self._unwritten[at] = None
+            self._write_later(at, None)
         self._forget_orphan(at)
 
     def _forget_if_empty(self, shelf: Shelf) -> None:
         if not shelf and not shelf.branches:
             self._shelves.pop(shelf.key, None)
+
+    def _write_later(self, at: _Place, held: Held | None) -> None:
+        self._unwritten[at] = held
+        self.changed.set()
 
     def _rebuild_expiries(self) -> None:
         self._expiries = [

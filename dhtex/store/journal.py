@@ -83,8 +83,9 @@ class Journal:
 
     def overdue(self, now: float) -> list[OwnOrder]:
         """Orders that may still be filled and that nobody has renewed in time."""
+        open_states = statements.leading_to(MakerEvent.CANCEL)
         return self._orders(
-            f"WHERE cancel_at > 0 AND cancel_at <= ? AND state IN ({statements.leading_to(MakerEvent.CANCEL)})", now
+            f"WHERE 0 < cancel_at AND cancel_at <= ?1 AND ?1 < expires AND state IN ({open_states})", now
         )
 
     def renew(self, now: float) -> None:

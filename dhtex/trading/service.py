@@ -305,6 +305,9 @@ class Desk:
         return frozenset(fenced)
 
     async def _pull(self, order_id: RecordId) -> None:
+        if ("expire", order_id) not in self._timers:  # it is due; the disk has refused to note it
+            self._safely(lambda: self._selling.expire(order_id, self._clock.now()))
+            return
         try:
             records = await self._publisher.read(order_id)
             read = await self.read_back(order_id)

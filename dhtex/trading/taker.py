@@ -95,7 +95,8 @@ class Plan:
             return Step.READ, 0.0
         if self._settled and self._next_read > self._until:
             return Step.END, 0.0
-        due = self._next_read if self._next_put > self._deadline else min(self._next_put, self._next_read)
+        may_put = max(now, self._next_put) <= self._deadline  # one that was missed is not waited for
+        due = min(self._next_put, self._next_read) if may_put else self._next_read
         return Step.REST, max(0.0, due - now)
 
     def put_done(self, holders: int, now: float) -> None:

@@ -1,6 +1,7 @@
 """What a maker with many orders relies on: whole nodes in one process, real UDP on loopback."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -214,3 +215,19 @@ def taken_by_a_stranger(maker: Node, order_id: str) -> Record[Accept]:
     order = parse_record(own.wire, "test")
     assert is_a(order, Order)
     return make_accept(order, amount="0.5", created=order.body.created, deadline=order.body.created + 60)
+
+
+async def test_a_remainder_that_expired_before_it_was_stamped_ends() -> None:
+    clock = LateClock()
+    async with Node(config(), clock=clock) as maker:
+        parts = maker._running
+        order = (await maker.add_order(msgspec.structs.replace(DRAFT, expires_s=60))).order.id
+        own = parts.journal.order(RecordId(bytes.fromhex(order)))
+        assert own is not None
+        rest = replace(own, order_id=RecordId(bytes(32)), state="publishing", parent=own.order_id)
+        parts.journal.add_order(rest)
+        clock.ahead_s += 61
+        await parts.offers.relist()
+        ended = parts.journal.order(rest.order_id)
+        assert ended is not None
+        assert ended.state == "expired"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dhtex.sim.disk import Disk
+from dhtex.sim.disk import HELD, Disk, roll_back_held
 from dhtex.sim.loop import Life
 
 
@@ -72,4 +72,19 @@ def test_unsynced_decisions_would_be_lost(tmp_path: Path, seed: int) -> None:
     disk.salvage(tmp_path / "b" / "node.db", True, random.Random(seed))
     found = opened(tmp_path / "b" / "node.db")
     assert kept(found) < set(range(10))
+    found.close()
+
+
+def test_a_file_can_hold_what_it_held_at_another_time(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "node.db"
+    disk = opened(path)
+    rows = [(bytes([number]) * 20, bytes([number]) * 32, None, 1, b"record") for number in range(3)]
+    with disk.batch() as connection:
+        connection.executemany(
+            "INSERT INTO held(dht_key, record_id, prefix, anchored, wire) VALUES(?, ?, ?, ?, ?)", rows
+        )
+    disk.close()
+    roll_back_held(path, list(rows[:1]))
+    found = opened(path)
+    assert found.rows(HELD) == rows[:1]
     found.close()

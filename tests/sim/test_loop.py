@@ -1,10 +1,11 @@
 """The loop in virtual time: hours pass at once, and a life that ends leaves nothing running."""
 
 import asyncio
+import contextlib
 
 import pytest
 
-from dhtex.sim.loop import Crash, Life, VirtualLoop, play
+from dhtex.sim.loop import Crash, Life, StuckError, VirtualLoop, play
 
 
 def test_hours_pass_in_no_time_and_in_order() -> None:
@@ -81,9 +82,23 @@ def test_waiting_for_nothing_is_told_and_not_waited_for() -> None:
 
     loop = VirtualLoop()
     task = loop.create_task(story())
-    with pytest.raises(RuntimeError, match="everyone waits"):
+    with pytest.raises(StuckError, match="everyone waits"):
         loop.run_until_complete(task)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         loop.run_until_complete(task)
     loop.close()
+
+
+def test_who_waits_for_less_than_a_rounding_error_does_not_wait_for_ever() -> None:
+    async def story() -> float:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(1000.0)
+        due = loop.time() + 1e-12
+        while loop.time() < due:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(due - loop.time()):
+                    await loop.create_future()
+        return loop.time()
+
+    assert play(story()) == pytest.approx(1000.0)

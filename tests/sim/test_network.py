@@ -9,7 +9,7 @@ import pytest
 from dhtex.overlay.addresses import Address
 from dhtex.sim.history import History
 from dhtex.sim.loop import Life, VirtualLoop, play
-from dhtex.sim.network import Network, SimEndpoint, Weather
+from dhtex.sim.network import NOBODY, Network, SimEndpoint, Weather
 
 HERE, THERE = "10.0.0.1", "10.0.0.2"
 Story = Callable[[Network, SimEndpoint, SimEndpoint, list[bytes]], Awaitable[None]]
@@ -57,6 +57,41 @@ def test_a_cut_one_way_lets_the_other_way_pass_until_it_heals() -> None:
         assert heard == [b"b", b"d"]
 
     assert between_two(story).counts["cut_off"] == 2
+
+
+def test_what_meets_a_clogged_line_waits_until_it_is_free() -> None:
+    async def story(network: Network, here: SimEndpoint, there: SimEndpoint, heard: list[bytes]) -> None:
+        network.clog(THERE)
+        here.sendto(b"a", there.address)
+        there.sendto(b"b", here.address)
+        await asyncio.sleep(60.0)
+        assert heard == []
+        assert not network.is_whole
+        network.clog(THERE, -1)
+        assert sorted(heard) == [b"a", b"b"]
+        assert network.is_whole
+
+    assert between_two(story).counts["clogged"] == 2
+
+
+def test_some_datagrams_come_again_in_the_name_of_others() -> None:
+    sources: set[str] = set()
+
+    async def run() -> None:
+        network = Network(History(), random.Random(1), Weather(spoof=0.5))
+
+        class Ear:
+            def datagram_received(self, data: bytes, addr: Address) -> None:
+                sources.add(addr[0])
+
+        here = await network.opener(Life(HERE))(Ear(), HERE, 4000)
+        await network.opener(Life(THERE))(Ear(), THERE, 4000)
+        for _ in range(100):
+            here.sendto(b"a", (THERE, 4000))
+        await asyncio.sleep(5.0)
+
+    play(run())
+    assert sources == {HERE, THERE, NOBODY[0]}
 
 
 @pytest.mark.parametrize("fault", ["loss", "doubling", "replay", "garble"])

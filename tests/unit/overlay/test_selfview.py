@@ -85,7 +85,7 @@ def test_a_public_node_that_no_stranger_reaches_becomes_a_client_and_turns_back(
 @pytest.mark.parametrize("client", [True, False])
 def test_views_come_back(seen: Address, client: bool) -> None:
     view = wire.View(client, 1_700_000_000, seen)
-    trailer = wire.reply_trailer(b"netw", b"i" * 20, b"t" * 8, wire.encode_view(view))
+    trailer = wire.reply_trailer(b"netw", b"i" * 20, b"t" * 8, wire.encode_view(*view))
     assert len(trailer) <= wire.REPLY_TRAILER_BYTES_MAX
     _, ext = wire.cut_trailer(b"body" + trailer)
     assert wire.reply_view(ext) == view

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from dhtex import limits
+from dhtex.errors import StateError
 from dhtex.market.admission import Verifier
 from dhtex.market.holding import ANY_KIND, NO_DIGEST, NO_KIND, PutVerdict, Taken
 from dhtex.market.ids import index_key, order_key
@@ -324,3 +325,23 @@ def test_orders_are_found_by_prefix_and_pairs_are_known(holdings: Holdings) -> N
     for order in orders:
         stored(holdings, make_status(order, Closing.CANCELED), prefix="")
     assert holdings.pairs() == {"BTC/USD"}  # they are still held at their own keys
+
+
+def test_whoever_writes_is_told_that_there_is_something_to_write(
+    holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not holdings.changed.is_set()
+    stored(holdings, make_order())
+    assert holdings.changed.is_set()
+    assert holdings.flush(NOW + 5) == 1
+    assert not holdings.changed.is_set()
+    holdings.expire(NOW + 10**7)
+    assert holdings.changed.is_set()
+    monkeypatch.setattr(Database, "batch", refuse)
+    with pytest.raises(StateError):
+        holdings.flush(NOW + 10**7)
+    assert holdings.changed.is_set()
+
+
+def refuse(self: Database) -> None:
+    raise StateError("the state file cannot be written: database or disk is full")

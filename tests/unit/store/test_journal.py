@@ -235,3 +235,13 @@ def test_a_file_of_the_first_format_keeps_its_orders(tmp_path: Path) -> None:
     database = Database.open(path)
     assert Journal(database).orders() == [row]
     database.close()
+
+
+def test_what_is_overdue_is_neither_over_nor_without_a_switch(journal: Journal) -> None:
+    """An order that expired before it could be withdrawn was tried again every second, for ever."""
+    switched = own_order(1, cancel_after=60, cancel_at=NOW + 60, expires=NOW + 100)
+    for row in (switched, own_order(2), own_order(3, state="canceled", cancel_after=5, cancel_at=NOW + 5)):
+        journal.add_order(row)
+    assert journal.overdue(NOW + 59) == []
+    assert journal.overdue(NOW + 60) == [switched]
+    assert journal.overdue(NOW + 100) == []

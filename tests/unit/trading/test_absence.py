@@ -3,6 +3,8 @@
 import pytest
 
 from dhtex import limits
+from dhtex.errors import StateError
+from dhtex.market.ids import RecordId
 from dhtex.market.records import Closing, Confirm, Liveness, Status, is_a
 from tests.builders import NOW, make_accept, make_status
 from tests.unit.trading.world import VirtualClock, asked, new_network, parties, play, states, stop, until
@@ -154,5 +156,26 @@ def test_a_takers_accept_survives_its_own_restart() -> None:
         end = await taker.desk.wait(trade.accept_id, 300)
         assert end.state == "confirmed"
         await stop(maker, taker)
+
+    play(story())
+
+
+def test_an_expiry_that_a_full_disk_refused_is_noted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        maker = (await parties(new_network(), 1))[0]
+        order = maker.publish(expires=NOW + 30)
+        close, refused = maker.journal.close_order, list[str]()
+
+        def full(order_id: RecordId, state: str, status_wire: bytes) -> bool:
+            if not refused:
+                refused.append(state)
+                raise StateError("the state file cannot be written: database or disk is full")
+            return close(order_id, state, status_wire)
+
+        monkeypatch.setattr(maker.journal, "close_order", full)
+        await until(lambda: maker.state(order) == "expired", 200.0)
+        assert refused == ["expired"]
+        assert maker.ended == [(order.id, "expired")]
+        await stop(maker)
 
     play(story())

@@ -154,3 +154,13 @@ def test_a_plan_always_ends(seed: int) -> None:
     life = chance.choice([1, 60, 3600, 86_400])
     steps = walk(Plan(NOW + life, NOW + life + chance.randrange(7 * 86_400), NOW), NOW + 10**7, chance.randrange(9))
     assert times(steps, Step.READ)[-1] >= life + limits.ACCEPT_GRACE_S
+
+
+def test_a_put_that_the_deadline_has_overtaken_is_not_waited_for() -> None:
+    """A reading that ended after the deadline left the put before it undone: the node span until the next reading."""
+    plan = Plan(NOW + 60, NOW + 600, NOW)
+    plan.put_done(0, NOW + 58.5)
+    plan.read_done(True, NOW + 61)
+    step, rest_s = plan.next(NOW + 61.5)
+    assert step is Step.REST
+    assert rest_s > 0
