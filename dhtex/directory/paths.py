@@ -8,8 +8,9 @@ too. Old branches are kept, because the end of an order is told wherever it may 
 from collections import OrderedDict
 
 from dhtex import limits
-from dhtex.directory.pricetree import ROOT
+from dhtex.directory.pricetree import ROOT, votes
 from dhtex.market.branches import is_below, unpack
+from dhtex.overlay.results import GetResult
 
 Market = tuple[str, str]
 
@@ -54,3 +55,13 @@ def deeper(moved: dict[bytes, int], prefix: str, path: str, answers: int) -> str
                 named[branch] = named.get(branch, 0) + count
     most = max(named, key=lambda branch: (named[branch], -len(branch)), default=None)
     return most if most is not None and named[most] >= min(2, max(1, answers)) else None
+
+
+def agreed(answer: GetResult, prefix: str) -> list[str]:
+    """The branches of a node that two of its holders name, or all of fewer."""
+    named = [
+        (holder.id, unpack(holder.branches, prefix) or [])
+        for version in answer.versions
+        for holder in version.by
+    ]  # fmt: skip
+    return sorted(branch for branch, voters in votes(named).items() if len(voters) >= min(2, len(named)))

@@ -93,11 +93,18 @@ class Schedule:
         if placement.holders is not None and placement.holders < FEW_HOLDERS and nearest - placement.nearest:
             placement.due = min(placement.due, now + SETTLE_S * self._entropy.uniform(0.2, 1.0))
 
-    def moved(self, market: tuple[str, str], prefix: str, now: float) -> None:
-        """Hasten what stands at a node of a price tree that delegates now."""
-        for placement in self._placements.values():
-            if placement.spot is not None and placement.spot.market == market and placement.prefix == prefix:
-                placement.due = min(placement.due, now + MOVE_S * self._entropy.uniform(0.1, 1.0))
+    def moved(self, market: tuple[str, str], prefix: str, branches: list[str], now: float) -> int:
+        """Hasten what stands at a node of a price tree and belongs to one of its branches; how many those are."""
+        moving = [
+            placement
+            for placement in self._placements.values()
+            if placement.spot is not None
+            and (placement.spot.market, placement.prefix) == (market, prefix)
+            and placement.spot.path.startswith(tuple(branches))
+        ]
+        for placement in moving:
+            placement.due = min(placement.due, now + MOVE_S * self._entropy.uniform(0.1, 1.0))
+        return len(moving)
 
     def hasten(self, now: float, within_s: float) -> None:
         """Put everything again within a while: the network may have forgotten it."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.directory.paths import Paths, deeper
+from dhtex.directory.paths import Paths, agreed, deeper
 from dhtex.directory.pricetree import ROOT, Wish
 from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends
 from dhtex.directory.schedule import Placement, Schedule, Spot
@@ -117,9 +117,17 @@ class Directory:
         """Put a Beat at an index node, once; the number of other nodes that hold it."""
         result = await self._put_at((pair, side), prefix, wire)
         if sum(result.moved.values()) >= min(2, result.asked + result.local):
-            self._schedule.moved((pair, side), prefix, self._clock.monotonic())
-            self._wake.set()
+            await self._follow((pair, side), prefix)
         return result.holders
+
+    async def _follow(self, market: tuple[str, str], prefix: str) -> None:
+        """A node delegates: learn to whom, and move there soon what of this node's records stands at it."""
+        answer = await self._overlay.get(index_key(self._network, *market, prefix), Kind.ORDER, 0)
+        branches, now = agreed(answer, prefix), self._clock.monotonic()
+        for branch in branches:
+            self._paths.learn(market, branch, now)
+        if self._schedule.moved(market, prefix, branches, now):
+            self._wake.set()
 
     async def put_in_tree(self, record: Record[Order] | Record[Status]) -> int:
         """Put an order or a Status into the price tree, once; the number of other nodes that hold it."""
