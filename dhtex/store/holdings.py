@@ -88,7 +88,7 @@ class Holdings:
         key = place(record, prefix)
         if key is None:
             return PutVerdict(Taken.REFUSED, code=WRONG_KEY)
-        shelf = self._shelves.get(key) or Shelf(key, prefix)
+        shelf = self._shelf(key, prefix)
         below, held = shelf.branch_of(record), shelf.get(record.id)
         if held is not None and (not is_stamped(record) or bits_of(record.stamp) <= bits_of(held.record.stamp)):
             return self._superseded(shelf, record) or _moved(PutVerdict(Taken.KNOWN, key), below)
@@ -226,7 +226,7 @@ class Holdings:
             if isinstance(record, Fault) or record.id != record_id or place(record, prefix) != key:
                 unreadable.append((key, record_id))
                 continue
-            shelf = self._shelves.get(key) or Shelf(key, prefix)
+            shelf = self._shelf(key, prefix)
             self._add(shelf, record, bool(anchored), _FROM_DISK)
         dropped = [at for at, held in self._unwritten.items() if held is None]
         self._unwritten.clear()
@@ -342,6 +342,10 @@ class Holdings:
         if record.kind is not Kind.BEAT:
             self._write_later(at, None)
         self._forget_orphan(at)
+
+    def _shelf(self, key: DhtKey, prefix: str | None) -> Shelf:
+        shelf = self._shelves.get(key)
+        return Shelf(key, prefix) if shelf is None else shelf  # one with branches only is empty, and counts
 
     def _forget_if_empty(self, shelf: Shelf) -> None:
         if not shelf and not shelf.branches:

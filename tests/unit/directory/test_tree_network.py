@@ -198,3 +198,14 @@ async def test_a_beat_at_a_node_that_delegates_is_answered_with_the_way_on(netwo
     beat = make_beat(by=identity(8), at=int(time.time()))  # whose orders are all elsewhere, if it has any
     verdict = holder.holdings.put(beat.wire, "", time.time(), "test")
     assert (verdict.taken, verdict.code) == (Taken.STORED, MOVED)
+
+
+async def test_a_node_of_which_all_orders_have_moved_keeps_its_branches(network: list[Member]) -> None:
+    await publish(network[0], orders())
+    holder = next(member for member in network if (node := member.holdings.tree_node(ROOT_KEY)) and node.branches)
+    for order in _node_orders(holder):
+        holder.holdings.release(ROOT_KEY, order.id)
+    node = holder.holdings.tree_node(ROOT_KEY)
+    assert node is not None
+    holder.holdings.put(make_beat(by=identity(8), at=int(time.time())).wire, "", time.time(), "test")
+    assert holder.holdings.tree_node(ROOT_KEY) == node
