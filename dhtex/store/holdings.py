@@ -25,19 +25,7 @@ from dhtex.market.branches import pack
 from dhtex.market.holding import MOVED, NO_DIGEST, Page, PutVerdict, Taken, TreeNode
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import Meeting, meet
-from dhtex.market.records import (
-    Accept,
-    AnyRecord,
-    Beat,
-    Code,
-    Fault,
-    Kind,
-    Order,
-    Receipt,
-    Status,
-    is_a,
-    parse_record,
-)
+from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Receipt, Status, is_a, parse_record
 from dhtex.market.stamp import bits_of, required_bits
 from dhtex.store.database import Database
 from dhtex.store.eviction import Eviction

@@ -73,6 +73,14 @@ class Room:
         return result, self.history.counts["datagrams"] - before, asyncio.get_running_loop().time() - started
 
 
+def set_node_size(monkeypatch: pytest.MonkeyPatch, orders: int) -> None:
+    monkeypatch.setattr(limits, "TREE_NODE_ORDERS_MAX", orders)
+    monkeypatch.setattr(limits, "TREE_NODE_ORDERS_MIN", orders // 4)
+    monkeypatch.setattr(branches, "_LARGE", orders * 3 // 4)
+    monkeypatch.setattr(branches, "_SMALL", orders // 8)
+    monkeypatch.setattr(pricetree, "_FEW", orders // 4)
+
+
 def play(story: Callable[[Room], Awaitable[None]], nodes: int) -> None:
     async def told(folder: Path) -> None:
         room = Room(folder, nodes)
@@ -93,6 +101,7 @@ def play(story: Callable[[Room], Awaitable[None]], nodes: int) -> None:
 def test_a_book_splits_at_a_bounded_cost_and_rests_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """500 orders of mailboxes, which holders have to move, at 16 nodes; a node that has just come reads them."""
     nodes, count, handed = 16, 500, [0]
+    set_node_size(monkeypatch, 256)
     hand_on = Overlay.hand_on
 
     def counting(self: Overlay, *args: object) -> None:
@@ -130,19 +139,12 @@ def test_a_book_splits_at_a_bounded_cost_and_rests_then(monkeypatch: pytest.Monk
     play(story, nodes + 1)
 
 
-@pytest.fixture
-def small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes of 32 orders."""
-    monkeypatch.setattr(limits, "TREE_NODE_ORDERS_MAX", 32)
-    monkeypatch.setattr(limits, "TREE_NODE_ORDERS_MIN", 8)
-    monkeypatch.setattr(branches, "_LARGE", 24)
-    monkeypatch.setattr(branches, "_SMALL", 4)
-    monkeypatch.setattr(pricetree, "_FEW", 8)
-
-
 @pytest.mark.parametrize("settled_s", [0, 240])
-@pytest.mark.usefixtures("small_nodes")
-def test_who_cancels_is_gone_within_two_seconds_and_who_dies_within_ninety(settled_s: int) -> None:
+def test_who_cancels_is_gone_within_two_seconds_and_who_dies_within_ninety(
+    settled_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_node_size(monkeypatch, 32)
+
     async def story(room: Room) -> None:
         await room.start(len(room.hosts))
         ids = await room.publish(120, "beat")
