@@ -27,8 +27,8 @@ The aims: put 5 times quicker than stock as shipped, get no slower, a third of t
 {operations}
 
 CPU time of one round trip, both ends in this process: a ping, which both send in the same form, and the step of a
-lookup (`find_node`; ours is a `dx_get` without records). dhtex answers with {copies} contacts, stock with 20 or
-{copies}.
+lookup (`find_node`; ours is a `dx_get` without records). dhtex answers with {contacts} contacts, stock with 20
+or {copies}.
 
 {trips}
 """
@@ -45,6 +45,7 @@ async def run(quick: bool) -> str:
     shares = ["dhtex / stock", f"dhtex / k={limits.HOLDERS}"]
     return INTRO.format(
         copies=limits.HOLDERS,
+        contacts=limits.LOOKUP_CONTACTS,
         operations=table([*head, "stock / dhtex", f"k={limits.HOLDERS} / dhtex"], rows),
         trips=table(["nodes", "verb", "dhtex µs", "stock µs", f"stock k={limits.HOLDERS} µs", *shares], trips),
     )

@@ -28,8 +28,7 @@ from dhtex.control.doors import bind_tcp, bind_unix
 from dhtex.control.face import NodeFace
 from dhtex.control.server import ControlServer
 from dhtex.errors import DhtexError
-from dhtex.nodefiles import NodeFile
-from dhtex.spawn import Started
+from dhtex.nodefiles import NodeFile, Started
 from dhtex.version import __version__
 
 log = logging.getLogger("dhtex.daemon")  # also where this file is the program

@@ -43,6 +43,23 @@ class NodeFile:
         write_private(folder / NOTE, json.dumps(asdict(self), indent=1) + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A node that is ready. `peers` is how many it knows by now, `bootstrap` the state of each peer it was told of."""
+
+    pid: int
+    port: int
+    network: str
+    socket: str
+    http: str | None
+    token_file: str | None
+    log: str
+    peers: int
+    bootstrap: dict[str, str]
+    warnings: list[str]
+    state: str = ""  # alone, joining, degraded or ready; seldom more than joining so soon
+
+
 def write_private(path: Path, text: str) -> None:
     """Replace a file that only its owner may read."""
     fresh = path.with_name(path.name + ".new")

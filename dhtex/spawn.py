@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from dhtex import children, config, limits, nodefiles
 from dhtex.config import NodeConfig
 from dhtex.control.client import Client, error_from
 from dhtex.errors import DhtexError, NotRunningError, OutcomeUnknownError, StateError
-from dhtex.nodefiles import NodeFile
+from dhtex.nodefiles import NodeFile, Started
 
 READY_S_MAX: Final = 30.0
 STOP_ANSWER_S_MAX: Final = 2.0
@@ -30,23 +30,6 @@ STOP_MARGIN_S: Final = 2.0
 POLL_S: Final = 0.02
 
 _children: list["subprocess.Popen[bytes]"] = []  # those that were left running; kept so that they can be reaped
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A node that is ready. `peers` is how many it knows by now, `bootstrap` the state of each peer it was told of."""
-
-    pid: int
-    port: int
-    network: str
-    socket: str
-    http: str | None
-    token_file: str | None
-    log: str
-    peers: int
-    bootstrap: dict[str, str]
-    warnings: list[str]
-    state: str = ""  # alone, joining, degraded or ready; seldom more than joining so soon
 
 
 def settled(settings: NodeConfig, home: Path) -> NodeConfig:

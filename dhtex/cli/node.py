@@ -16,7 +16,7 @@ from dhtex.cli.text import Page, clean, plural
 from dhtex.errors import DhtexError, NoPeerError, NotFoundError, NotRunningError, UsageError
 
 if TYPE_CHECKING:
-    from dhtex.spawn import Started
+    from dhtex.nodefiles import Started
 
 app = typer.Typer()
 

@@ -25,6 +25,9 @@ COMMAND_S_MAX = 45.0
 LAB_NODES = 3
 LAB_POW_BITS = 11
 
+# A shell that starts the tests in the background has Ctrl-C ignored, and so would be all commands that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def free_ports(count: int) -> list[int]:
     """UDP ports that nobody has at the moment."""

@@ -11,8 +11,7 @@ import pytest
 from dhtex import nodefiles, spawn
 from dhtex.config import NodeConfig
 from dhtex.errors import NotRunningError
-from dhtex.nodefiles import NodeFile
-from dhtex.spawn import Started
+from dhtex.nodefiles import NodeFile, Started
 from tests.unit.cli.conftest import Dhtex
 
 STARTED = Started(

@@ -17,7 +17,7 @@ from dhtex import children, config, daemon, errors, limits, nodefiles, spawn
 from dhtex.clock import SystemClock
 from dhtex.config import NodeConfig
 from dhtex.control.client import Client
-from dhtex.spawn import Started
+from dhtex.nodefiles import Started
 from tests.unit.control.fake_daemon import HANGING_STOP_S
 from tests.unit.control.fakes import until
 
