@@ -93,3 +93,10 @@ class VerificationError(DhtexError):
 
     code = "verification"
     exit_status = 8
+
+
+class IncompleteError(DhtexError):
+    """Holders of a part of the book could not be read: a range of prices is missing from what was shown."""
+
+    code = "incomplete"
+    exit_status = 9

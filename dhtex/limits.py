@@ -49,6 +49,7 @@ SIGNATURES_REMEMBERED_MAX: Final = 32_768  # found good; about 8 MB
 # --- Stamp --------------------------------------------------------------------------------------------------------
 STAMP_BITS_PUBLIC: Final = 16  # four puzzles of 2^16 hashes of 4 KiB: about a second of one core
 STAMP_BITS_MAX: Final = 24  # asked bits above this are a mistake or an attack
+MAKER_ORDERS_FREE: Final = 512  # of one maker at one holder, at its order keys and in trees; beyond, stamps cost more
 STAMP_PUZZLES: Final = 4  # several small puzzles vary less than a big one
 STAMP_MESSAGE_BYTES: Final = 4096  # long messages leave native code little to gain over hashlib
 STAMP_ACCEPT_BITS_LESS: Final = 4  # an accept costs a sixteenth: it names one order and lives for a minute
@@ -132,6 +133,29 @@ ORDERS_PER_MAKER_AND_INDEX_KEY_MAX: Final = 1024  # one key must not crowd out t
 STATUSES_PER_ORDER_MAX: Final = 4  # from different keys while the order itself is unknown, or equivocations
 ORPHANS_HELD_MAX: Final = 16_384  # unstamped records whose order is unknown: they cost their sender nothing
 ORPHANS_PER_SOURCE_MAX: Final = 1024  # of these from one address
+
+# --- Price tree ---------------------------------------------------------------------------------------------------
+# Measured with nine nodes in one process: 256 made eight nodes of a book of 1,000
+# and of its cold listing 1,070 to 4,670 datagrams and 430 to 1,310 ms of CPU; with 1,024 it is one node, as without a
+# tree. Whoever wants the best twenty reads the first pages of a node, however large it is.
+TREE_NODE_ORDERS_MAX: Final = 1024  # B: a node that has more delegates
+TREE_NODE_ORDERS_MIN: Final = 256  # a node whose branches hold fewer takes them back: a quarter, so that it rests
+TREE_BRANCHES_MAX: Final = 64  # of one node; their names fit beside a record in an answer
+TREE_DEPTH_MAX: Final = 32  # delegations that a publisher follows; a book of a million orders has three levels
+TREE_PATH_FRESH_S: Final = 60.0  # how long a publisher trusts what it learnt of a tree
+TREE_PATHS_MAX: Final = 4096  # branches that a publisher remembers
+TREE_PLACES_MAX: Final = 8  # nodes of one tree at which one holder keeps an order: one stamp, few places
+TREE_PARALLEL: Final = 8  # nodes of a tree that one reading has under way
+TREE_OPENS_FREE: Final = 64  # nodes without an order that a reading opens: a liar can invent any number
+TREE_OPENS_PER_FIND: Final = 4  # and so many more for each that has one
+TREE_STRIKES_MAX: Final = 2  # branches that only one holder names and nobody knows; then the rest is not opened
+TREE_READ_S_MAX: Final = 60.0  # for all nodes of a tree; a hundred thousand orders
+TREE_TEND_S: Final = 300.0  # a holder looks after its node of a tree this often, jittered
+TREE_TEND_FIRST_S: Final = 30.0  # and within this when it is new, after this when it has new branches: makers go first
+TREE_TEND_TURN_S: Final = 15.0  # the next closest holder begins so much later, and finds part of the work done
+TREE_MOVES_PER_S: Final = 32  # orders that one holder moves to where they belong, each to eight at most
+WATCH_WALK_S: Final = 30.0  # a watcher looks this often whether a tree has new nodes
+REPAIRS_PER_READ_MAX: Final = 32  # records that a reader hands to holders which lack them
 
 # --- Faces --------------------------------------------------------------------------------------------------------
 CONTROL_BODY_BYTES_MAX: Final = 4 << 20  # a file of a few thousand orders

@@ -5,7 +5,8 @@ The conventions are those of `dhtex.views`.
 
 import msgspec
 
-from dhtex.views import AcceptView, Coverage, OrderView, TradeView
+from dhtex.coverage import Coverage
+from dhtex.views import AcceptView, OrderView, TradeView
 
 
 class QuoteQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ timestamp datetime clientOrderId`); our own stand beside them. Money is a canoni
 import msgspec
 
 from dhtex import limits
+from dhtex.coverage import Coverage
 
 
 class ReceiptView(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,17 +66,6 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None = None
     proof: list[str] = []
     receipts: list[ReceiptView] = []
-
-
-class Coverage(msgspec.Struct, frozen=True, kw_only=True):
-    """How complete an answer is: index nodes read and, at the one that is covered worst, how many holders were asked,
-    answered, and gave the same answer."""
-
-    nodes: int
-    asked: int
-    answered: int
-    agreed: int
-    complete: bool
 
 
 class ListingView(msgspec.Struct, frozen=True, kw_only=True):

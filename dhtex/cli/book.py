@@ -8,7 +8,7 @@ import typer
 
 from dhtex.cli import ladder, render
 from dhtex.cli.pipes import reader_watched
-from dhtex.cli.session import Session, is_terminal, path_of, session_of
+from dhtex.cli.session import Session, complain_of_gaps, is_terminal, path_of, session_of
 from dhtex.cli.text import Page
 from dhtex.errors import NotRunningError, OutcomeUnknownError
 
@@ -34,7 +34,9 @@ def book(
     session = session_of(context)
     query = {"pair": pair, "limit": limit}
     if not follow:
-        session.show(session.call("GET", path_of("book"), query=query), ladder.book)
+        view = session.call("GET", path_of("book"), query=query)
+        session.show(view, ladder.book)
+        complain_of_gaps(view)
         return
     in_place = is_terminal(sys.stdout) and not session.json
 

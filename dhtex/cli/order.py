@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from dhtex.cli import render, words
-from dhtex.cli.session import Session, path_of, session_of
+from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of
 from dhtex.cli.text import plural
 from dhtex.errors import OutcomeUnknownError, RefusedError, UsageError
 
@@ -64,7 +64,9 @@ def list_orders(
         "sort": sort,
         "after": after,
     }
-    session.show(session.call("GET", path_of("orders"), query=query), render.listing)
+    view = session.call("GET", path_of("orders"), query=query)
+    session.show(view, render.listing)
+    complain_of_gaps(view)
 
 
 @app.command("show")

@@ -18,7 +18,7 @@ import typer
 
 from dhtex.cli.text import Page, clean
 from dhtex.clock import SystemClock
-from dhtex.errors import DhtexError
+from dhtex.errors import DhtexError, IncompleteError
 
 ERASE_LINE: Final = "\r\x1b[2K"
 Lines = Callable[[Any, Page], Iterable[str]]
@@ -120,6 +120,15 @@ class Session:
 def _say(line: str) -> None:
     """One line on stderr; on a terminal it takes the place of a progress line that may stand there."""
     print(f"{ERASE_LINE if is_terminal(sys.stderr) else ''}{line}", file=sys.stderr, flush=True)
+
+
+def complain_of_gaps(view: Any) -> None:
+    """After an answer was shown: raises IncompleteError when prices are missing from it."""
+    gaps = view["coverage"].get("missing", ())
+    if gaps:
+        ranges = [f"{gap['side']} orders of {gap['symbol']} from {gap['low']} to {gap['high']}" for gap in gaps[:3]]
+        more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
+        raise IncompleteError(f"not read: {', '.join(ranges)}{more}", hint="try again; see: dhtex peers")
 
 
 def session_of(context: typer.Context) -> Session:

@@ -9,9 +9,15 @@ that; beyond it an order is shown if most holders have it, and else left out as 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
-from dhtex.market.ids import PublicKey, RecordId
+from dhtex.coverage import Coverage
+from dhtex.directory.pricetree import votes
+from dhtex.market.admission import tree_path
+from dhtex.market.branches import Branches, unpack
+from dhtex.market.ids import NodeId, PublicKey, RecordId
 from dhtex.market.merge import may_sign_receipt, order_state
+from dhtex.market.pricebits import price_bits
 from dhtex.market.records import (
     Accept,
     AnyRecord,
@@ -21,41 +27,93 @@ from dhtex.market.records import (
     Receipt,
     Record,
     Refusal,
+    Side,
     Status,
     is_a,
     parse_record,
 )
-from dhtex.overlay.results import GetResult, Version
-from dhtex.views import Coverage
+from dhtex.overlay.results import GetResult, Holder, Version
 
 Check = Callable[[AnyRecord], Code | None]
+_Rank = tuple[str, int, bytes]
+EMPTY_CONTESTS_MAX: Final = 8  # a holder that has nothing at all is new, and contests no more orders than this
+_FIRST: Final[_Rank] = ("", 0, b"")
+_INVERTED: Final = str.maketrans("01", "10")
+
+
+@dataclass(slots=True)
+class Suspect:
+    """What one holder of one node said that others did not: orders that it hid, served though they are closed
+    (`revived`) or made up, whether its answer was never complete, and branches that nobody has."""
+
+    holder: Holder
+    prefix: str
+    hidden: list[RecordId] = field(default_factory=list)
+    revived: list[RecordId] = field(default_factory=list)
+    invented: int = 0
+    unfinished: bool = False
+    branches: int = 0
 
 
 @dataclass(slots=True)
 class IndexReading:
-    """One node of the index as its holders tell it; `beats` maps a maker to the newest time it was heard of."""
+    """One node of the index as its holders tell it, or several together; `beats` maps a maker to the newest time it was
+    heard of. `contested` orders are not held by all who should, `settled` ones are, at some node.
+
+    `haves` and `lacks` name the holders of contested orders, with the node's prefix; `rest` is the path behind which
+    `unread` more orders stand that were not asked for; `visited` are the prefixes of the nodes that were read.
+    """
 
     orders: dict[RecordId, Record[Order]] = field(default_factory=dict)
     statuses: dict[RecordId, list[Record[Status]]] = field(default_factory=dict)
     beats: dict[PublicKey, int] = field(default_factory=dict)
     contested: list[RecordId] = field(default_factory=list)
     outvoted: set[RecordId] = field(default_factory=set)
+    settled: set[RecordId] = field(default_factory=set)
     rejected: dict[str, int] = field(default_factory=dict)
     coverage: Coverage = field(default_factory=lambda: add_coverage([]))
+    haves: dict[RecordId, list[tuple[Holder, str]]] = field(default_factory=dict)
+    lacks: dict[RecordId, list[tuple[Holder, str]]] = field(default_factory=dict)
+    suspects: dict[tuple[NodeId, str], Suspect] = field(default_factory=dict)
+    branches: dict[str, frozenset[NodeId]] = field(default_factory=dict)
+    rest: str | None = None
+    unread: int = 0
+    visited: tuple[str, ...] = ()
 
-    def reject(self, reason: str) -> None:
+    def reject(self, reason: str, count: int = 1) -> None:
         """Count a record that was left out."""
-        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+        self.rejected[reason] = self.rejected.get(reason, 0) + count
+
+    def suspect(self, holder: Holder, prefix: str) -> Suspect:
+        """The page of one holder at one node."""
+        return self.suspects.setdefault((holder.id, prefix), Suspect(holder, prefix))
+
+    def absorb(self, other: "IndexReading") -> None:
+        """Add what another node of the same tree told."""
+        self.orders |= other.orders
+        for maker, at in other.beats.items():
+            self.beats[maker] = max(at, self.beats.get(maker, 0))
+        self.settled |= other.settled
+        self.outvoted |= other.outvoted
+        self.contested = list(dict.fromkeys(self.contested + other.contested))
+        for reason, count in other.rejected.items():
+            self.reject(reason, count)
+        for ours, theirs in ((self.haves, other.haves), (self.lacks, other.lacks)):
+            for order_id, holders in theirs.items():
+                ours.setdefault(order_id, []).extend(holders)
+        self.suspects |= other.suspects
+        self.unread += other.unread
 
     def doubtful(self, most: int) -> list[RecordId]:
         """The `most` contested orders that are worth asking about: first those that most holders do not have, of which
-        the rest is left out."""
-        doubtful = sorted(self.contested, key=lambda order_id: order_id not in self.outvoted)
+        the rest is left out. What all holders of another node have is in no doubt."""
+        contested = [order_id for order_id in self.contested if order_id not in self.settled]
+        doubtful = [order_id for order_id in contested if order_id in self.outvoted]
         for order_id in doubtful[most:]:
-            if order_id in self.outvoted:
-                del self.orders[order_id]
-                self.reject("unconfirmed")
-        return doubtful[:most]
+            del self.orders[order_id]
+            self.reject("unconfirmed")
+        others = [order_id for order_id in contested if order_id not in self.outvoted]
+        return doubtful[:most] + others[: max(0, min(most - len(doubtful), most // 4))]
 
 
 @dataclass(slots=True)
@@ -78,9 +136,14 @@ class OrderReading:
 
 
 def coverage_of(result: GetResult) -> Coverage:
-    """How many holders were asked, answered, and gave the answer that most gave."""
+    """How many holders were asked, answered, and gave the answer that most gave. It is complete when most of those who
+    answered gave all of what they vouch for."""
     agreed = max((version.holders for version in result.versions), default=0)
-    complete = result.answered > 0 and all(version.complete for version in result.versions)
+    return _covered(result, agreed, sum(version.holders for version in result.versions if version.complete))
+
+
+def _covered(result: GetResult, agreed: int, whole: int) -> Coverage:
+    complete = result.answered > 0 and (2 * whole > result.answered or not result.versions)
     return Coverage(nodes=1, asked=result.asked, answered=result.answered, agreed=agreed, complete=complete)
 
 
@@ -96,35 +159,124 @@ def add_coverage(parts: Iterable[Coverage]) -> Coverage:
         answered=worst.answered,
         agreed=worst.agreed,
         complete=all(row.complete for row in rows),
+        missing=[gap for row in rows for gap in row.missing],
+        disagreed=[holder for row in rows for holder in row.disagreed],
     )
 
 
-def merge_index(network: str, pair: str, side: str, orders: GetResult, beats: GetResult, check: Check) -> IndexReading:
-    """Merge the answers for one index node; what does not belong there or fails a check is counted by reason."""
+def merge_index(
+    network: str, place: tuple[str, str], orders: GetResult, check: Check, prefix: str = ""
+) -> IndexReading:
+    """Merge the answers for one index node of a pair and side (`place`); what does not belong there or fails a check is
+    counted by reason."""
     reading = IndexReading(coverage=coverage_of(orders))
-    for wire, versions in _distinct(orders).items():
+    found: dict[RecordId, list[_Witness]] = {}
+    witnesses = [_Witness(version) for version in orders.versions]
+    for wire, versions in _distinct(witnesses).items():
         record = parse_record(wire, network)
-        if not is_a(record, Order) or (record.body.pair, record.body.side) != (pair, side):
-            reading.reject("misplaced")
-        elif (fault := check(record)) is not None:
+        fault: str | None = "misplaced"
+        if is_a(record, Order) and (record.body.pair, record.body.side) == place:
+            fault = check(record) if tree_path(record).startswith(prefix) else fault
+            if fault is None:
+                reading.orders[record.id] = record
+                found.setdefault(record.id, []).extend(versions)
+                for witness in versions:
+                    witness.last = max(witness.last, _rank(record))
+        if fault is not None:
             reading.reject(fault)
-        else:
-            reading.orders[record.id] = record
-            if len(versions) < len(orders.versions):
-                reading.contested.append(record.id)
-                if 2 * sum(version.holders for version in versions) <= orders.answered:
-                    reading.outvoted.add(record.id)
-    for wire in _distinct(beats):
-        record = parse_record(wire, network)
-        if is_a(record, Beat) and (record.body.pair, record.body.side) == (pair, side) and check(record) is None:
-            maker = record.body.author
-            reading.beats[maker] = max(record.body.at, reading.beats.get(maker, 0))
+            for witness in versions:
+                witness.bad += fault != Code.EXPIRED
+    whole = sum(witness.version.holders for witness in witnesses if witness.is_whole)
+    reading.coverage = _covered(orders, reading.coverage.agreed, whole)
+    _compare(reading, witnesses, found, prefix)
     return reading
+
+
+def merge_beats(
+    network: str, place: tuple[str, str], wires: Iterable[bytes], check: Check, reading: IndexReading
+) -> None:
+    """Add the signs of life of one index node, of each maker the newest."""
+    newest: dict[PublicKey, Record[Beat]] = {}
+    for wire in dict.fromkeys(wires):
+        record = parse_record(wire, network)
+        if is_a(record, Beat) and (record.body.pair, record.body.side) == place:
+            known = newest.get(record.body.author)
+            if (known is None or record.body.at > known.body.at) and check(record) is None:
+                newest[record.body.author] = record
+    for maker, beat in newest.items():
+        reading.beats[maker] = max(beat.body.at, reading.beats.get(maker, 0))
+
+
+class _Witness:
+    """One version, and what came of its records. `last`: the rank of the last; behind it a short answer says
+    nothing."""
+
+    def __init__(self, version: Version) -> None:
+        self.version = version
+        self.last: _Rank = _FIRST
+        self.bad = 0
+        self.short = version.complete and version.total > len(version.wires)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it came; a list that changed while it was read does not fit its digest, but has its length."""
+        return self.version.complete or 0 < self.version.total <= len(self.version.wires) - self.bad
+
+
+def _compare(
+    reading: IndexReading, witnesses: list[_Witness], found: dict[RecordId, list[_Witness]], prefix: str
+) -> None:
+    """Who has what, who lacks it though nothing excuses that, who delegates where, and who made things up."""
+    named: list[tuple[NodeId, list[str]]] = []
+    branches: dict[NodeId, Branches] = {}
+    for witness in witnesses:
+        for holder in witness.version.by:
+            unpacked = unpack(holder.branches, prefix)
+            if unpacked is None:
+                reading.suspect(holder, prefix).branches += 1
+            elif unpacked:
+                named.append((holder.id, unpacked))
+                branches[holder.id] = Branches(prefix)
+                branches[holder.id].add(unpacked)
+            if witness.bad or not witness.is_whole:
+                suspect = reading.suspect(holder, prefix)
+                suspect.invented, suspect.unfinished = witness.bad, not witness.is_whole
+        if witness.short:
+            reading.unread = max(reading.unread, witness.version.total - len(witness.version.wires))
+    reading.branches = votes(named)
+    short = [witness.last for witness in witnesses if witness.short and witness.last > _FIRST]
+    if short:
+        last = min(short)
+        reading.rest = next(tree_path(order) for order in reading.orders.values() if _rank(order) == last)
+    for order_id, having in found.items():
+        order = reading.orders[order_id]
+        rank, path = _rank(order), tree_path(order)
+        silent = [w for w in witnesses if w not in having and w.version.complete and not (w.short and rank > w.last)]
+        if len(found) > EMPTY_CONTESTS_MAX:
+            silent = [w for w in silent if w.version.total]
+        lacking = [
+            (holder, prefix)
+            for witness in silent
+            for holder in witness.version.by
+            if holder.id not in branches or branches[holder.id].of(path) is None
+        ]
+        without = len(lacking) + sum(w.version.holders - len(w.version.by) for w in silent)
+        if not without:
+            reading.settled.add(order_id)
+            continue
+        reading.contested.append(order_id)
+        reading.haves[order_id] = [(holder, prefix) for witness in having for holder in witness.version.by]
+        reading.lacks[order_id] = lacking
+        if sum(witness.version.holders for witness in having) <= without:
+            reading.outvoted.add(order_id)
 
 
 def merge_ends(network: str, pair: str, side: str, result: GetResult, check: Check) -> list[Record[Status]]:
     """The statuses of an index node's answers that pass the check, each once."""
-    records = [parse_record(wire, network) for wire in _distinct(result)]
+    records = [
+        parse_record(wire, network)
+        for wire in dict.fromkeys(wire for version in result.versions for wire in version.wires)
+    ]
     return [
         record
         for record in records
@@ -136,7 +288,7 @@ def merge_order(network: str, order_id: RecordId, result: GetResult, check: Chec
     """Merge the answers for one order's key; a Status or Refusal of anyone but the order's maker is dropped,
     and a Receipt of anyone but the two sides of a certified trade."""
     reading = OrderReading(answered=result.answered, by_most=result.by_most)
-    for wire in _distinct(result):
+    for wire in dict.fromkeys(wire for version in result.versions for wire in version.wires):
         record = parse_record(wire, network)
         if is_a(record, Order):
             if record.id == order_id and check(record) in (None, Code.EXPIRED):
@@ -156,13 +308,20 @@ def merge_order(network: str, order_id: RecordId, result: GetResult, check: Chec
     return reading
 
 
-def _distinct(result: GetResult) -> dict[bytes, list[Version]]:
+def _distinct(witnesses: list[_Witness]) -> dict[bytes, list[_Witness]]:
     """Each record's bytes, with the versions that have it."""
-    found: dict[bytes, list[Version]] = {}
-    for version in result.versions:
-        for wire in dict.fromkeys(version.wires):
-            found.setdefault(wire, []).append(version)
+    found: dict[bytes, list[_Witness]] = {}
+    for witness in witnesses:
+        for wire in dict.fromkeys(witness.version.wires):
+            found.setdefault(wire, []).append(witness)
     return found
+
+
+def _rank(order: Record[Order]) -> _Rank:
+    """The place of an order in the listing order of its node."""
+    body = order.body
+    bits = price_bits(body.price)
+    return bits if body.side is Side.SELL else bits.translate(_INVERTED), body.created, order.id
 
 
 def untold(reading: OrderReading, result: GetResult, now: float) -> list[Record[Status]]:

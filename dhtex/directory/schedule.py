@@ -17,12 +17,27 @@ from dhtex.market.ids import DhtKey, RecordId
 RETRY_S_MIN: Final = 2.0
 RETRY_S_MAX: Final = 120.0
 FEW_HOLDERS: Final = limits.HOLDERS // 2
+MOVE_S: Final = 10.0  # the orders of a thousand makers do not move in one moment
 SETTLE_S: Final = 1.0  # peers arrive in crowds; one put for all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where a record belongs in a price tree: pair and side, and the path of its order. `everywhere`: at all nodes on
+    that path where the order may stand, for a Status must find it."""
+
+    market: tuple[str, str]
+    path: str
+    everywhere: bool
 
 
 @dataclass(slots=True)
 class Placement:
-    """One record at one key; `holders` counts the other nodes that took it at the last put, None before the first."""
+    """One record at one key; `holders` counts the other nodes that took it at the last put, None before the first.
+
+    In a price tree (`prefix` and `spot` are not None) the record may move: `key` and `prefix` are where it was put
+    last.
+    """
 
     record_id: RecordId
     key: DhtKey
@@ -30,6 +45,7 @@ class Placement:
     wire: bytes
     until: float
     due: float
+    spot: Spot | None = None
     holders: int | None = None
     tries: int = 0
     nearest: frozenset[bytes] = field(default_factory=frozenset)
@@ -40,11 +56,11 @@ class Schedule:
 
     def __init__(self, entropy: random.Random) -> None:
         self._entropy = entropy
-        self._placements: dict[tuple[RecordId, DhtKey], Placement] = {}
+        self._placements: dict[tuple[RecordId, bool], Placement] = {}
 
     def add(self, placement: Placement) -> Placement:
         """Take a record into care; it is put at `placement.due`. One that is there already stays as it is."""
-        return self._placements.setdefault((placement.record_id, placement.key), placement)
+        return self._placements.setdefault((placement.record_id, placement.prefix is None), placement)
 
     def drop(self, record_id: RecordId) -> None:
         """Stop caring for a record, at all its keys."""
@@ -77,6 +93,19 @@ class Schedule:
         if placement.holders is not None and placement.holders < FEW_HOLDERS and nearest - placement.nearest:
             placement.due = min(placement.due, now + SETTLE_S * self._entropy.uniform(0.2, 1.0))
 
+    def moved(self, market: tuple[str, str], prefix: str, branches: list[str], now: float) -> int:
+        """Hasten what stands at a node of a price tree and belongs to one of its branches; how many those are."""
+        moving = [
+            placement
+            for placement in self._placements.values()
+            if placement.spot is not None
+            and (placement.spot.market, placement.prefix) == (market, prefix)
+            and placement.spot.path.startswith(tuple(branches))
+        ]
+        for placement in moving:
+            placement.due = min(placement.due, now + MOVE_S * self._entropy.uniform(0.1, 1.0))
+        return len(moving)
+
     def hasten(self, now: float, within_s: float) -> None:
         """Put everything again within a while: the network may have forgotten it."""
         for placement in self._placements.values():
@@ -85,6 +114,11 @@ class Schedule:
     def placements(self) -> list[Placement]:
         """All placements, in no order."""
         return list(self._placements.values())
+
+    def prefix(self, record_id: RecordId) -> str | None:
+        """The node of the price tree where a record was put last; None if it is not in care."""
+        placement = self._placements.get((record_id, False))
+        return None if placement is None else placement.prefix
 
     def holders(self, record_id: RecordId) -> int | None:
         """How many other nodes hold a record at each of its keys, at least; None while that is not known."""

@@ -1,6 +1,6 @@
 """Puts this node's records into the network, keeps them there, and reads orders and pairs back.
 
-An order and its Status live at two keys each: the order's own, and the root of its pair's price tree. Everything put
+An order and its Status live at two keys each: the order's own, and the node of its pair's price tree. Everything put
 through `publish` stays in the care of a `Schedule` until it ends; accepts and refusals matter for a minute and are put
 again by whoever waits for them.
 """
@@ -12,18 +12,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends, merge_index, merge_order, untold
-from dhtex.directory.schedule import Placement, Schedule
-from dhtex.market.admission import keep_until
+from dhtex.directory.paths import Paths, agreed, deeper
+from dhtex.directory.pricetree import ROOT, Wish
+from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends
+from dhtex.directory.schedule import Placement, Schedule, Spot
+from dhtex.directory.treereading import Counts, TreeReader, any_order
+from dhtex.market.admission import keep_until, tree_path
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
 from dhtex.market.records import Code, Kind, Order, Record, Status, is_a, parse_record
 from dhtex.overlay.results import PutResult
 from dhtex.overlay.server import Overlay
 
-ROOT: Final = ""
 PUTS_PARALLEL: Final = 8  # a maker of a thousand orders must not flood its holders
-CONTESTED_MAX: Final = 64  # orders whose own key is asked in one reading
+EVERYTHING: Final = Wish()
 IDLE_S: Final = 30.0
 FIRST_PUT_S: Final = 3.0  # a first put that was not waited for to its end is made again after this
 
@@ -52,6 +55,8 @@ class Directory:
         self._clock = clock
         self._entropy = entropy
         self._schedule = Schedule(entropy)
+        self._paths = Paths()
+        self._reader = TreeReader(overlay, network, check, clock)
         self._wake = asyncio.Event()
         self._peers_changed = False
         self._puts = asyncio.Semaphore(PUTS_PARALLEL)
@@ -86,12 +91,11 @@ class Directory:
         order_id = record.id if isinstance(body, Order) else RecordId(body.order_id)
         until = float(keep_until(record))
         self._wake.set()
-        places: list[tuple[DhtKey, str | None]] = [
-            (order_key(order_id), None),
-            (index_key(self._network, body.pair, body.side, ROOT), ROOT),
-        ]
+        spot = Spot((body.pair, str(body.side)), tree_path(record), everywhere=isinstance(body, Status))
+        root = index_key(self._network, *spot.market, ROOT)
         return [
-            self._schedule.add(Placement(record.id, key, prefix, record.wire, until, due)) for key, prefix in places
+            self._schedule.add(Placement(record.id, order_key(order_id), None, record.wire, until, due)),
+            self._schedule.add(Placement(record.id, root, ROOT, record.wire, until, due, spot)),
         ]
 
     def forget(self, record_id: RecordId) -> None:
@@ -109,12 +113,53 @@ class Directory:
         self._learn(key, result)
         return result
 
-    async def put_at_index(self, pair: str, side: str, wire: bytes, prefix: str = ROOT) -> int:
-        """Put a Status or a Beat at an index node, once; the number of other nodes that hold it."""
-        key = index_key(self._network, pair, side, prefix)
+    async def put_at_index(self, pair: str, side: str, wire: bytes, prefix: str) -> int:
+        """Put a Beat at an index node, once; the number of other nodes that hold it."""
+        result = await self._put_at((pair, side), prefix, wire)
+        if sum(result.moved.values()) >= min(2, result.asked + result.local):
+            await self._follow((pair, side), prefix)
+        return result.holders
+
+    async def _follow(self, market: tuple[str, str], prefix: str) -> None:
+        """A node delegates: learn to whom, and move there soon what of this node's records stands at it."""
+        answer = await self._overlay.get(index_key(self._network, *market, prefix), Kind.ORDER, 0)
+        branches, now = agreed(answer, prefix), self._clock.monotonic()
+        for branch in branches:
+            self._paths.learn(market, branch, now)
+        if self._schedule.moved(market, prefix, branches, now):
+            self._wake.set()
+
+    async def put_in_tree(self, record: Record[Order] | Record[Status]) -> int:
+        """Put an order or a Status into the price tree, once; the number of other nodes that hold it."""
+        market = (record.body.pair, str(record.body.side))
+        everywhere = isinstance(record.body, Status)
+        result, _ = await self._put_in_tree(Spot(market, tree_path(record), everywhere), record.wire)
+        return result.holders
+
+    async def _put_in_tree(self, spot: Spot, wire: bytes) -> tuple[PutResult, str]:
+        """Put a record at the node of the tree where it belongs; the last result, and where that was."""
+        market, path = spot.market, spot.path
+        prefix = self._paths.of(market, path, self._clock.monotonic())
+        others = [known for known in self._paths.all(market, path) if spot.everywhere and known != prefix]
+        result, *_ = await asyncio.gather(*(self._put_at(market, known, wire) for known in (prefix, *others)))
+        for _ in range(limits.TREE_DEPTH_MAX):
+            branch = deeper(result.moved, prefix, path, result.asked + result.local)
+            if branch is None:
+                break
+            self._paths.learn(market, branch, self._clock.monotonic())
+            prefix = branch
+            result = await self._put_at(market, prefix, wire)
+        return result, prefix
+
+    async def _put_at(self, market: tuple[str, str], prefix: str, wire: bytes) -> PutResult:
+        key = index_key(self._network, *market, prefix)
         result = await self._overlay.put(key, wire, prefix)
         self._learn(key, result)
-        return result.holders
+        return result
+
+    def tree_prefix(self, record_id: RecordId) -> str:
+        """The node of the price tree where a kept record stands."""
+        return self._schedule.prefix(record_id) or ROOT
 
     async def fetch_order(self, order_id: RecordId) -> Record[Order] | None:
         """An order by its id, from whoever is quickest: its bytes prove themselves. Says nothing about its state."""
@@ -129,41 +174,35 @@ class Directory:
 
     async def read_order(self, order_id: RecordId) -> OrderReading:
         """Everything that the network knows about one order. Proof that its maker signed twice is handed on."""
-        result = await self._overlay.get(order_key(order_id))
-        reading = merge_order(self._network, order_id, result, self._check)
-        for status in untold(reading, result, self._clock.now()):
+        reading, proof = await self._reader.read_order_and_proof(order_id)
+        for status in proof:
             await self._overlay.put(order_key(order_id), status.wire, None)
-            await self._overlay.put(
-                index_key(self._network, status.body.pair, status.body.side, ROOT), status.wire, ROOT
-            )
+            await self.put_in_tree(status)
         return reading
 
-    async def read_index(self, pair: str, side: str, limit: int | None = None) -> IndexReading:
-        """The best `limit` orders (None: all) of one side of a pair, with what is known against those in doubt."""
-        key = index_key(self._network, pair, side, ROOT)
-        orders, beats = await asyncio.gather(
-            self._overlay.get(key, Kind.ORDER, limit), self._overlay.get(key, Kind.BEAT)
-        )
-        reading = merge_index(self._network, pair, side, orders, beats, self._check)
-        doubtful = reading.doubtful(CONTESTED_MAX)
-        for order_id, known in zip(doubtful, await asyncio.gather(*map(self.read_order, doubtful)), strict=True):
-            if known.statuses:
-                reading.statuses[order_id] = known.statuses
-        return reading
+    async def read_index(
+        self, pair: str, side: str, wish: Wish = EVERYTHING, counts: Counts = any_order
+    ) -> IndexReading:
+        """What is wanted of one side of a pair, with what is known against orders in doubt."""
+        return await self._reader.read(pair, side, wish, counts)
 
     async def read_ends(self, pair: str, side: str) -> list[Record[Status]]:
         """The statuses that holders keep of one side of a pair, signed by whom they say; nobody knows whose orders."""
-        result = await self._overlay.get(index_key(self._network, pair, side, ROOT), Kind.STATUS)
-        return merge_ends(self._network, pair, side, result, self._check)
+        nodes = (await self._reader.read(pair, side, Wish(skim=True))).visited
+        keys = [index_key(self._network, pair, side, prefix) for prefix in nodes]
+        results = await asyncio.gather(*(self._overlay.get(key, Kind.STATUS) for key in keys))
+        found = (merge_ends(self._network, pair, side, result, self._check) for result in results)
+        return list({status.id: status for part in found for status in part}.values())
 
-    def watch_pair(self, pair: str, side: str) -> DhtKey:
-        """Ask to be told what happens on one side of a pair; the key under which it will be heard of."""
-        key = index_key(self._network, pair, side, ROOT)
+    def watch_node(self, pair: str, side: str, prefix: str) -> DhtKey:
+        """Ask to be told what happens at one node of a price tree; the key under which it will be heard of."""
+        key = index_key(self._network, pair, side, prefix)
         self._overlay.watch(key)
         return key
 
-    def unwatch_pair(self, pair: str, side: str) -> None:
-        self._overlay.unwatch(index_key(self._network, pair, side, ROOT))
+    def unwatch_node(self, key: DhtKey) -> None:
+        """Be told no more of one node of a price tree."""
+        self._overlay.unwatch(key)
 
     def watch_order(self, order_id: RecordId) -> None:
         """Ask to be told of accepts, statuses and refusals of one order."""
@@ -209,9 +248,13 @@ class Directory:
     async def _place(self, placement: Placement) -> PutResult:
         async with self._puts:
             nearest = frozenset(self._overlay.holders_near(placement.key))
-            result = await self._overlay.put(placement.key, placement.wire, placement.prefix)
+            if placement.spot is None:
+                result = await self._overlay.put(placement.key, placement.wire, None)
+                self._learn(placement.key, result)
+            else:
+                result, prefix = await self._put_in_tree(placement.spot, placement.wire)
+                placement.prefix, placement.key = prefix, index_key(self._network, *placement.spot.market, prefix)
             self._schedule.done(placement, result.holders, nearest, self._clock.monotonic())
-            self._learn(placement.key, result)
             return result
 
     def _learn(self, key: DhtKey, result: PutResult) -> None:

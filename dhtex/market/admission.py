@@ -13,8 +13,8 @@ from dhtex import limits
 from dhtex.market import stamp
 from dhtex.market.identity import verify
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
-from dhtex.market.pricebits import price_bits
-from dhtex.market.records import Accept, AnyRecord, Beat, Body, Code, Order, Receipt, Refusal, signed_message
+from dhtex.market.pricebits import path_of
+from dhtex.market.records import Accept, AnyRecord, Beat, Body, Code, Order, Receipt, Refusal, Status, signed_message
 
 ROOT: Final = ""  # the prefix of a price tree's root
 
@@ -113,5 +113,13 @@ def place(record: AnyRecord, prefix: str | None) -> DhtKey | None:
         return order_key(record.id if isinstance(body, Order) else RecordId(body.order_id))
     if isinstance(body, Accept | Refusal | Receipt) or prefix.strip("01"):
         return None
-    fits = prefix == body.prefix if isinstance(body, Beat) else price_bits(body.price).startswith(prefix)
+    fits = prefix == body.prefix if isinstance(body, Beat) else tree_path(record).startswith(prefix)
     return index_key(body.network, body.pair, body.side, prefix) if fits else None
+
+
+def tree_path(record: AnyRecord) -> str:
+    """The path in the price tree of the order that an Order is or a Status speaks of; empty for what has none."""
+    body = record.body
+    if isinstance(body, Order):
+        return path_of(body.price, record.id)
+    return path_of(body.price, RecordId(body.order_id)) if isinstance(body, Status) else ""

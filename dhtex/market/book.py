@@ -14,12 +14,13 @@ from itertools import groupby
 from typing import Final
 
 from dhtex import limits
+from dhtex.coverage import Coverage
 from dhtex.errors import UsageError
 from dhtex.market.money import EXACT, Pair, canonical
 from dhtex.market.present import iso_time, milliseconds
 from dhtex.market.records import Side
 from dhtex.market.trade import MakerState
-from dhtex.views import BookView, Coverage, LevelView, OrderQuery, OrderView
+from dhtex.views import BookView, LevelView, OrderQuery, OrderView
 
 _NUMBER: Final = re.compile(rf"[0-9]{{1,{limits.MONEY_DIGITS_MAX}}}(?:\.[0-9]{{1,{limits.MONEY_DIGITS_MAX}}})?")
 _SHOWN: Final = frozenset({MakerState.PUBLISHING.value, MakerState.OPEN.value})

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dhtex.market.ids import DhtKey
+from dhtex.market.records import Order, Record
 
 
 class Taken(StrEnum):
@@ -17,7 +18,10 @@ class Taken(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PutVerdict:
-    """A holder's answer. `code` says why a record was refused; `bits` what a stamp must have when it was too low."""
+    """A holder's answer. `code` says why a record was refused; `bits` what a stamp must have when it was too low.
+
+    `code` MOVED says that it belongs deeper in the price tree, whether it is held here or not: `newer` is that prefix.
+    """
 
     taken: Taken
     key: DhtKey | None = None
@@ -32,13 +36,30 @@ class Page:
 
     `total` and `digest` speak of all records of that key and kind; the digest is the exclusive or of the first 8 bytes
     of their ids, so that equal sets are recognised at a glance and a reader can tell whether it got them all.
+    `branches` are the prefixes to which a node of the price tree delegates, as `dhtex.market.branches` packs them.
     """
 
     total: int
     digest: bytes
     wires: list[bytes]
+    branches: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class TreeNode:
+    """A node of a price tree that is held here."""
+
+    key: DhtKey
+    pair: str
+    side: str
+    prefix: str
+    orders: list[Record[Order]]
+    branches: tuple[str, ...]
+
+
+MOVED = "moved"
 NO_DIGEST = bytes(8)
 ANY_KIND = 0
+IDS = 0x80  # beside a kind: not the records, but the first 8 bytes of their ids, all in one string
+SHORT_ID_BYTES = 8
 NO_KIND = 255

@@ -8,22 +8,33 @@ different bits. The exponent stands first: prices of one order of magnitude shar
 within it each further bit halves the interval (nearly). No floats, no rounding: 30 digits fit.
 
 Every price of `dhtex.market.money` has an exponent between -18 (ETH) and 14; the format itself reaches from -32 to 31.
+
+    22 bits   the first of the order's id, behind those of its price
+
+make the *path* of an order: however many orders share one price, their paths part.
 """
 
+from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 from dhtex import limits
-from dhtex.market.money import is_canonical
+from dhtex.market.ids import RecordId
+from dhtex.market.money import EXACT, canonical, is_canonical
 
 _EXPONENT_BITS: Final = 6
 _EXPONENT_BIAS: Final = 32
 _MANTISSA_BITS: Final = 100
 _MANTISSA_MIN: Final = 10 ** (limits.MONEY_DIGITS_MAX - 1)
+_MANTISSA_MAX: Final = 9 * _MANTISSA_MIN - 1
 PRICE_BITS: Final = _EXPONENT_BITS + _MANTISSA_BITS
+PATH_BITS: Final = 128
+_ID_BITS: Final = PATH_BITS - PRICE_BITS
 
 assert 10**limits.MONEY_DIGITS_MAX - _MANTISSA_MIN <= 1 << _MANTISSA_BITS
 
 
+@lru_cache(maxsize=4096)
 def price_bits(price: str) -> str:
     """The 106 bits of a canonical price, as text of '0' and '1'. ValueError for what is no canonical price."""
     whole, _, fraction = price.partition(".")
@@ -36,3 +47,24 @@ def price_bits(price: str) -> str:
         raise ValueError("price out of range")
     mantissa = int(significant.ljust(limits.MONEY_DIGITS_MAX, "0")) - _MANTISSA_MIN
     return f"{biased:0{_EXPONENT_BITS}b}{mantissa:0{_MANTISSA_BITS}b}"
+
+
+def price_bound(price: Decimal | None) -> str:
+    """The bits of a bound of a search; empty for none, and for one that no price comes near."""
+    try:
+        return "" if price is None else price_bits(canonical(price))
+    except ValueError:
+        return ""
+
+
+def path_of(price: str, order_id: RecordId) -> str:
+    """Where an order stands in its price tree: 128 characters of '0' and '1'. ValueError as `price_bits`."""
+    return price_bits(price) + f"{int.from_bytes(order_id[:3]) >> (24 - _ID_BITS):0{_ID_BITS}b}"
+
+
+def price_at(prefix: str, *, highest: bool) -> str:
+    """The lowest or highest price whose bits begin with `prefix`, as canonical text of at most 30 digits."""
+    bits = prefix[:PRICE_BITS].ljust(PRICE_BITS, "1" if highest else "0")
+    mantissa = min(int(bits[_EXPONENT_BITS:], 2), _MANTISSA_MAX) + _MANTISSA_MIN
+    exponent = int(bits[:_EXPONENT_BITS], 2) - _EXPONENT_BIAS
+    return canonical(Decimal(mantissa).scaleb(exponent - limits.MONEY_DIGITS_MAX + 1, EXACT))

@@ -1,4 +1,4 @@
-"""A maker's signs of life: one for each pair, side and key in which an own order asks for it."""
+"""A maker's signs of life: one for each node of a price tree and key in which an own order asks for it."""
 
 import asyncio
 import random
@@ -37,17 +37,17 @@ class Beats:
     async def run(self) -> None:
         """Beat for ever; cancelled when the node stops."""
         while True:
-            for pair, side, signer in self._offers.beats_needed():
-                await self.beat(pair, side, signer)
+            for pair, side, prefix, signer in self._offers.beats_needed():
+                await self.beat(pair, side, prefix, signer)
             await asyncio.sleep(limits.BEAT_INTERVAL_S * self._entropy.uniform(*JITTER))
 
     async def beat_for(self, order: Record[Order]) -> None:
         """Say once that the maker of an own order is there."""
         signer = self._keys.of(order.body)
         assert signer is not None, "it beats for its own orders only"
-        await self.beat(order.body.pair, order.body.side, signer)
+        await self.beat(order.body.pair, order.body.side, self._directory.tree_prefix(order.id), signer)
 
-    async def beat(self, pair: str, side: Side, signer: Identity) -> None:
+    async def beat(self, pair: str, side: Side, prefix: str, signer: Identity) -> None:
         """Say once that the maker of this key is there."""
         body = Beat(
             version=VERSION,
@@ -55,7 +55,7 @@ class Beats:
             maker=signer.public,
             pair=pair,
             side=side,
-            prefix="",
+            prefix=prefix,
             at=int(self._clock.now()),
         )
-        await self._directory.put_at_index(pair, side, seal_record(body, signer.sign).wire)
+        await self._directory.put_at_index(pair, side, seal_record(body, signer.sign).wire, prefix)

@@ -72,6 +72,6 @@ async def _put(directory: Directory, record: Record[Order] | Record[Status]) -> 
     body = record.body
     order_id = record.id if isinstance(body, Order) else RecordId(body.order_id)
     at_order, at_index = await asyncio.gather(
-        directory.put_at_order(order_id, record.wire), directory.put_at_index(body.pair, body.side, record.wire)
+        directory.put_at_order(order_id, record.wire), directory.put_in_tree(record)
     )
     return min(at_order.holders, at_index)

@@ -121,8 +121,8 @@ class Node(Queries):
         self._spawn(parts.offers.withdraw_overdue())  # what was due while the node was away, before anything is heard
         await parts.settling.start()
         await parts.desk.start()
-        keeping = (parts.directory.run(), parts.beats.run(), parts.offers.relist(), parts.canary.run())
-        for routine in (*keeping, self._flush(), self._tick()):
+        keeping = (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist())
+        for routine in (*keeping, parts.canary.run(), parts.market.run(), self._flush(), self._tick()):
             self._spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._spawn(self._join(first))

@@ -6,7 +6,7 @@ from dhtex.directory.reading import OrderReading
 from dhtex.directory.service import Directory
 from dhtex.errors import NoPeerError
 from dhtex.market.ids import DhtKey, RecordId, order_key
-from dhtex.market.records import AnyRecord, Kind, Order
+from dhtex.market.records import AnyRecord, Kind, Order, Status, is_a, parse_record
 from dhtex.overlay.server import Overlay
 from dhtex.trading.ports import ACCEPTS
 
@@ -41,7 +41,9 @@ class Counter:
         return self._dearer[1] if self._dearer[0] == wire else 0
 
     async def put_index(self, order: Order, wire: bytes) -> int:
-        return await self._directory.put_at_index(order.pair, order.side, wire)
+        status = parse_record(wire, order.network)
+        assert is_a(status, Status), "the desk ends orders"
+        return await self._directory.put_in_tree(status)
 
     async def read(self, order_id: RecordId) -> list[AnyRecord]:
         return (await self._read(order_id)).records

@@ -15,15 +15,20 @@ import msgspec
 
 from dhtex import limits
 from dhtex.clock import Clock
+from dhtex.coverage import Coverage
 from dhtex.directory.livebook import LiveBook
-from dhtex.directory.reading import add_coverage
+from dhtex.directory.pricetree import ROOT, Wish
+from dhtex.directory.reading import IndexReading, add_coverage
 from dhtex.directory.service import Directory
+from dhtex.directory.treereading import Counts
 from dhtex.errors import NotFoundError
 from dhtex.market import book, paging
+from dhtex.market.book import Matcher
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
-from dhtex.market.merge import order_state
+from dhtex.market.merge import OrderState, order_state
 from dhtex.market.money import Pair
 from dhtex.market.present import milliseconds, order_view, public_receipts
+from dhtex.market.pricebits import price_bits, price_bound
 from dhtex.market.records import AnyRecord, Beat, Closing, Order, Record, Side, Status, is_a, parse_record
 from dhtex.market.trade import MakerState
 from dhtex.node.events import Hub
@@ -31,9 +36,10 @@ from dhtex.node.naming import digits_of, only, whole
 from dhtex.node.offers import Offers
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
-from dhtex.views import BookView, Coverage, ListingView, OrderQuery, OrderView
+from dhtex.views import BookView, ListingView, OrderQuery, OrderView
 
 ORDERS_REMEMBERED_MAX: Final = 20_000  # so that an id's first digits are enough after a listing
+SPARE: Final = 8  # orders that a reading asks for beyond what is shown
 SIDES: Final = tuple(Side)
 
 
@@ -46,6 +52,7 @@ class Watched:
     told: dict[RecordId, tuple[str, bool]] = field(default_factory=dict)
     coverage: dict[Side, Coverage] = field(default_factory=dict)
     ready: bool = False
+    walk_due: float = 0.0
 
 
 class Market:
@@ -79,18 +86,20 @@ class Market:
         matcher = book.Matcher.of(query)
         pairs = [str(Pair.parse(query.pair))] if query.pair else sorted(self.known_pairs())
         sides = [Side(query.side)] if query.side else list(SIDES)
-        read = await asyncio.gather(*(self._read(pair, sides) for pair in pairs))
+        read = await asyncio.gather(*(self._read(pair, sides, *self._wish(query, matcher)) for pair in pairs))
         orders: list[OrderView] = []
         hidden: dict[str, int] = {}
+        unread = 0
         for live, _coverage, rejected in read:
+            unread += rejected.pop("limit", 0)
             views, closed = self._views(live, query.all, query.mine)
             orders += [view for view in views if matcher.matches(view)]
             for reasons in (rejected, closed):
                 for reason, count in reasons.items():
                     hidden[reason] = hidden.get(reason, 0) + count
         shown, left, goes_on = paging.page(orders, query)
-        if left:
-            hidden["limit"] = left
+        if left or unread:
+            hidden["limit"] = left + unread
         return ListingView(orders=shown, coverage=add_coverage(row for _, row, _ in read), hidden=hidden, next=goes_on)
 
     def known_pairs(self) -> dict[str, list[str]]:
@@ -124,7 +133,8 @@ class Market:
     async def book(self, pair: str, limit: int) -> BookView:
         """The ladder of a pair: its best `limit` prices on each side."""
         name = str(Pair.parse(pair))
-        live, coverage, rejected = await self._read(name, list(SIDES))
+        wish = Wish(limit=limit + SPARE, levels=True)
+        live, coverage, rejected = await self._read(name, list(SIDES), wish, self._is_shown)
         views, hidden = self._views(live, False, False)
         for reason, count in rejected.items():
             hidden[reason] = hidden.get(reason, 0) + count
@@ -157,7 +167,8 @@ class Market:
         live = LiveBook(order_record.body.pair, {order_id: order_record})
         in_part = any(s.body.amount not in ("", order_record.body.amount) for s in reading.statuses)
         body = order_record.body
-        index = await self._directory.read_index(body.pair, body.side, None if in_part else 1)
+        price = price_bits(body.price)
+        index = await self._directory.read_index(body.pair, body.side, Wish(low=price, high=price, skim=not in_part))
         live.merge(body.side, index, self._clock.now())
         live.statuses[order_id] = [*live.statuses.get(order_id, []), *reading.statuses]
         view = self._view(live, live.orders[order_id])
@@ -198,7 +209,7 @@ class Market:
         """Begin to follow a pair, unless it is followed already; its orders come to the hub's readers of that topic."""
         watched = self._watched.get(pair)
         if watched is None:
-            keys = {self._directory.watch_pair(pair, side): side for side in SIDES}
+            keys = {self._directory.watch_node(pair, side, ROOT): side for side in SIDES}
             watched = self._watched[pair] = Watched(LiveBook(pair), keys)
         if not watched.ready:  # each reader reads for itself: whoever came first may leave before it is done
             await self.pull(watched)
@@ -218,9 +229,9 @@ class Market:
 
     def unwatch(self, pair: str) -> None:
         """Stop following a pair."""
-        if self._watched.pop(pair, None) is not None:
-            for side in SIDES:
-                self._directory.unwatch_pair(pair, side)
+        if (watched := self._watched.pop(pair, None)) is not None:
+            for key in watched.keys:
+                self._directory.unwatch_node(key)
 
     def heard(self, key: DhtKey, record: AnyRecord) -> None:
         """Take in a record that was pushed, or that this node holds, under an index key."""
@@ -241,8 +252,40 @@ class Market:
         for side in SIDES:
             reading = await self._directory.read_index(watched.book.pair, side)
             self._remember(reading.orders.values())
+            self._follow(watched, side, reading)
             watched.coverage[side] = reading.coverage
             self._tell(watched, watched.book.merge(side, reading, self._clock.now()))
+
+    async def run(self) -> None:
+        """Follow trees for ever; cancelled when the node stops."""
+        while True:
+            await asyncio.sleep(1.0)
+            await self.follow()
+
+    async def follow(self) -> None:
+        """Now and then look whether the price trees of followed pairs have grown or shrunk, and read them if so."""
+        now = self._clock.monotonic()
+        for pair, watched in list(self._watched.items()):
+            if not watched.ready or watched.walk_due > now:
+                continue
+            watched.walk_due = now + limits.WATCH_WALK_S
+            before = list(watched.keys)
+            for side in SIDES:
+                reading = await self._directory.read_index(pair, side, Wish(skim=True))
+                if self._watched.get(pair) is watched:
+                    self._follow(watched, side, reading)
+            if any(key not in before for key in watched.keys):
+                await self.pull(watched)
+
+    def _follow(self, watched: Watched, side: Side, reading: IndexReading) -> None:
+        """Watch the nodes of a tree that were found, and no others."""
+        if self._watched.get(watched.book.pair) is not watched or reading.coverage.missing:
+            return
+        found = [self._directory.watch_node(watched.book.pair, side, prefix) for prefix in reading.visited]
+        for key in [key for key, of in watched.keys.items() if of == side and key not in found]:
+            self._directory.unwatch_node(key)
+            del watched.keys[key]
+        watched.keys.update(dict.fromkeys(found, side))
 
     def tick(self) -> None:
         """Let time pass: tell of orders that expired or fell silent meanwhile."""
@@ -265,14 +308,37 @@ class Market:
             if watched.ready:
                 self._hub.tell((watched.book.pair,), type="order", order=view)
 
-    async def _read(self, pair: str, sides: list[Side]) -> tuple[LiveBook, Coverage, dict[str, int]]:
+    def _wish(self, query: OrderQuery, matcher: Matcher) -> tuple[Wish, Counts]:
+        """What a listing needs of each side: a few more than it shows, as some may turn out to be closed."""
+        whole = query.mine or query.sort or query.after or query.limit >= limits.LISTING_ORDERS_MAX
+        limit = None if whole else query.limit + SPARE
+        wish = Wish(limit=limit, low=price_bound(matcher.price_min), high=price_bound(matcher.price_max))
+
+        def counts(reading: IndexReading, order: Record[Order]) -> bool:
+            return query.all or (self._is_shown(reading, order) and matcher.matches(self._found(reading, order)))
+
+        return wish, counts
+
+    def _is_shown(self, reading: IndexReading, order: Record[Order]) -> bool:
+        return book.hidden_because(self._found(reading, order)) is None
+
+    def _found(self, reading: IndexReading, order: Record[Order]) -> OrderView:
+        heard_of = max(order.body.created, reading.beats.get(order.body.author, 0))
+        mine = order.body.author in self._own_keys
+        return order_view(order, OrderState(MakerState.OPEN), heard_of=heard_of, now=self._clock.now(), mine=mine)
+
+    async def _read(
+        self, pair: str, sides: list[Side], wish: Wish, counts: Counts
+    ) -> tuple[LiveBook, Coverage, dict[str, int]]:
         live, rejected = LiveBook(pair), dict[str, int]()
-        readings = await asyncio.gather(*(self._directory.read_index(pair, side) for side in sides))
+        readings = await asyncio.gather(*(self._directory.read_index(pair, side, wish, counts) for side in sides))
         for side, reading in zip(sides, readings, strict=True):
             live.merge(side, reading, self._clock.now())
             self._remember(reading.orders.values())
             for reason, count in reading.rejected.items():
                 rejected[reason] = rejected.get(reason, 0) + count
+            if reading.unread:
+                rejected["limit"] = rejected.get("limit", 0) + reading.unread
         self._add_own(live, sides)
         if live.orders:
             self._pairs.add(pair)

@@ -221,14 +221,14 @@ class Offers:
         rows = [own for state in LIVE for own in self._journal.orders(state) if own.expires > now]
         return [order for row in rows if is_a(order := parse_record(row.wire, self._network), Order)]
 
-    def beats_needed(self) -> list[tuple[str, Side, Identity]]:
-        """The pairs and sides where this maker must be heard of, and under which of its keys."""
-        needed = {
-            (order.body.pair, order.body.side, order.body.author): self._signer(order)
-            for order in self.open_orders()
-            if order.body.liveness == "beat"
-        }
-        return [(pair, side, needed[pair, side, key]) for pair, side, key in sorted(needed)]
+    def beats_needed(self) -> list[tuple[str, Side, str, Identity]]:
+        """The pairs, sides and nodes of their trees where this maker must be heard of, and under which of its keys."""
+        needed: dict[tuple[str, Side, str, bytes], Identity] = {}
+        for order in self.open_orders():
+            if order.body.liveness == "beat":
+                prefix = self._directory.tree_prefix(order.id)
+                needed[order.body.pair, order.body.side, prefix, order.body.author] = self._signer(order)
+        return [(pair, side, prefix, needed[pair, side, prefix, key]) for pair, side, prefix, key in sorted(needed)]
 
     def _signer(self, order: Record[Order]) -> Identity:
         signer = self._keys.of(order.body)

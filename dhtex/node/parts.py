@@ -10,6 +10,7 @@ from dhtex.clock import Clock
 from dhtex.config import NodeConfig
 from dhtex.directory.reading import Check
 from dhtex.directory.service import Directory
+from dhtex.directory.tending import Tending
 from dhtex.errors import StateError
 from dhtex.market.admission import Verifier, admit
 from dhtex.market.identity import Identity
@@ -62,6 +63,7 @@ class Parts:
     bootstrap: Bootstrap
     canary: Canary
     check: Check
+    tending: Tending
 
     def save(self, now: float, *, peers: bool = False) -> bool:
         """Write what can wait: held records and, if asked, whom to ask after a restart. False when the disk refuses:
@@ -165,4 +167,5 @@ def build(
         bootstrap=Bootstrap(overlay, config.bootstrap, entropy),
         canary=Canary(config.network, keys.main, overlay, clock, entropy),
         check=check,
+        tending=Tending(overlay, holdings, config.network, clock, entropy),
     )

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from dhtex import limits
-from dhtex.market.holding import NO_DIGEST
+from dhtex.market.holding import NO_DIGEST, SHORT_ID_BYTES
 from dhtex.market.records import Kind, record_id
 
 LOSSES_MAX: Final = 4
@@ -43,6 +43,13 @@ def digest_of(wires: Iterable[bytes]) -> bytes:
     for identifier in {wire_id(wire) for wire in wires}:
         digest ^= int.from_bytes(identifier[:8])
     return digest.to_bytes(len(NO_DIGEST))
+
+
+def split_ids(wires: list[bytes]) -> list[bytes]:
+    """The short ids of a page of ids; none if it is no such page."""
+    if len(wires) != 1 or len(wires[0]) % SHORT_ID_BYTES:
+        return []
+    return [wires[0][place : place + SHORT_ID_BYTES] for place in range(0, len(wires[0]), SHORT_ID_BYTES)]
 
 
 class PagePlan:
@@ -108,6 +115,23 @@ class PagePlan:
             after += 1
         if after < end:
             self._gaps.append((after, end))
+
+    def fill(self, rows: list[bytes | None]) -> None:
+        """Take what is known already; only the runs between are asked for."""
+        self._rows = rows[: self.wanted]
+        self._frontier = self.wanted
+        self._missing = self._rows.count(None)
+        start = None
+        for place, row in enumerate([*self._rows, b""]):
+            if row is None:
+                start = place if start is None else start
+            elif start is not None:
+                self._gaps.append((start, place))
+                start = None
+
+    def rows(self) -> list[bytes | None]:
+        """What came, by rank."""
+        return self._rows
 
     def on_lost(self, rank: int) -> None:
         """No page came; it is asked again, elsewhere if possible."""

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from dhtex import limits
-from dhtex.market.holding import Taken
+from dhtex.market.holding import MOVED, Taken
 from dhtex.overlay import wire
-from dhtex.overlay.contact import Contact
+from dhtex.overlay.contact import Contact, contact_at
 from dhtex.overlay.crawl import Network
 from dhtex.overlay.requests import Request
-from dhtex.overlay.results import PutResult
+from dhtex.overlay.results import Holder, PutResult
+from dhtex.overlay.serving import Serving
 
+_BRANCH_BYTES_MAX: Final = 17  # the length of a path, and 128 bits
 _HELD: Final = frozenset({Taken.STORED, Taken.KNOWN})
 
 
@@ -31,9 +33,14 @@ class Tally:
         self.refusals: dict[str, int] = {}
         self.bits = 0
         self.newer: dict[bytes, None] = {}
+        self.moved: dict[bytes, int] = {}
 
     def add(self, taken: str, code: str, bits: int, newer: bytes) -> bool:
         """Count one verdict; whether it says that the record is held."""
+        if code == MOVED:
+            newer = newer[:_BRANCH_BYTES_MAX]
+            self.moved[newer] = self.moved.get(newer, 0) + 1
+            return taken in _HELD
         if taken in _HELD:
             return True
         if taken == Taken.SUPERSEDED:
@@ -48,7 +55,7 @@ class Tally:
     def result(self, *, unfinished: bool = False) -> PutResult:
         """What came of it until now."""
         newer = tuple(self.newer)
-        return PutResult(self.asked, self.holders, self.local, self.refusals, self.bits, newer, unfinished)
+        return PutResult(self.asked, self.holders, self.local, self.refusals, self.bits, newer, self.moved, unfinished)
 
 
 class Putting:
@@ -133,3 +140,12 @@ class Putting:
     def _end(self) -> None:
         self._finished = True
         self._done()
+
+
+def hand_on(network: Network, here: Serving, holder: Holder, record: bytes, prefix: str | None) -> None:
+    """Hand a record to one holder, this node perhaps, without waiting for what becomes of it."""
+    if holder.address is None:
+        here.store(record, prefix, None)
+        return
+    peer = network.peer_at(holder.address, contact_at(holder.id, *holder.address))
+    network.ask(peer, wire.PUT, wire.PutArgs(network.net, network.own_id, b"", prefix, record), lambda *_: None)

@@ -13,8 +13,9 @@ class PutResult:
     """What became of a record. `asked` and `holders` count other nodes, `local` speaks of this one.
 
     `refusals` counts nodes by code; `bits_asked` is the most that a holder wants of a stamp that was too low;
-    `newer` are the records that holders have instead. `unfinished`: somebody was silent, enough others have answered,
-    and the search for further holders goes on in the background.
+    `newer` are the records that holders have instead. `moved` counts nodes by the branch of their tree node, packed, to
+    which they say that the record belongs. `unfinished`: somebody was silent, enough others
+    have answered, and the search for further holders goes on in the background.
     """
 
     asked: int
@@ -23,6 +24,7 @@ class PutResult:
     refusals: dict[str, int] = field(default_factory=dict)
     bits_asked: int = 0
     newer: tuple[bytes, ...] = ()
+    moved: dict[bytes, int] = field(default_factory=dict)
     unfinished: bool = False
 
     @property
@@ -32,8 +34,17 @@ class PutResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Holder:
+    """Who gave an answer (`address` None: this node), and the branches that it named, packed."""
+
+    id: NodeId
+    address: Address | None
+    branches: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
-    """One answer to a get, and how many holders gave it.
+    """One answer to a get, and how many holders gave it (`by`).
 
     `complete` says that `wires` are all records of that answer (or the first `limit` of them, if there was a limit).
     """
@@ -43,6 +54,7 @@ class Version:
     holders: int
     wires: tuple[bytes, ...]
     complete: bool
+    by: tuple[Holder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

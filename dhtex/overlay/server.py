@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from dhtex import limits
 from dhtex.clock import Clock
+from dhtex.market.holding import Page
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
@@ -19,15 +20,16 @@ from dhtex.overlay.hints import Hints
 from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.protocol import Protocol
-from dhtex.overlay.putting import Putting
+from dhtex.overlay.putting import Putting, hand_on
 from dhtex.overlay.reading import Reading
 from dhtex.overlay.replicate import Replicator
-from dhtex.overlay.results import GetResult, PeerInfo, PutResult, info
+from dhtex.overlay.results import GetResult, Holder, PeerInfo, PutResult, info
 from dhtex.overlay.searching import Searches
 from dhtex.overlay.selfview import SelfView
 from dhtex.overlay.serving import Serving
 from dhtex.overlay.stock import StockShelf
 from dhtex.overlay.stockserver import StockServer
+from dhtex.overlay.sweep import sweep
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
@@ -269,8 +271,7 @@ class Overlay(StockServer):
         own = None
         if is_holder(self.protocol.own_id, wanted[0], found):
             found = found[: limits.HOLDERS - 1]
-            room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
-            own = self._holdings.page(wanted[0], kind, 0, room, self._clock.now())
+            own = self._own_page(wanted[0], kind)
 
         def hurry() -> None:
             timers.append(loop.call_later(limits.READ_GRACE_S, reading.expire))
@@ -278,6 +279,19 @@ class Overlay(StockServer):
         reading = Reading(self.protocol, kind, limit, own, finish, hurry)
         timers = [loop.call_later(limits.READ_S_MAX, reading.expire)]
         reading.start(crawl, found + crawl.beside)
+
+    async def sweep(self, key: DhtKey, kind: int, holders: list[Holder]) -> list[bytes]:
+        """The records of a kind that any of these holders of a key has (`address` None: this node)."""
+        own = self._own_page(key, kind).wires if any(holder.address is None for holder in holders) else []
+        return own + await sweep(self.protocol, key, kind, holders)
+
+    def hand_on(self, holder: Holder, wire: bytes, prefix: str | None) -> None:
+        """Hand a record to one holder that lacks it, ourselves perhaps, without waiting for what becomes of it."""
+        hand_on(self.protocol, self.protocol.serving, holder, wire, prefix)
+
+    def _own_page(self, key: DhtKey, kind: int) -> Page:
+        room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
+        return self._holdings.page(key, kind, 0, room, self._clock.now())
 
     async def fetch(self, key: DhtKey, kind: int, is_it: Callable[[bytes], bool]) -> bytes | None:
         """The first record at a key that passes `is_it`, from whoever is quickest; None if nobody has it.

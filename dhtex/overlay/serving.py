@@ -5,7 +5,7 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.market.holding import NO_DIGEST, NO_KIND, Page, PutVerdict, Taken
+from dhtex.market.holding import NO_DIGEST, NO_KIND, PutVerdict, Taken
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address, neighbourhood
@@ -14,9 +14,8 @@ from dhtex.overlay.ports import Holdings
 from dhtex.overlay.table import Table
 
 # What a dx_get reply has beside contacts and records: frame, id, token, digest, numbers, and heads of fields.
-_GET_OVERHEAD_BYTES: Final = wire.FRAME_BYTES + 1 + 22 + 10 + 1 + 1 + 5 + 10 + 3
+_GET_OVERHEAD_BYTES: Final = wire.FRAME_BYTES + 1 + 22 + 10 + 1 + 1 + 5 + 10 + 3 + 3
 _WIRE_HEAD_BYTES: Final = 3
-_NOTHING: Final = Page(0, NO_DIGEST, [])
 
 
 Stored = Callable[[DhtKey, bytes], None]  # told of each record that was new here
@@ -42,11 +41,12 @@ class Serving:
             )
             contacts = [peer.contact.wire for peer in near if peer.contact is not None]
             room -= sum(map(len, contacts)) + 2 * len(contacts)
-        page = _NOTHING
         if args.kind != NO_KIND:
             page = self._holdings.page(args.key, args.kind, args.rank, room, self._clock.now())
-            trim(page.wires, room)
-        return wire.GetReply(self._own_id, token, wire.OK, contacts, page.total, page.digest, page.wires)
+            branches = page.branches if args.rank == 0 or args.rank >= page.total else b""
+            trim(page.wires, room - len(branches))
+            return wire.GetReply(self._own_id, token, wire.OK, contacts, page.total, page.digest, page.wires, branches)
+        return wire.GetReply(self._own_id, token, wire.OK, contacts, 0, NO_DIGEST, [])
 
     def ids(self, args: wire.IdsArgs, token: bytes) -> wire.IdsReply:
         """What is held at a key, by the beginnings of ids: holders so send each other only what differs."""

@@ -71,6 +71,7 @@ class GetReply(_Message, gc=False):
     total: _Number
     digest: _Digest
     wires: list[bytes]
+    branches: bytes = b""
 
 
 class PutArgs(_Message, gc=False):

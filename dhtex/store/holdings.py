@@ -15,12 +15,15 @@ import heapq
 import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from dhtex import limits
 from dhtex.market.admission import Verifier, admit, keep_until, place
-from dhtex.market.holding import NO_DIGEST, Page, PutVerdict, Taken
-from dhtex.market.ids import DhtKey, RecordId
+from dhtex.market.asking import asked_bits
+from dhtex.market.branches import pack
+from dhtex.market.holding import MOVED, NO_DIGEST, Page, PutVerdict, Taken, TreeNode
+from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import Meeting, meet
 from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Receipt, Status, is_a, parse_record
 from dhtex.market.stamp import bits_of, required_bits
@@ -47,6 +50,8 @@ class Holdings:
         self._shelves: dict[DhtKey, Shelf] = {}
         self._count = 0
         self._pairs: Counter[str] = Counter()
+        self._places: Counter[RecordId] = Counter()
+        self._orders_of: Counter[PublicKey] = Counter()
         self._expiries: list[tuple[int, DhtKey, RecordId]] = []
         self._orphans: dict[str, OrderedDict[_Place, None]] = {}
         self._orphan_sources: dict[_Place, str] = {}
@@ -68,19 +73,34 @@ class Holdings:
         record = parse_record(wire, self._network)
         if isinstance(record, Fault):
             return PutVerdict(Taken.REFUSED, code=record)
-        # All orders live at the root today: at each prefix of its price, one stamp would pay for a hundred places.
-        key = None if prefix else place(record, prefix)
+        key = place(record, prefix)
         if key is None:
             return PutVerdict(Taken.REFUSED, code=WRONG_KEY)
-        shelf = self._shelves.get(key) or Shelf(key, prefix)
-        held = shelf.get(record.id)
+        shelf = self._shelf(key, prefix)
+        below, held = shelf.branch_of(record), shelf.get(record.id)
         if held is not None and (not is_stamped(record) or bits_of(record.stamp) <= bits_of(held.record.stamp)):
-            return self._superseded(shelf, record) or PutVerdict(Taken.KNOWN, key)
-        fault = admit(record, now, self._pow_bits, self._verifier.check)
+            return self._superseded(shelf, record) or _moved(PutVerdict(Taken.KNOWN, key), below)
+        bits = self._asked_bits(record)
+        fault = admit(record, now, bits, self._verifier.check)
         if fault is not None:
-            bits = required_bits(record.kind, self._pow_bits) if fault is Code.STAMP_TOO_LOW else 0
-            return PutVerdict(Taken.REFUSED, key, fault, bits)
-        return self._settle(shelf, record, now, source)
+            wanted = required_bits(record.kind, bits) if fault is Code.STAMP_TOO_LOW else 0
+            return PutVerdict(Taken.REFUSED, key, fault, wanted)
+        if is_a(record, Order) and prefix is not None:
+            if below is not None:
+                return _moved(PutVerdict(Taken.REFUSED, key), below)
+            if held is None and self._places[record.id] >= limits.TREE_PLACES_MAX:
+                return PutVerdict(Taken.REFUSED, key, FULL)
+        if is_a(record, Status) and below is not None and shelf.get(RecordId(record.body.order_id)) is None:
+            return _moved(PutVerdict(Taken.REFUSED, key), below)
+        if is_a(record, Beat) and shelf.has_moved(record.body.author):
+            below = next(iter(shelf.branches))  # any: its maker asks for each order
+        return _moved(self._settle(shelf, record, now, source), below)
+
+    def _asked_bits(self, record: AnyRecord) -> int:
+        """What a stamp must have here and now; for an order more than elsewhere, if room is scarce."""
+        if not is_a(record, Order):
+            return self._pow_bits
+        return asked_bits(self._pow_bits, self._count, self._orders_of[record.body.author])
 
     def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
         """Records of a key from `rank` on in its listing order, as many as fit into `room_bytes` of MessagePack."""
@@ -132,6 +152,32 @@ class Holdings:
         """The pairs of held orders."""
         return set(self._pairs)
 
+    # --- the price tree -------------------------------------------------------------------------------------------
+
+    def tree_keys(self) -> list[DhtKey]:
+        """The keys of all nodes of price trees that are held here."""
+        return [key for key, shelf in self._shelves.items() if shelf.market is not None]
+
+    def tree_node(self, key: DhtKey) -> TreeNode | None:
+        """One of them as it is now, orders best first."""
+        shelf = self._shelves.get(key)
+        if shelf is None or shelf.market is None:
+            return None
+        return TreeNode(key, *shelf.market, shelf.prefix or "", shelf.orders(), tuple(shelf.branches))
+
+    def rebranch(self, key: DhtKey, add: list[str], drop: list[str]) -> None:
+        """Change to whom a node delegates; one that has neither records nor branches is forgotten."""
+        if (shelf := self._shelves.get(key)) is not None:
+            shelf.rebranch(add, drop)
+            self._forget_if_empty(shelf)
+
+    def release(self, key: DhtKey, order_id: RecordId) -> None:
+        """Let an order go that is held at another node of its tree."""
+        shelf = self._shelves.get(key)
+        held = None if shelf is None else shelf.get(order_id)
+        if shelf is not None and held is not None:
+            self._drop(shelf, held)
+
     # --- time and disk --------------------------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
@@ -168,7 +214,7 @@ class Holdings:
             if isinstance(record, Fault) or record.id != record_id or place(record, prefix) != key:
                 unreadable.append((key, record_id))
                 continue
-            shelf = self._shelves.get(key) or Shelf(key, prefix)
+            shelf = self._shelf(key, prefix)
             self._add(shelf, record, bool(anchored), _FROM_DISK)
         dropped = [at for at, held in self._unwritten.items() if held is None]
         self._unwritten.clear()
@@ -255,6 +301,8 @@ class Holdings:
         self._eviction.added(held, self._count)
         if is_a(record, Order):
             self._pairs[record.body.pair] += 1
+            self._places[record.id] += shelf.prefix is not None
+            self._orders_of[record.body.author] += 1
         if len(self._expiries) > 2 * self._count + _STALE_MAX:
             self._rebuild_expiries()
         heapq.heappush(self._expiries, (keep_until(record), shelf.key, record.id))
@@ -268,15 +316,28 @@ class Holdings:
         shelf.remove(held)
         self._count -= 1
         self._eviction.removed(held, self._count)
-        if not shelf:
-            self._shelves.pop(shelf.key, None)
+        self._forget_if_empty(shelf)
         if is_a(record, Order):
             self._pairs[record.body.pair] -= 1
             if not self._pairs[record.body.pair]:
                 del self._pairs[record.body.pair]
+            self._places[record.id] -= shelf.prefix is not None
+            if not self._places[record.id]:
+                del self._places[record.id]
+            self._orders_of[record.body.author] -= 1
+            if not self._orders_of[record.body.author]:
+                del self._orders_of[record.body.author]
         if record.kind is not Kind.BEAT:
             self._write_later(at, None)
         self._forget_orphan(at)
+
+    def _shelf(self, key: DhtKey, prefix: str | None) -> Shelf:
+        shelf = self._shelves.get(key)
+        return Shelf(key, prefix) if shelf is None else shelf  # one with branches only is empty, and counts
+
+    def _forget_if_empty(self, shelf: Shelf) -> None:
+        if not shelf and not shelf.branches:
+            self._shelves.pop(shelf.key, None)
 
     def _write_later(self, at: _Place, held: Held | None) -> None:
         self._unwritten[at] = held
@@ -308,6 +369,13 @@ class Holdings:
             del self._orphans[source][at]
             if not self._orphans[source]:
                 del self._orphans[source]
+
+
+def _moved(verdict: PutVerdict, below: str | None) -> PutVerdict:
+    """Say as well to which branch a record belongs."""
+    if below is None or verdict.newer or verdict.code:
+        return verdict
+    return replace(verdict, code=MOVED, newer=pack((below,)))
 
 
 def _may_ask_again(shelf: Shelf, new: AnyRecord, old: AnyRecord) -> bool:

@@ -17,7 +17,9 @@ from decimal import Decimal
 from typing import Final
 
 from dhtex import limits
-from dhtex.market.holding import ANY_KIND, Page
+from dhtex.market.admission import tree_path
+from dhtex.market.branches import Branches, divide
+from dhtex.market.holding import ANY_KIND, IDS, SHORT_ID_BYTES, Page
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import may_sign_receipt, refusal_slot, slot
 from dhtex.market.records import Accept, AnyRecord, Beat, Kind, Order, Receipt, Record, Refusal, Side, Status, is_a
@@ -59,6 +61,9 @@ class Shelf:
         self._orders_by_maker: Counter[PublicKey] = Counter()
         self._anchored_by_maker: Counter[PublicKey] = Counter()
         self._arrivals = 0
+        self.market: tuple[str, str] | None = None  # pair and side of a node of an index
+        self.branches = Branches(prefix or "")
+        self._loose = 0
 
     def __len__(self) -> int:
         return len(self._held)
@@ -133,6 +138,11 @@ class Shelf:
         if is_a(record, Status):
             self._statuses.setdefault(record.body.order_id, []).append(held)
         self._count(held, 1)
+        if self.prefix is not None and is_a(record, Order):
+            self.market = (record.body.pair, record.body.side)
+            self._loose += self.branch_of(record) is None
+            if self._loose > limits.TREE_NODE_ORDERS_MAX:
+                self._divide()
         return held
 
     def remove(self, held: Held) -> None:
@@ -146,6 +156,8 @@ class Shelf:
         if is_a(record, Status):
             _discard(self._statuses, record.body.order_id, held)
         self._count(held, -1)
+        if self.prefix is not None and is_a(record, Order):
+            self._loose -= self.branch_of(record) is None
 
     def anchor(self, held: Held) -> None:
         """Believe a record whose order has come."""
@@ -154,7 +166,9 @@ class Shelf:
         self._count(held, 1)
 
     def page(self, kind: int, rank: int, room_bytes: int) -> Page:
-        """Records from `rank` on, as many as fit."""
+        """Records from `rank` on, as many as fit; their short ids, if `kind` has IDS beside it."""
+        if kind & IDS:
+            return self._ids(kind ^ IDS, rank, room_bytes)
         wires: list[bytes] = []
         digest = total = 0
         for known, listed in self._lists.items():
@@ -168,7 +182,42 @@ class Shelf:
                 wires.append(held.record.wire)
             digest ^= self._digests[known]
             total += len(listed)
-        return Page(total=total, digest=digest.to_bytes(8), wires=wires)
+        branches = self.branches.packed if kind == Kind.ORDER else b""
+        return Page(total=total, digest=digest.to_bytes(8), wires=wires, branches=branches)
+
+    def _ids(self, kind: int, rank: int, room_bytes: int) -> Page:
+        listed = self._lists.get(kind, [])
+        count = max(0, room_bytes - _WIRE_HEAD_BYTES) // SHORT_ID_BYTES
+        ids = b"".join(held.record.id[:SHORT_ID_BYTES] for _, held in listed[rank : rank + count])
+        return Page(len(listed), self._digests.get(kind, 0).to_bytes(8), [ids] if ids else [])
+
+    # --- the price tree -----------------------------------------------------------------------------------------
+
+    def branch_of(self, record: AnyRecord) -> str | None:
+        """The branch to which an order, or a Status of it, belongs; None while that is this node."""
+        return self.branches.of(tree_path(record)) if self.branches else None
+
+    def has_moved(self, maker: PublicKey) -> bool:
+        """Whether a maker that says it is alive here has no order here, or one that belongs to a branch."""
+        if not self.branches:
+            return False
+        own = [order for order in self.orders() if order.body.author == maker]
+        return not own or any(self.branch_of(order) is not None for order in own)
+
+    def orders(self) -> list[Record[Order]]:
+        """The orders of an index node, best first."""
+        return [held.record for _, held in self._lists[Kind.ORDER] if is_a(held.record, Order)]
+
+    def rebranch(self, add: list[str], drop: list[str]) -> None:
+        """Change to whom this node delegates."""
+        for branch in drop:
+            self.branches.drop(branch)
+        self.branches.add(add)
+        self._loose = sum(self.branch_of(order) is None for order in self.orders())
+
+    def _divide(self) -> None:
+        loose = [tree_path(order) for order in self.orders() if self.branch_of(order) is None]
+        self.rebranch(divide(loose), [])
 
     # --- quotas -------------------------------------------------------------------------------------------------
 

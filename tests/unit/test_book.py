@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhtex import limits
+from dhtex.coverage import Coverage
 from dhtex.errors import UsageError
 from dhtex.market.book import Matcher, arrange, best, book_view, levels
 from dhtex.market.merge import OrderState, order_state
 from dhtex.market.present import cost, iso_time, milliseconds, order_view, trade_view
 from dhtex.market.records import AnyRecord, Closing, Liveness, Order, Record, Side, Status
 from dhtex.market.trade import MakerState
-from dhtex.views import Coverage, OrderQuery, OrderView
+from dhtex.views import OrderQuery, OrderView
 from tests.builders import NOW, identity, make_accept, make_order, make_status
 from tests.strategies import numbers, orders
 

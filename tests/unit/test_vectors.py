@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from dhtex.market import stamp
+from dhtex.market.branches import pack, unpack
 from dhtex.market.identity import Identity, seal, verify
 from dhtex.market.ids import RecordId, index_key, order_key
-from dhtex.market.pricebits import price_bits
+from dhtex.market.pricebits import path_of, price_bits
 from dhtex.market.records import Kind, Record, id_of, parse_record, signed_message
 from tests.vectors.make import CREATED, FOLDER, NETWORK, make
 
@@ -64,6 +65,11 @@ def test_keys_and_price_bits() -> None:
         assert index_key(each["network"], each["pair"], each["side"], each["prefix"]).hex() == each["key"]
     for each in vectors["price"]:
         assert price_bits(each["price"]) == each["bits"]
+    for each in vectors["path"]:
+        assert path_of(each["price"], RecordId(bytes.fromhex(each["id"]))) == each["path"]
+    for each in vectors["branches"]:
+        assert pack(each["branches"]).hex() == each["packed"]
+        assert unpack(bytes.fromhex(each["packed"]), "") == each["branches"]
     assert [each["bits"] for each in vectors["price"]] == sorted(each["bits"] for each in vectors["price"])
 
 

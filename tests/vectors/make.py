@@ -12,10 +12,11 @@ from typing import Any, Final
 import msgspec
 
 from dhtex.market import stamp
+from dhtex.market.branches import pack
 from dhtex.market.identity import SEED_BYTES, Identity, seal
 from dhtex.market.ids import RecordId, index_key, order_key
 from dhtex.market.keyring import Keyring
-from dhtex.market.pricebits import price_bits
+from dhtex.market.pricebits import path_of, price_bits
 from dhtex.market.records import (
     Accept,
     Beat,
@@ -224,6 +225,11 @@ def keys(entropy: random.Random) -> dict[str, Vectors]:
             for n, pair, side, prefix in index
         ],
         "price": [{"price": price, "bits": price_bits(price)} for price in prices],
+        "path": [{"price": "50000", "id": each.hex(), "path": path_of("50000", each)} for each in order_ids],
+        "branches": [
+            {"branches": branches, "packed": pack(branches).hex()}
+            for branches in (["0"], ["100100", "1001001"], ["10010001" * 2, "1" * 128])
+        ],
     }
 
 

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from tests.unit.cli.conftest import COVERAGE, ORDER, TRADE, Dhtex, FakeNode
 
 STEP: dict[str, Any] = {"order": ORDER, "amount": "1", "cost": "50000"}
@@ -120,3 +122,23 @@ def test_figures_show_what_there_is(dhtex: Dhtex, node: FakeNode) -> None:
     ):
         assert text in result.out
     assert json.loads(dhtex("stats BTC/USD --json").out) == view
+
+
+@pytest.mark.parametrize(
+    ("words", "view"),
+    [
+        ("order list BTC/USD", {"orders": [ORDER], "hidden": {}}),
+        ("book BTC/USD", {"symbol": "BTC/USD", "timestamp": 1, "asks": [], "bids": [], "hidden": {}}),
+    ],
+)
+def test_prices_that_nobody_could_be_asked_about_are_named_after_the_rest(
+    words: str, view: dict[str, Any], dhtex: Dhtex, node: FakeNode
+) -> None:
+    gap = {"symbol": "BTC/USD", "side": "sell", "low": "50000", "high": "60000"}
+    node.answer = {**view, "coverage": {**COVERAGE, "complete": False, "missing": [gap]}}
+    result = dhtex(words)
+    assert result.status == 9
+    assert "not read: sell orders of BTC/USD from 50000 to 60000" in result.err
+    assert result.out
+    node.answer = {**view, "coverage": COVERAGE}
+    assert dhtex(words).status == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from dhtex.config import NodeConfig
 from dhtex.control.face import Progress, Tell
+from dhtex.coverage import Coverage
 from dhtex.marketviews import (
     BestView,
     DepthView,
@@ -29,7 +30,6 @@ from dhtex.views import (
     BookView,
     CancelView,
     CheckView,
-    Coverage,
     DoctorView,
     EventView,
     HealthView,

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from dhtex.directory.reading import add_coverage, coverage_of, merge_index, merge_order
+from dhtex.directory.reading import add_coverage, coverage_of, merge_beats, merge_index, merge_order
 from dhtex.market.admission import admit
 from dhtex.market.records import AnyRecord, Closing, Code
 from dhtex.overlay.results import GetResult, Version
@@ -11,7 +11,6 @@ from tests.builders import NETWORK, NOW, identity, make_accept, make_beat, make_
 ONE, TWO = make_order(number=1), make_order(number=2, by=identity(3))
 FORGED = ONE.wire.replace(ONE.signature, bytes(64))
 check = partial(admit, now=NOW + 10, network_bits=0)
-NOTHING = GetResult(asked=1, answered=1, versions=())
 
 
 def version(*wires: bytes, holders: int = 1, complete: bool = True) -> Version:
@@ -24,7 +23,7 @@ def result(*versions: Version, asked: int = 8) -> GetResult:
 
 def test_versions_are_united_and_differences_are_contested() -> None:
     answers = result(version(ONE.wire, TWO.wire, holders=6), version(ONE.wire, holders=2))
-    reading = merge_index(NETWORK, "BTC/USD", "sell", answers, NOTHING, check)
+    reading = merge_index(NETWORK, ("BTC/USD", "sell"), answers, check)
     assert set(reading.orders) == {ONE.id, TWO.id}
     assert reading.contested == [TWO.id]
     assert (reading.coverage.asked, reading.coverage.answered, reading.coverage.agreed) == (8, 8, 6)
@@ -33,7 +32,7 @@ def test_versions_are_united_and_differences_are_contested() -> None:
 def test_what_few_holders_have_is_asked_about_first_and_left_out_when_it_is_too_much() -> None:
     many = [make_order(number=number) for number in range(10, 20)]
     answers = result(version(ONE.wire, holders=5), version(holders=2), version(*(order.wire for order in many)))
-    reading = merge_index(NETWORK, "BTC/USD", "sell", answers, NOTHING, check)
+    reading = merge_index(NETWORK, ("BTC/USD", "sell"), answers, check)
     asked = reading.doubtful(4)
     assert set(asked) <= {order.id for order in many}
     assert set(reading.orders) == {ONE.id, *asked}
@@ -43,7 +42,7 @@ def test_what_few_holders_have_is_asked_about_first_and_left_out_when_it_is_too_
 def test_forged_misplaced_and_garbled_records_are_counted_and_left_out() -> None:
     elsewhere = make_order(pair="BTC/EUR")
     answers = result(version(ONE.wire, FORGED, elsewhere.wire, b"garbage", make_beat().wire))
-    reading = merge_index(NETWORK, "BTC/USD", "sell", answers, NOTHING, check)
+    reading = merge_index(NETWORK, ("BTC/USD", "sell"), answers, check)
     assert set(reading.orders) == {ONE.id}
     assert reading.rejected == {Code.BAD_SIGNATURE: 1, "misplaced": 3}
 
@@ -52,8 +51,9 @@ def test_beats_count_only_when_signed_and_for_this_side() -> None:
     beat, newer = make_beat(at=NOW), make_beat(at=NOW + 5)
     other_side = make_beat(at=NOW + 9, side="buy")
     forged = make_beat(at=NOW + 8)
-    beats = result(version(beat.wire, newer.wire, other_side.wire, forged.wire.replace(forged.signature, bytes(64))))
-    reading = merge_index(NETWORK, "BTC/USD", "sell", result(version(ONE.wire)), beats, check)
+    beats = [beat.wire, newer.wire, other_side.wire, forged.wire.replace(forged.signature, bytes(64))]
+    reading = merge_index(NETWORK, ("BTC/USD", "sell"), result(version(ONE.wire)), check)
+    merge_beats(NETWORK, ("BTC/USD", "sell"), beats, check, reading)
     assert reading.beats == {identity(1).public: NOW + 5}
 
 

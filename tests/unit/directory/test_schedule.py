@@ -13,8 +13,8 @@ def schedule() -> Schedule:
     return Schedule(random.Random(1))
 
 
-def placement(key: bytes = b"k", due: float = 0.0, until: float = 1e9) -> Placement:
-    return Placement(ID, DhtKey(key * 20), None, b"wire", until, due)
+def placement(due: float = 0.0, until: float = 1e9, prefix: str | None = None) -> Placement:
+    return Placement(ID, DhtKey(b"k" * 20), prefix, b"wire", until, due)
 
 
 def test_a_new_record_is_due_at_once_and_then_after_the_republish_interval() -> None:
@@ -66,7 +66,7 @@ def test_a_record_that_has_ended_is_dropped() -> None:
 
 def test_holders_are_those_of_the_worse_key_and_dropping_ends_both() -> None:
     kept = schedule()
-    places = [kept.add(placement(key)) for key in (b"a", b"b")]
+    places = [kept.add(placement(prefix=prefix)) for prefix in (None, "")]
     kept.done(places[0], 8, frozenset(), 0)
     assert kept.holders(ID) is None, "nothing is known of the other key before its first put"
     kept.done(places[1], 2, frozenset(), 0)

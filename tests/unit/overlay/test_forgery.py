@@ -168,7 +168,7 @@ async def test_another_networks_requests_records_and_peers_are_refused() -> None
 async def test_a_record_is_refused_at_every_key_but_its_own() -> None:
     async with holder() as it:
         order = make_order(created=START)
-        for prefix in ("0", "1", "01", "x", "0" * 128):
+        for prefix in ("0", "11", "01", "x", "0" * 128):
             answer = it.put(order, prefix)
             assert answer is None or answer.code == "wrong_key"
         beat = it.put(make_beat(at=START), None)

@@ -14,6 +14,7 @@ import pytest
 from dhtex import limits
 from dhtex.config import NodeConfig
 from dhtex.control.doors import Guard, bind_tcp
+from dhtex.coverage import Coverage
 from dhtex.errors import StateError
 from dhtex.market.admission import Verifier, keep_until, signature_holds
 from dhtex.market.book import Matcher, arrange
@@ -29,7 +30,7 @@ from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Answer, KeptReceipt, OwnOrder, Pending, Trade
 from dhtex.trading.maker import Ignore, Reason, Rules, Standing, decide
-from dhtex.views import Coverage, ListingView, OrderQuery, OrderView
+from dhtex.views import ListingView, OrderQuery, OrderView
 from tests.builders import NETWORK, NOW, identity, make_accept, make_order, make_status
 from tests.unit.overlay.test_table import OWN, far, peer
 from tests.unit.store.samples import STATUS, name, own_order, trade

@@ -1,0 +1,202 @@
+"""Reads one side of a pair: drives a `Walk` over the network, settles what holders say differently, and mends it.
+
+Theory of operation. Nodes of the tree are read as the walk asks for them, several at a time. When it ends, orders that
+some holder should have and has not are looked up at their own keys: with a Status there they are closed, and who still
+serves them revives them; without one, who lacks them hides them. Records are signed, so holders cannot outvote what is
+true, only be named. Each is handed what it lacks, the order or the Status, within a budget: reading repairs.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from dhtex import limits
+from dhtex.clock import Clock
+from dhtex.coverage import Coverage, GapView, HolderView
+from dhtex.directory.pricetree import NodeAnswer, Step, Walk, Wish
+from dhtex.directory.reading import (
+    Check,
+    IndexReading,
+    OrderReading,
+    add_coverage,
+    merge_beats,
+    merge_index,
+    merge_order,
+    untold,
+)
+from dhtex.market.admission import tree_path
+from dhtex.market.ids import RecordId, index_key, order_key
+from dhtex.market.pricebits import price_at
+from dhtex.market.records import Kind, Liveness, Order, Record, Side, Status
+from dhtex.overlay.results import Holder
+from dhtex.overlay.server import Overlay
+
+BEAT_HOLDERS: Final = 3  # whose Beats are enough, unless a maker seems silent then
+CONTESTED_MAX: Final = 64  # orders whose own key is asked in one reading
+FRESH_S: Final = 30  # an order that is younger may still be on its way to its holders
+
+Counts = Callable[[IndexReading, Record[Order]], bool]
+"""Whether an order counts towards the limit of a reading, given what has been read."""
+
+
+def any_order(_reading: IndexReading, _order: Record[Order]) -> bool:
+    """Every order counts."""
+    return True
+
+
+class TreeReader:
+    """Reads trees for one node."""
+
+    def __init__(self, overlay: Overlay, network: str, check: Check, clock: Clock) -> None:
+        self._overlay = overlay
+        self._network = network
+        self._check = check
+        self._clock = clock
+
+    async def read(self, pair: str, side: str, wish: Wish, counts: Counts = any_order) -> IndexReading:
+        """What the holders of one side of a pair know, as far as the wish needs it."""
+        walk, whole = Walk(side == Side.BUY, wish), IndexReading()
+        parts: list[Coverage] = []
+        came: asyncio.Queue[tuple[Step, IndexReading]] = asyncio.Queue()
+        under_way: set[asyncio.Task[None]] = set()
+
+        async def read_node(step: Step) -> None:
+            came.put_nowait((step, await self.read_node(pair, side, step)))
+
+        try:
+            async with asyncio.timeout(limits.TREE_READ_S_MAX):
+                while True:
+                    while (step := walk.next()) is not None:
+                        under_way.add(asyncio.create_task(read_node(step)))
+                    if walk.finished:
+                        break
+                    step, reading = await came.get()
+                    whole.absorb(reading)
+                    self._report(walk, step, reading, lambda order: counts(whole, order))
+                    parts.append(reading.coverage)
+        except TimeoutError:
+            pass  # the walk says what was not read
+        finally:
+            for task in under_way:
+                task.cancel()
+        await self._settle(whole)
+        whole.coverage = self._coverage(pair, side, walk, whole, parts)
+        return whole
+
+    async def read_node(self, pair: str, side: str, step: Step) -> IndexReading:
+        """What the holders of one node tell."""
+        key = index_key(self._network, pair, side, step.prefix)
+        orders = await self._overlay.get(key, Kind.ORDER, step.limit)
+        reading = merge_index(self._network, (pair, side), orders, self._check, step.prefix)
+        holders = sorted(
+            (holder for version in orders.versions for holder in version.by),
+            key=lambda holder: holder.address is not None,
+        )
+        for some in (holders[:BEAT_HOLDERS], holders[BEAT_HOLDERS:]):
+            if step.limit == 0 or self._silent(reading):
+                beats = await self._overlay.sweep(key, Kind.BEAT, some)
+                merge_beats(self._network, (pair, side), beats, self._check, reading)
+        return reading
+
+    def _silent(self, reading: IndexReading) -> bool:
+        """Whether a maker of an order that needs one has given no sign of life."""
+        heard_since = self._clock.now() - limits.BEAT_AGE_S_MAX
+        return any(
+            order.body.liveness is Liveness.BEAT
+            and max(order.body.created, reading.beats.get(order.body.author, 0)) < heard_since
+            for order in reading.orders.values()
+        )
+
+    def _report(self, walk: Walk, step: Step, reading: IndexReading, counts: Callable[[Record[Order]], bool]) -> None:
+        for suspect in reading.suspects.values():
+            if suspect.branches:
+                walk.liar(suspect.holder.id)
+        orders = reading.orders.values()
+        walk.on_page(
+            step,
+            NodeAnswer(
+                readable=reading.coverage.complete,
+                answered=reading.coverage.answered,
+                found=len(reading.orders) + (reading.unread if step.limit == 0 else 0),
+                counted=tuple(tree_path(order) for order in orders if counts(order)),
+                rest=reading.rest,
+                branches=reading.branches,
+            ),
+        )
+
+    # --- what holders say differently ---------------------------------------------------------------------------------
+
+    async def read_order(self, order_id: RecordId) -> OrderReading:
+        """Everything that the network knows about one order."""
+        return (await self.read_order_and_proof(order_id))[0]
+
+    async def read_order_and_proof(self, order_id: RecordId) -> tuple[OrderReading, list[Record[Status]]]:
+        """The same, and the statuses that prove an equivocation, if some holder lacks one of them."""
+        result = await self._overlay.get(order_key(order_id))
+        reading = merge_order(self._network, order_id, result, self._check)
+        return reading, untold(reading, result, self._clock.now())
+
+    async def _settle(self, whole: IndexReading) -> None:
+        doubtful = whole.doubtful(CONTESTED_MAX)
+        known = await asyncio.gather(*map(self.read_order, doubtful))
+        budget = limits.REPAIRS_PER_READ_MAX
+        for order_id, reading in zip(doubtful, known, strict=True):
+            order = whole.orders.get(order_id)
+            if reading.statuses:
+                whole.statuses[order_id] = reading.statuses
+            if order is None or order.body.created + FRESH_S > self._clock.now():
+                continue
+            closed = max(reading.statuses, key=lambda status: status.body.seq, default=None)
+            if closed is not None and closed.body.at + FRESH_S > self._clock.now():
+                continue
+            for holder, prefix in (whole.lacks if closed is None else whole.haves).get(order_id, ()):
+                suspect = whole.suspect(holder, prefix)
+                (suspect.hidden if closed is None else suspect.revived).append(order_id)
+                if budget > 0:
+                    budget -= self._mend(holder, prefix, (closed or order).wire)
+
+    def _mend(self, holder: Holder, prefix: str, wire: bytes) -> bool:
+        """Hand a holder what it lacks, without waiting; whether that cost anything."""
+        self._overlay.hand_on(holder, wire, prefix)
+        return holder.address is not None
+
+    def _coverage(self, pair: str, side: str, walk: Walk, whole: IndexReading, parts: list[Coverage]) -> Coverage:
+        walked = walk.result()
+        whole.visited = walked.visited
+        for holder_id, invented in walked.liars.items():
+            for suspect in [s for s in whole.suspects.values() if s.holder.id == holder_id][:1]:
+                suspect.branches = max(suspect.branches, invented)
+        disagreed = [
+            HolderView(
+                holder=suspect.holder.id.hex(),
+                address="" if suspect.holder.address is None else _text(suspect.holder.address),
+                symbol=pair,
+                side=side,
+                prefix=suspect.prefix,
+                hidden=len(suspect.hidden),
+                revived=len(suspect.revived),
+                invented=suspect.invented,
+                branches=suspect.branches,
+                unfinished=suspect.unfinished,
+            )
+            for suspect in whole.suspects.values()
+        ]
+        missing = [
+            GapView(symbol=pair, side=side, low=price_at(prefix, highest=False), high=price_at(prefix, highest=True))
+            for prefix in walked.missing
+        ]
+        total = add_coverage(parts)
+        return msgspec.structs.replace(
+            total,
+            nodes=len(walked.visited),
+            complete=bool(parts) and not missing,
+            missing=missing,
+            disagreed=disagreed,
+        )
+
+
+def _text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

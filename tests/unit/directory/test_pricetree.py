@@ -1,0 +1,227 @@
+"""A walk finds the best first, all of what there is, and its end, whatever the prices are and whoever lies."""
+
+import random
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dhtex import limits
+from dhtex.directory.paths import Paths, deeper
+from dhtex.directory.pricetree import NodeAnswer, Walk, Walked, Wish
+from dhtex.market.branches import Branches, divide, pack, unpack
+from dhtex.market.ids import NodeId, RecordId
+from dhtex.market.pricebits import PATH_BITS, PRICE_BITS, path_of, price_at, price_bits
+
+ALICE, BOB, MALLORY = (NodeId(bytes([number]) * 20) for number in (1, 2, 3))
+BOTH = frozenset({ALICE, BOB})
+
+
+class Tree:
+    """What honest holders come to hold: each order where a publisher puts it who follows all that he is told."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.orders: dict[str, set[str]] = {"": set()}
+        self.branches: dict[str, Branches] = {"": Branches("")}
+        for path in paths:
+            self.put("", path)
+
+    def put(self, prefix: str, path: str) -> None:
+        while (branch := self.branches[prefix].of(path)) is not None:
+            prefix = branch
+            self.orders.setdefault(prefix, set())
+            self.branches.setdefault(prefix, Branches(prefix))
+        self.orders[prefix].add(path)
+        if len(self.orders[prefix]) > limits.TREE_NODE_ORDERS_MAX:
+            moving = self.orders[prefix]
+            self.branches[prefix].add(divide(moving))
+            self.orders[prefix] = {path for path in moving if self.branches[prefix].of(path) is None}
+            for path in sorted(moving - self.orders[prefix]):
+                self.put(prefix, path)
+
+    def answer(self, prefix: str, limit: int | None, buys: bool) -> NodeAnswer:
+        held = sorted(self.orders.get(prefix, ()), reverse=buys)
+        read = held[:limit]
+        return NodeAnswer(
+            readable=True,
+            answered=8,
+            found=len(read),
+            counted=tuple(read),
+            rest=read[-1] if read and len(read) < len(held) else None,
+            branches=dict.fromkeys(self.branches.get(prefix, ()), BOTH),
+        )
+
+    def walk(self, wish: Wish, buys: bool = False) -> tuple[list[str], Walked]:
+        walk, found = Walk(buys, wish), set[str]()
+        while (step := walk.next()) is not None:
+            answer = self.answer(step.prefix, step.limit, buys)
+            found.update(answer.counted)
+            walk.on_page(step, answer)
+        assert walk.finished
+        return sorted(found, reverse=buys), walk.result()
+
+
+def paths_of(prices: Iterable[str], seed: int = 1) -> list[str]:
+    chance = random.Random(seed)
+    return [path_of(price, RecordId(chance.randbytes(32))) for price in prices]
+
+
+def clustered(count: int) -> list[str]:
+    chance = random.Random(2)
+    return [f"{50_000 + chance.randrange(5000) / 100:.2f}".rstrip("0").rstrip(".") for _ in range(count)]
+
+
+def spread(count: int) -> list[str]:
+    chance = random.Random(3)
+    return [
+        str(chance.randrange(1, 10**6)) + "0" * chance.randrange(6) if chance.random() < 0.5
+        else "0." + "0" * chance.randrange(6) + str(chance.randrange(1, 10**6)) + "1"
+        for _ in range(count)
+    ]  # fmt: skip
+
+
+BOOKS = {"clustered": clustered(5000), "equal": ["50000"] * 5000, "spread": spread(5000), "few": clustered(50)}
+
+
+@pytest.mark.parametrize("name", BOOKS)
+@pytest.mark.parametrize("buys", [False, True])
+def test_a_walk_for_everything_finds_all_and_one_for_the_best_few_the_best_few(name: str, buys: bool) -> None:
+    paths = paths_of(BOOKS[name])
+    tree = Tree(paths)
+    everything, walked = tree.walk(Wish(), buys)
+    assert everything == sorted(set(paths), reverse=buys)
+    assert not walked.missing
+    for limit in (1, 20, 200):
+        best, walked = tree.walk(Wish(limit=limit), buys)
+        wanted = [path[:PRICE_BITS] for path in sorted(set(paths), reverse=buys)[:limit]]
+        assert [path[:PRICE_BITS] for path in best[:limit]] == wanted
+        assert len(walked.visited) <= 12 + 4 * limit / limits.TREE_NODE_ORDERS_MAX, "only what can improve the answer"
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_no_node_holds_many_and_few_hold_little(name: str) -> None:
+    tree = Tree(paths_of(BOOKS[name]))
+    sizes = [len(orders) for orders in tree.orders.values() if orders]
+    assert max(sizes) <= limits.TREE_NODE_ORDERS_MAX
+    assert len(tree.orders) <= 5 * len(BOOKS[name]) / limits.TREE_NODE_ORDERS_MAX + 1
+    assert all(len(branches) <= limits.TREE_BRANCHES_MAX for branches in tree.branches.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text("01", min_size=8, max_size=8).map(lambda bits: bits * 16), min_size=257, max_size=400))
+def test_whatever_the_paths_dividing_ends_and_takes_half_away(paths: list[str]) -> None:
+    branches = Branches("")
+    branches.add(divide(paths))
+    loose = [path for path in paths if branches.of(path) is None]
+    assert len(loose) <= limits.TREE_NODE_ORDERS_MAX // 2 or len(set(paths)) == 1
+    assert all(
+        sum(path.startswith(branch) for path in paths) >= limits.TREE_NODE_ORDERS_MAX // 8 for branch in branches
+    )
+
+
+@given(st.lists(st.text("01", min_size=1, max_size=PATH_BITS), max_size=limits.TREE_BRANCHES_MAX, unique=True))
+def test_branches_travel_unchanged(branches: list[str]) -> None:
+    assert unpack(pack(branches), "") == branches
+
+
+@given(st.binary(max_size=200), st.text("01", max_size=20))
+def test_hostile_branches_never_raise_and_lead_down_or_nowhere(packed: bytes, prefix: str) -> None:
+    for branch in unpack(packed, prefix) or []:
+        assert branch.startswith(prefix)
+        assert len(prefix) < len(branch) <= PATH_BITS
+
+
+class Liar(Tree):
+    """A tree one of whose holders names branches without end."""
+
+    voters = frozenset({MALLORY})
+
+    def answer(self, prefix: str, limit: int | None, buys: bool) -> NodeAnswer:
+        answer = super().answer(prefix, limit, buys)
+        made_up = {f"{prefix}{number:06b}": self.voters for number in range(limits.TREE_BRANCHES_MAX)}
+        real = {branch: answer.branches[branch] | self.voters for branch in answer.branches}
+        return NodeAnswer(True, 8, answer.found, answer.counted, answer.rest, made_up | real)
+
+
+def test_a_holder_that_invents_branches_is_found_out_and_costs_little() -> None:
+    class AtTheRoot(Liar):
+        def answer(self, prefix: str, limit: int | None, buys: bool) -> NodeAnswer:
+            return super().answer(prefix, limit, buys) if not prefix else Tree.answer(self, prefix, limit, buys)
+
+    paths = paths_of(BOOKS["clustered"])
+    found, walked = AtTheRoot(paths).walk(Wish())
+    assert found == sorted(set(paths))
+    assert not walked.missing
+    assert walked.liars[MALLORY] >= limits.TREE_STRIKES_MAX
+    assert walked.reads <= Tree(paths).walk(Wish())[1].reads + limits.TREE_STRIKES_MAX + limits.TREE_PARALLEL
+
+
+def test_even_several_liars_at_every_node_cannot_make_a_walk_endless() -> None:
+    class Everywhere(Liar):
+        voters = frozenset({MALLORY, ALICE})
+
+    paths = paths_of(BOOKS["few"])
+    found, walked = Everywhere(paths).walk(Wish())
+    assert found == sorted(set(paths))
+    assert walked.reads <= limits.TREE_OPENS_FREE + limits.TREE_OPENS_PER_FIND
+    assert walked.missing, "what it gave up is named"
+
+
+def test_branches_that_are_none_are_not_followed() -> None:
+    walk = Walk(False, Wish())
+    step = walk.next()
+    assert step is not None
+    walk.on_page(step, NodeAnswer(True, 8, branches={"": BOTH, "1" * (PATH_BITS + 1): BOTH}))
+    assert walk.next() is None
+    assert walk.finished
+
+
+def test_what_cannot_be_read_is_named_by_its_prices() -> None:
+    walk = Walk(False, Wish())
+    root = walk.next()
+    assert root is not None
+    branch = price_bits("50000")[:12]
+    walk.on_page(root, NodeAnswer(True, 8, branches={branch: BOTH}))
+    step = walk.next()
+    assert step is not None
+    walk.on_page(step, NodeAnswer(readable=False))
+    assert walk.result().missing == (branch,)
+    low, high = price_at(branch, highest=False), price_at(branch, highest=True)
+    assert price_bits(low) <= price_bits("50000") <= price_bits(high)
+
+
+def test_bounds_of_price_leave_branches_closed() -> None:
+    tree = Tree(paths_of(BOOKS["spread"]))
+    low, high = price_bits("1000"), price_bits("2000")
+    found, walked = tree.walk(Wish(low=low, high=high))
+    wanted = [path for path in sorted(set(paths_of(BOOKS["spread"]))) if low <= path[:PRICE_BITS] <= high]
+    assert set(wanted) <= set(found)
+    assert len(walked.visited) < len(tree.orders) / 2
+
+
+@given(st.integers(1, 10**12), st.integers(0, 127))
+def test_a_prefix_spans_the_prices_below_it(number: int, length: int) -> None:
+    bits = price_bits(str(number))
+    low, high = (price_at(bits[:length], highest=highest) for highest in (False, True))
+    assert price_bits(low) <= bits <= price_bits(high)
+
+
+def test_a_publisher_follows_most_holders_and_no_single_one() -> None:
+    path = paths_of(["50000"])[0]
+    near, far = pack([path[:20]]), pack([path[:30]])
+    assert deeper({near: 1}, "", path, 8) is None
+    assert deeper({near: 2}, "", path, 8) == path[:20]
+    assert deeper({near: 1}, "", path, 1) == path[:20]
+    assert deeper({near: 3, far: 2}, "", path, 8) == path[:20]
+    assert deeper({pack(["0" + path[1:20]]): 8, b"\xff": 8}, "", path, 8) is None
+
+
+def test_paths_are_trusted_for_a_while_and_remembered_for_longer() -> None:
+    paths, market, path = Paths(), ("BTC/USD", "sell"), paths_of(["50000"])[0]
+    paths.learn(market, path[:8], 0.0)
+    paths.learn(market, path[:20], 50.0)
+    assert paths.of(market, path, 55.0) == path[:20]
+    assert paths.of(market, path, 200.0) == ""
+    assert paths.all(market, path) == ["", path[:8], path[:20]]
+    assert paths.all(("BTC/USD", "buy"), path) == [""]
