@@ -135,9 +135,9 @@ ORPHANS_HELD_MAX: Final = 16_384  # unstamped records whose order is unknown: th
 ORPHANS_PER_SOURCE_MAX: Final = 1024  # of these from one address
 
 # --- Price tree ---------------------------------------------------------------------------------------------------
-# Measured with nine nodes in one process: 256 made eight nodes of a book of 1,000
-# and of its cold listing 1,070 to 4,670 datagrams and 430 to 1,310 ms of CPU; with 1,024 it is one node, as without a
-# tree. Whoever wants the best twenty reads the first pages of a node, however large it is.
+# Measured with nine nodes in one process: with 256 a book of 1,000 orders is eight nodes, and a cold listing of it took
+# about twice the CPU and three times the datagrams that it takes with 1,024, when it is one node, as without a tree.
+# Whoever wants the best twenty reads the first pages of a node, however large it is.
 TREE_NODE_ORDERS_MAX: Final = 1024  # B: a node that has more delegates
 TREE_NODE_ORDERS_MIN: Final = 256  # a node whose branches hold fewer takes them back: a quarter, so that it rests
 TREE_BRANCHES_MAX: Final = 64  # of one node; their names fit beside a record in an answer
