@@ -253,8 +253,9 @@ async def test_a_lossy_network_loses_nothing() -> None:
     try:
         for number, node in enumerate(nodes):
             await node.listen(0, "127.0.0.1")
+            # One attempt in fifty loses all three tries; a node that starts goes on trying, and so do we.
             if number:
-                assert await node.connect(address_of(nodes[0]))
+                assert await node.connect(address_of(nodes[0])) or await node.connect(address_of(nodes[0]))
         for number in range(6):
             key = key_of(number)
             result = await nodes[number].put(key, record(key), None)
