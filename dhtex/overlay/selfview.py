@@ -9,7 +9,7 @@ through by chance. The opposite can only be concluded from silence, so it takes 
 only. Who is not reached serves as a *client*: it uses the network, and says so in its answers, so nobody routes to it.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from statistics import median
 
@@ -29,18 +29,21 @@ class SelfView:
         self.address: Address | None = None
         self.reached_at: float | None = None
         self._clock = clock
-        self._votes: OrderedDict[Address, tuple[Address, float]] = OrderedDict()
+        self._votes: dict[Address, tuple[Address, float]] = {}
+        self._tally: Counter[Address] = Counter()  # of the addresses that the votes name
         self._public_since: float | None = None
 
     def heard(self, voter: Address, view: View, now: float) -> None:
         """A peer's answer came, with its view of us."""
-        before = self._votes.pop(voter, None)
+        if voter in self._votes:
+            self._drop(voter)
         self._votes[voter] = (view.seen, view.time + 0.5 - self._clock.now())
-        if before is not None and before[0] == view.seen:
-            return
+        self._tally[view.seen] += 1
         if len(self._votes) > limits.VOTERS_MAX:
-            self._votes.popitem(last=False)
-        (first, count), *others = Counter(seen for seen, _ in self._votes.values()).most_common(2)
+            self._drop(next(iter(self._votes)))
+        if view.seen == self.address:
+            return
+        (first, count), *others = self._tally.most_common(2)
         if first == self.address or (others and others[0][1] == count):
             return
         if self.address is not None and count < limits.VOTERS_MIN:
@@ -50,6 +53,12 @@ class SelfView:
         self.reached_at = None
         if moved:
             self.on_moved()
+
+    def _drop(self, voter: Address) -> None:
+        seen, _ = self._votes.pop(voter)
+        self._tally[seen] -= 1
+        if not self._tally[seen]:
+            del self._tally[seen]
 
     def tell(self, asker: Address) -> bytes:
         """Our own view of things, for the trailer of an answer."""
@@ -73,6 +82,7 @@ class SelfView:
     def forget(self) -> None:
         """The network may be another one now: start with no votes."""
         self._votes.clear()
+        self._tally.clear()
 
     @property
     def reachable(self) -> bool | None:
