@@ -37,16 +37,16 @@ def main() -> None:
     if options.write and (options.only or options.quick):
         parser.error("--write needs a full run")
     parts = [HEAD.format(machine=machine())]
+    print(parts[0], flush=True)
     for name, section in SECTIONS.items():
         if not options.only or name in options.only:
             started = time.monotonic()
             parts.append(section(options.quick))
+            print(parts[-1], flush=True)  # at once: a later section may fail
             gc.collect()
             print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    report = "\n".join(parts)
-    print(report, end="")
     if options.write:
-        REPORT.write_text(report, encoding="utf-8")
+        REPORT.write_text("\n".join(parts), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -93,7 +93,8 @@ class Tree:
                     del self.orders[child], self.branches[child]
 
     def depth(self, prefix: str = "") -> int:
-        return 1 + max((self.depth(branch) for branch in self.branches[prefix]), default=0)
+        # A branch that two nodes name may have been emptied by the one of them.
+        return 1 + max((self.depth(branch) for branch in self.branches.get(prefix, ())), default=0)
 
     def walk(self, wish: Wish) -> tuple[int, int, int]:
         """Nodes opened, times waited, and orders pulled."""
@@ -106,11 +107,11 @@ class Tree:
                 return opened, waits, pulled
             waits += 1
             for step in steps:
-                held = sorted(self.orders[step.prefix])
+                held = sorted(self.orders.get(step.prefix, ()))
                 read = held[: step.limit]
                 opened, pulled = opened + 1, pulled + len(read)
                 rest = read[-1] if read and len(read) < len(held) else None
-                branches = dict.fromkeys(self.branches[step.prefix], VOTERS)
+                branches = dict.fromkeys(self.branches.get(step.prefix, ()), VOTERS)
                 walk.on_page(step, NodeAnswer(True, 8, len(read), tuple(read), rest, branches))
 
 
