@@ -42,8 +42,12 @@ def test_a_killed_node_returns_with_identity_peers_orders_and_trades(network: Ne
     network.wait_for_peers(first, 1)
     assert network.trade(traded, first, "confirmed")["role"] == "maker"
     network.sees(open_order, "BTC/EUR", second)
-    rows = network.orders("BTC/EUR", first, "--mine", "--all")
-    assert {row["id"]: row["status"] for row in rows} == {traded: "filled", open_order: "open"}
+    ends = {traded: "filled", open_order: "open"}  # open again once another node has said that it holds it
+
+    def statuses() -> dict[str, str]:
+        return {row["id"]: row["status"] for row in network.orders("BTC/EUR", first, "--mine", "--all")}
+
+    assert eventually(lambda: statuses() == ends, "the orders are as they were")
     assert network.refused(traded, second) == "taken"
 
 
