@@ -107,7 +107,7 @@ PAGES_IN_FLIGHT_MAX: Final = 32  # of one reading, over all its holders: 38 kB o
 HOLDERS_REMEMBERED_MAX: Final = 4096  # keys whose holders we looked up a moment ago
 REFUSAL_CODE_CHARS_MAX: Final = 24  # what a holder may call its reason
 HOLDERS_REMEMBERED_S: Final = 20.0  # puts and watches that follow each other need one search
-IDS_PER_REPLY_MAX: Final = 128  # of 8 bytes each, beside the envelope
+ID_PAGES_MAX: Final = 96  # of a fellow holder's list; a page has about 140 ids, or a liar gives them one by one
 REPLICATE_RECORDS_PER_S: Final = 50  # handing on must not crowd out what users wait for
 
 # --- Watch --------------------------------------------------------------------------------------------------------

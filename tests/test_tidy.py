@@ -19,7 +19,7 @@ LINE_CHARS_MAX = 120
 
 # Imports point down: a unit may import the rows below its own, and beside itself only what `SAME_ROW` names.
 ROWS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "limits", "clock", "version", "coverage"}),
+    frozenset({"errors", "limits", "clock", "tasks", "version", "coverage"}),
     frozenset({"views", "marketviews", "config", "nodefiles", "children"}),
     frozenset({"market"}),
     frozenset({"overlay", "store"}),
@@ -32,7 +32,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"cli", "ccxt"}),
     frozenset({"dhtex", "__main__"}),  # the package's own front page
 )
-SAME_ROW = {("nodefiles", "config"), ("marketviews", "views"), ("spawn", "daemon"), ("daemon", "spawn")}
+SAME_ROW = {("nodefiles", "config"), ("marketviews", "views"), ("spawn", "daemon")}
 # The command line is a client: it knows the socket, what stands on disk and how to start a process, and nothing that
 # runs a node.
 CLI_MAY_IMPORT = (
@@ -52,6 +52,7 @@ CLI_MAY_IMPORT = (
 # A file that is not here is pure: it opens nothing, waits for nothing and logs nothing.
 IO_ALLOWED = (
     "clock.py",
+    "tasks.py",
     "overlay/transport.py",
     "overlay/lossy.py",
     "overlay/protocol.py",

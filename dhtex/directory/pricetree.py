@@ -36,11 +36,10 @@ from typing import Final
 from dhtex import limits
 from dhtex.market.branches import is_below
 from dhtex.market.ids import NodeId
-from dhtex.market.pricebits import PRICE_BITS
+from dhtex.market.pricebits import PRICE_BITS, best_first
 
 ROOT: Final = ""
 _FEW: Final = limits.TREE_NODE_ORDERS_MAX // 4  # orders that a node has, rather too few than too many
-_INVERTED: Final = str.maketrans("01", "10")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +200,7 @@ class Walk:
 
     def _key(self, path: str) -> str:
         """What to compare: the smaller, the better."""
-        return path.translate(_INVERTED) if self._buys else path
+        return best_first(path, buys=self._buys)
 
     def _count(self, path: str) -> None:
         key = self._key(path)

@@ -17,7 +17,7 @@ from dhtex.market.admission import tree_path
 from dhtex.market.branches import Branches, unpack
 from dhtex.market.ids import NodeId, PublicKey, RecordId
 from dhtex.market.merge import may_sign_receipt, order_state
-from dhtex.market.pricebits import price_bits
+from dhtex.market.pricebits import best_first, price_bits
 from dhtex.market.records import (
     Accept,
     AnyRecord,
@@ -38,7 +38,6 @@ Check = Callable[[AnyRecord], Code | None]
 _Rank = tuple[str, int, bytes]
 EMPTY_CONTESTS_MAX: Final = 8  # a holder that has nothing at all is new, and contests no more orders than this
 _FIRST: Final[_Rank] = ("", 0, b"")
-_INVERTED: Final = str.maketrans("01", "10")
 
 
 @dataclass(slots=True)
@@ -320,8 +319,7 @@ def _distinct(witnesses: list[_Witness]) -> dict[bytes, list[_Witness]]:
 def _rank(order: Record[Order]) -> _Rank:
     """The place of an order in the listing order of its node."""
     body = order.body
-    bits = price_bits(body.price)
-    return bits if body.side is Side.SELL else bits.translate(_INVERTED), body.created, order.id
+    return best_first(price_bits(body.price), buys=body.side is Side.BUY), body.created, order.id
 
 
 def untold(reading: OrderReading, result: GetResult, now: float) -> list[Record[Status]]:

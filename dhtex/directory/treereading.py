@@ -8,6 +8,7 @@ true, only be named. Each is handed what it lacks, the order or the Status, with
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -30,6 +31,7 @@ from dhtex.market.admission import tree_path
 from dhtex.market.ids import RecordId, index_key, order_key
 from dhtex.market.pricebits import price_at
 from dhtex.market.records import Kind, Liveness, Order, Record, Side, Status
+from dhtex.overlay.addresses import endpoint
 from dhtex.overlay.results import Holder
 from dhtex.overlay.server import Overlay
 
@@ -59,23 +61,20 @@ class TreeReader:
         """What the holders of one side of a pair know, as far as the wish needs it."""
         walk, whole = Walk(side == Side.BUY, wish), IndexReading()
         parts: list[Coverage] = []
-        came: asyncio.Queue[tuple[Step, IndexReading]] = asyncio.Queue()
-        under_way: set[asyncio.Task[None]] = set()
-
-        async def read_node(step: Step) -> None:
-            came.put_nowait((step, await self.read_node(pair, side, step)))
-
+        under_way: dict[asyncio.Task[IndexReading], Step] = {}
         try:
             async with asyncio.timeout(limits.TREE_READ_S_MAX):
                 while True:
                     while (step := walk.next()) is not None:
-                        under_way.add(asyncio.create_task(read_node(step)))
+                        under_way[asyncio.create_task(self.read_node(pair, side, step))] = step
                     if walk.finished:
                         break
-                    step, reading = await came.get()
-                    whole.absorb(reading)
-                    self._report(walk, step, reading, lambda order: counts(whole, order))
-                    parts.append(reading.coverage)
+                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                    for task in [task for task in under_way if task.done()]:
+                        step, reading = under_way.pop(task), task.result()
+                        whole.absorb(reading)
+                        self._report(walk, step, reading, None if wish.limit is None else partial(counts, whole))
+                        parts.append(reading.coverage)
         except TimeoutError:
             pass  # the walk says what was not read
         finally:
@@ -109,7 +108,10 @@ class TreeReader:
             for order in reading.orders.values()
         )
 
-    def _report(self, walk: Walk, step: Step, reading: IndexReading, counts: Callable[[Record[Order]], bool]) -> None:
+    def _report(
+        self, walk: Walk, step: Step, reading: IndexReading, counts: Callable[[Record[Order]], bool] | None
+    ) -> None:
+        """Tell a walk what a node brought. `counts` is None where everything is read: then nothing need be counted."""
         for suspect in reading.suspects.values():
             if suspect.branches:
                 walk.liar(suspect.holder.id)
@@ -120,7 +122,7 @@ class TreeReader:
                 readable=reading.coverage.complete,
                 answered=reading.coverage.answered,
                 found=len(reading.orders) + (reading.unread if step.limit == 0 else 0),
-                counted=tuple(tree_path(order) for order in orders if counts(order)),
+                counted=() if counts is None else tuple(tree_path(order) for order in orders if counts(order)),
                 rest=reading.rest,
                 branches=reading.branches,
             ),
@@ -171,7 +173,7 @@ class TreeReader:
         disagreed = [
             HolderView(
                 holder=suspect.holder.id.hex(),
-                address="" if suspect.holder.address is None else _text(suspect.holder.address),
+                address="" if suspect.holder.address is None else endpoint(*suspect.holder.address),
                 symbol=pair,
                 side=side,
                 prefix=suspect.prefix,
@@ -195,8 +197,3 @@ class TreeReader:
             missing=missing,
             disagreed=disagreed,
         )
-
-
-def _text(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

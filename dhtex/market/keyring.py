@@ -58,6 +58,12 @@ class Keyring:
         derived = Identity.from_seed(hmac.digest(self._seed, _ORDER_KEY_TAG + order.salt, "sha256"))
         return self._known.setdefault(derived.public, derived) if derived.public == order.maker else None
 
+    def signer(self, order: Order) -> Identity:
+        """The same for an order that is ours for sure, such as one of the journal."""
+        own = self.of(order)
+        assert own is not None, "an order of this node has a key of this node"
+        return own
+
     def salt(self, entropy: random.Random) -> bytes:
         """The salt of a new order: random, or with the mark of the tag."""
         if not self._tag:

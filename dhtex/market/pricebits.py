@@ -30,6 +30,7 @@ _MANTISSA_MAX: Final = 9 * _MANTISSA_MIN - 1
 PRICE_BITS: Final = _EXPONENT_BITS + _MANTISSA_BITS
 PATH_BITS: Final = 128
 _ID_BITS: Final = PATH_BITS - PRICE_BITS
+_INVERTED: Final = str.maketrans("01", "10")
 
 assert 10**limits.MONEY_DIGITS_MAX - _MANTISSA_MIN <= 1 << _MANTISSA_BITS
 
@@ -60,6 +61,11 @@ def price_bound(price: Decimal | None) -> str:
 def path_of(price: str, order_id: RecordId) -> str:
     """Where an order stands in its price tree: 128 characters of '0' and '1'. ValueError as `price_bits`."""
     return price_bits(price) + f"{int.from_bytes(order_id[:3]) >> (24 - _ID_BITS):0{_ID_BITS}b}"
+
+
+def best_first(path: str, *, buys: bool) -> str:
+    """A path, or a price's bits, as text of which the smaller is the better one: buys are sorted the other way."""
+    return path.translate(_INVERTED) if buys else path
 
 
 def price_at(prefix: str, *, highest: bool) -> str:

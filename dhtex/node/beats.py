@@ -43,8 +43,7 @@ class Beats:
 
     async def beat_for(self, order: Record[Order]) -> None:
         """Say once that the maker of an own order is there."""
-        signer = self._keys.of(order.body)
-        assert signer is not None, "it beats for its own orders only"
+        signer = self._keys.signer(order.body)
         await self.beat(order.body.pair, order.body.side, self._directory.tree_prefix(order.id), signer)
 
     async def beat(self, pair: str, side: Side, prefix: str, signer: Identity) -> None:

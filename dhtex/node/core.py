@@ -7,28 +7,31 @@ result. `dhtex.node.parts` builds the parts.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
+from dhtex.directory.service import Published
 from dhtex.market.ids import DhtKey, RecordId
-from dhtex.market.records import Record, parse_record
+from dhtex.market.records import Order, Record, parse_record
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.diagnosis import Diagnosis
-from dhtex.node.health import Health, endpoint
+from dhtex.node.health import Health
 from dhtex.node.offers import resume_within_s
 from dhtex.node.outside import Outside
 from dhtex.node.parts import OpenDatabase, build
 from dhtex.node.queries import Queries
 from dhtex.node.taking import accept_view
 from dhtex.node.trades import find_pending, find_trade, full_view, settle
+from dhtex.overlay.addresses import endpoint
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 from dhtex.store.database import Database
 from dhtex.store.rows import Trade
+from dhtex.tasks import Tasks
 from dhtex.views import (
     AcceptRequest,
     AcceptView,
@@ -80,7 +83,7 @@ class Node(Queries):
         self._fresh = fresh
         self._open_endpoint = open_endpoint
         self._open_database = open_database
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -105,8 +108,7 @@ class Node(Queries):
             parts.database.close()
             self._parts = None
             raise
-        self._health = Health(self.config, parts, self._clock, self.port)
-        self._diagnosis = Diagnosis(self.config, parts, self._health, self._clock)
+        self._started = self._clock.monotonic()
         parts.overlay.on_record = self._heard
         parts.overlay.on_gap = self._gap
         parts.overlay.on_peers = self._peers_changed
@@ -118,14 +120,14 @@ class Node(Queries):
         parts.offers.on_changed = self._order_changed
         parts.overlay.load_peers([(node_id, (ip, port)) for node_id, ip, port in parts.journal.peers()])
         parts.offers.resume()
-        self._spawn(parts.offers.withdraw_overdue())  # what was due while the node was away, before anything is heard
+        self._tasks.spawn(parts.offers.withdraw_overdue())  # due while the node was away: before anything is heard
         await parts.settling.start()
         await parts.desk.start()
         keeping = (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist())
         for routine in (*keeping, parts.canary.run(), parts.market.run(), self._flush(), self._tick()):
-            self._spawn(routine)
+            self._tasks.spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
-        self._spawn(self._join(first))
+        self._tasks.spawn(self._join(first))
         await self._outside.start(self.port)
         await asyncio.wait([first], timeout=BOOTSTRAP_WAIT_S)
 
@@ -140,9 +142,7 @@ class Node(Queries):
         parts.desk.on_change = parts.settling.on_change = lambda trade: None
         parts.desk.on_ended = lambda order_id, state: None
         parts.hub.end()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.end()
         await self._outside.stop()
         await parts.desk.stop()
         await parts.settling.stop()
@@ -156,16 +156,6 @@ class Node(Queries):
     def set_aside(self) -> Path | None:
         """Where a corrupt state file was moved when the node was started afresh."""
         return self._running.database.set_aside
-
-    def _spawn(self, routine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(routine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a background task failed", exc_info=error)
 
     async def _join(self, first: asyncio.Future[None]) -> None:
         await first
@@ -186,12 +176,12 @@ class Node(Queries):
             await asyncio.sleep(TICK_S)
             parts.market.tick()
             if parts.offers.is_overdue():
-                self._spawn(parts.offers.withdraw_overdue())
+                self._tasks.spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
                 saved = self._clock.monotonic()
                 parts.save(self._clock.now(), peers=True)
-                self._spawn(parts.offers.relist())  # in case the disk had refused
+                self._tasks.spawn(parts.offers.relist())  # in case the disk had refused
 
     # --- what arrives -----------------------------------------------------------------------------------------------
 
@@ -207,7 +197,7 @@ class Node(Queries):
     def _gap(self, key: DhtKey) -> None:
         parts = self._running
         if (watched := parts.market.watched_at(key)) is not None:
-            self._spawn(parts.market.pull(watched))
+            self._tasks.spawn(parts.market.pull(watched))
         if (order_id := parts.counter.order_at(key)) is not None:
             parts.desk.on_gap(order_id)
             parts.settling.on_gap(order_id)
@@ -220,7 +210,7 @@ class Node(Queries):
     def _order_ended(self, order_id: RecordId, state: str) -> None:
         parts = self._running
         parts.offers.ended(order_id)
-        self._spawn(parts.offers.relist())
+        self._tasks.spawn(parts.offers.relist())
         log.info("order=%s state=%s", order_id.hex()[:12], state)
         self._order_changed(order_id)
 
@@ -246,6 +236,14 @@ class Node(Queries):
     async def connect(self, host: str, port: int) -> bool:
         """Join the network of a peer; whether it answered. Raises UsageError for an address that cannot be one."""
         return await self._running.bootstrap.try_once(endpoint(host, port))
+
+    @property
+    def _health(self) -> Health:
+        return Health(self.config, self._running, self._clock, self.port, self._started)
+
+    @property
+    def _diagnosis(self) -> Diagnosis:
+        return Diagnosis(self.config, self._running, self._health, self._clock)
 
     def peers(self) -> list[PeerView]:
         """The contacts of the routing table, most recently heard of first."""
@@ -276,7 +274,10 @@ class Node(Queries):
     async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
         """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
         order, published = await self._running.offers.add(draft, progress)
-        self._spawn(self._running.beats.beat_for(order))
+        self._tasks.spawn(self._running.beats.beat_for(order))
+        return self._published(order, published)
+
+    def _published(self, order: Record[Order], published: Published) -> PublishView:
         return PublishView(
             order=self._running.market.view(order),
             holders=published.holders,
@@ -307,12 +308,7 @@ class Node(Queries):
         """Replace an own order by a changed one."""
         found = await self._running.market.find(id_prefix)
         successor, published = await self._running.offers.amend(found.id, amendment, progress)
-        return PublishView(
-            order=self._running.market.view(successor),
-            holders=published.holders,
-            refusals=published.refusals,
-            unfinished=published.unfinished,
-        )
+        return self._published(successor, published)
 
     # --- trades -----------------------------------------------------------------------------------------------------
 

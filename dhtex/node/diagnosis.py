@@ -13,9 +13,10 @@ from dhtex.errors import NotFoundError
 from dhtex.market.holding import ANY_KIND
 from dhtex.market.ids import DhtKey, order_key
 from dhtex.market.records import Kind
-from dhtex.node.health import Health, endpoint
+from dhtex.node.health import Health
 from dhtex.node.naming import digits_of, whole
 from dhtex.node.parts import Parts
+from dhtex.overlay.addresses import endpoint
 from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.requests import Request
 from dhtex.overlay.tracing import Hop, Tracing
@@ -210,8 +211,7 @@ class Diagnosis:
             result = await self._parts.overlay.get(order_key(order.id), Kind.ORDER)
             others = result.asked - result.local
             held = sum(version.holders for version in result.versions if order.wire in version.wires)
-            mine = any(order.wire in page for page in self._held_here(order_key(order.id), result.local))
-            held -= mine
+            held -= result.local and order.wire in self._held_here(order_key(order.id))
             if held < fewest:
                 fewest, worst = held, f"{order.id.hex()[:10]} is read back from {held} of {others} other holders"
             lost += held == 0
@@ -224,9 +224,8 @@ class Diagnosis:
             hint="they are put again by themselves; if this lasts, see dhtex peers and dhtex why ID",
         )  # fmt: skip
 
-    def _held_here(self, key: DhtKey, local: bool) -> list[list[bytes]]:
-        page = self._parts.holdings.page(key, Kind.ORDER, 0, limits.DATAGRAM_BYTES_MAX, self._clock.now())
-        return [page.wires] if local else []
+    def _held_here(self, key: DhtKey) -> list[bytes]:
+        return self._parts.holdings.page(key, Kind.ORDER, 0, limits.DATAGRAM_BYTES_MAX, self._clock.now()).wires
 
     async def _disk(self) -> CheckView:
         home = self._config.home

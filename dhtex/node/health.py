@@ -7,6 +7,7 @@ from typing import Final
 from dhtex.clock import Clock
 from dhtex.config import NodeConfig
 from dhtex.node.parts import Parts
+from dhtex.overlay.addresses import endpoint
 from dhtex.version import __version__
 from dhtex.views import HealthView, PeerView, StatusView
 
@@ -14,20 +15,15 @@ READY: Final = "ready"
 _LEVELS: Final = frozenset({"watched_keys", "leases", "leased_keys"})  # the other counters only grow
 
 
-def endpoint(host: str, port: int) -> str:
-    """An address as people write it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 class Health:
     """Looks at the parts of a running node and changes nothing."""
 
-    def __init__(self, config: NodeConfig, parts: Parts, clock: Clock, port: int) -> None:
+    def __init__(self, config: NodeConfig, parts: Parts, clock: Clock, port: int, started: float) -> None:
         self._config = config
         self._parts = parts
         self._clock = clock
         self._port = port
-        self._started = clock.monotonic()
+        self._started = started
 
     @property
     def state(self) -> str:

@@ -4,13 +4,13 @@ Each node announces `<its id>._dhtex._udp.local.` with the tag of its network, a
 What is heard is a claim like any other contact: it is pinged, and nothing else.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Any, Final
 
 from dhtex.errors import UsageError
+from dhtex.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Lan:
         self._name = f"{node_id.hex()}.{SERVICE}"
         self._meet = meet
         self._met: dict[str, None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._zeroconf: Any = None
         self._browser: Any = None
 
@@ -57,9 +57,7 @@ class Lan:
 
     async def close(self) -> None:
         """Take leave."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.end()
         if self._browser is not None:
             await self._browser.async_cancel()
         if self._zeroconf is not None:
@@ -70,9 +68,7 @@ class Lan:
         if name == self._name or name in self._met or state_change.name != "Added" or len(self._met) >= MET_MAX:
             return
         self._met[name] = None
-        task = asyncio.get_running_loop().create_task(self._ask(zeroconf, name))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._ask(zeroconf, name))
 
     async def _ask(self, zeroconf: Any, name: str) -> None:
         info = self._library.AsyncServiceInfo(SERVICE, name)

@@ -181,7 +181,7 @@ class Offers:
                 bare = parse_record(own.wire, self._network)
                 assert is_a(bare, Order), "the journal holds what was once valid"
                 stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None, 0)
-                order = seal_record(bare.body, self._signer(bare).sign, stamp)
+                order = seal_record(bare.body, self._keys.signer(bare.body).sign, stamp)
                 if self._journal.stamp_order(order.id, order.wire):
                     await self._stamped_enough(order, await self._publish(order), None)
             finally:
@@ -227,13 +227,8 @@ class Offers:
         for order in self.open_orders():
             if order.body.liveness == "beat":
                 prefix = self._directory.tree_prefix(order.id)
-                needed[order.body.pair, order.body.side, prefix, order.body.author] = self._signer(order)
+                needed[order.body.pair, order.body.side, prefix, order.body.author] = self._keys.signer(order.body)
         return [(pair, side, prefix, needed[pair, side, prefix, key]) for pair, side, prefix, key in sorted(needed)]
-
-    def _signer(self, order: Record[Order]) -> Identity:
-        signer = self._keys.of(order.body)
-        assert signer is not None, "the journal holds orders of this node only"
-        return signer
 
     async def _sign(self, draft: OrderDraft, lineage: Lineage, progress: Progress | None) -> Record[Order]:
         now = self._clock.now()
@@ -259,7 +254,7 @@ class Offers:
         if not bits:
             return order, published
         stamp = await self._mint(order.id, Kind.ORDER, order.body.created, progress, bits)
-        again = seal_record(order.body, self._signer(order).sign, stamp)
+        again = seal_record(order.body, self._keys.signer(order.body).sign, stamp)
         if not self._journal.stamp_again(order.id, again.wire):
             return order, published
         self._directory.forget(order.id)
@@ -315,7 +310,7 @@ class Offers:
 
     def _status(self, order: Record[Order], seq: int, closing: Closing, successor: bytes) -> Record[Status]:
         body = closing_status(order, seq, closing, successor, self._clock.now())
-        return seal_record(body, self._signer(order).sign)
+        return seal_record(body, self._keys.signer(order.body).sign)
 
 
 def _check_switch(cancel_after_s: int) -> None:

@@ -50,3 +50,8 @@ def neighbourhood(ip: str) -> str:
     """The name under which what comes from an address is counted: its subnet, or, where many share one, itself."""
     shared = subnet(ip)
     return ip if shared is None else shared.hex()
+
+
+def endpoint(host: str, port: int) -> str:
+    """An address as people write it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

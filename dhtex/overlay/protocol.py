@@ -351,8 +351,6 @@ class Protocol(StockVerbs):
                     reply = self.serving.get(args, token)
                 elif verb is wire.PUT:
                     reply = self.serving.put(args, token, addr)
-                elif verb is wire.IDS:
-                    reply = self.serving.ids(args, token)
                 elif verb is wire.DOWN:
                     reply = self.on_hint(args, token)
                 else:

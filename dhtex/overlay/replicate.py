@@ -16,14 +16,14 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.market.holding import ANY_KIND, Taken
+from dhtex.market.holding import ANY_KIND, IDS, SHORT_ID_BYTES, Taken
 from dhtex.market.ids import DhtKey
 from dhtex.market.records import Kind
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact
 from dhtex.overlay.crawl import Network
-from dhtex.overlay.pages import digest_of, wire_id
+from dhtex.overlay.pages import digest_of, split_ids, wire_id
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.requests import Request
 
@@ -47,6 +47,7 @@ class _Difference:
     kind: int
     part: list[Row]
     known: list[bytes] = field(default_factory=list)
+    pages: int = 0
 
 
 class Replicator:
@@ -168,21 +169,24 @@ class Replicator:
 
     def _ask_ids(self, difference: "_Difference") -> None:
         network, contact = self._network, difference.contact
-        args = wire.IdsArgs(network.net, network.own_id, b"", difference.key, difference.kind, len(difference.known))
+        kind, rank = difference.kind | IDS, len(difference.known)
+        args = wire.GetArgs(network.net, network.own_id, b"", difference.key, kind, rank, False)
         peer = network.peer_at(contact.address, contact)
-        network.ask(peer, wire.IDS, args, self._told_ids, context=difference)
+        network.ask(peer, wire.GET, args, self._told_ids, context=difference)
 
-    def _told_ids(self, request: Request, answer: wire.IdsReply | None) -> None:
+    def _told_ids(self, request: Request, answer: wire.GetReply | None) -> None:
         difference: _Difference = request.context
         if answer is None:
             return
-        step = wire.ID_PREFIX_BYTES
-        difference.known += [answer.ids[at : at + step] for at in range(0, len(answer.ids), step)]
-        if answer.ids and len(difference.known) < min(answer.total, limits.RECORDS_PER_INDEX_KEY_MAX):
+        ids = split_ids(answer.wires)
+        difference.known += ids
+        difference.pages += 1
+        if ids and len(difference.known) < answer.total and difference.pages < limits.ID_PAGES_MAX:
             self._ask_ids(difference)
             return
         known = frozenset(difference.known)
-        self._hand_on(difference.contact, [row for row in difference.part if wire_id(row[1])[:step] not in known])
+        lacking = [row for row in difference.part if wire_id(row[1])[:SHORT_ID_BYTES] not in known]
+        self._hand_on(difference.contact, lacking)
 
     def _hand_on(self, contact: Contact, rows: list[Row]) -> None:
         room = limits.RECORDS_PER_INDEX_KEY_MAX - len(self._send_queue)

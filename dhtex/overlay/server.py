@@ -6,8 +6,8 @@ A key's *holders* are the HOLDERS closest live dhtex nodes, ourselves included. 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 from dhtex import limits
 from dhtex.clock import Clock
@@ -34,6 +34,7 @@ from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
 from dhtex.overlay.wire import GetReply, network_tag
+from dhtex.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class Overlay(StockServer):
         self._clock = clock
         self._entropy = entropy
         self._open_endpoint = open_endpoint
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._gets: dict[tuple[DhtKey, int, int | None], asyncio.Future[GetResult]] = {}
         self.protocol = self._create_protocol()
         self._searches = Searches(self.protocol, entropy)
@@ -104,7 +105,7 @@ class Overlay(StockServer):
         assert self.transport is None, "listening already"
         self.transport = await self._open_endpoint(self.protocol, host, port)
         self.protocol.transport = self.transport
-        self._start(self._maintain())
+        self._tasks.spawn(self._maintain())
         return self.transport.port
 
     async def close(self) -> None:
@@ -115,20 +116,7 @@ class Overlay(StockServer):
         self.protocol.close()
         self.transport.close()
         self.transport = None
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("overlay task ended", exc_info=error)
+        await self._tasks.end()
 
     # --- Peers -----------------------------------------------------------------------------------------------------
 
@@ -218,7 +206,7 @@ class Overlay(StockServer):
             self._searches.regions.forget(key)
             thorough = self._put_near(key, putting, limits.HOLDERS)
             if putting.enough:
-                self._start(thorough)
+                self._tasks.spawn(thorough)
                 return putting.tally.result(unfinished=True)
             await thorough
         return putting.tally.result()

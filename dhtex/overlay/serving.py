@@ -9,7 +9,6 @@ from dhtex.market.holding import NO_DIGEST, NO_KIND, PutVerdict, Taken
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address, neighbourhood
-from dhtex.overlay.pages import wire_id
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.table import Table
 
@@ -48,13 +47,6 @@ class Serving:
             return wire.GetReply(self._own_id, token, wire.OK, contacts, page.total, page.digest, page.wires, branches)
         return wire.GetReply(self._own_id, token, wire.OK, contacts, 0, NO_DIGEST, [])
 
-    def ids(self, args: wire.IdsArgs, token: bytes) -> wire.IdsReply:
-        """What is held at a key, by the beginnings of ids: holders so send each other only what differs."""
-        room = limits.IDS_PER_REPLY_MAX * limits.RECORD_BYTES_MAX
-        page = self._holdings.page(args.key, args.kind, args.rank, room, self._clock.now())
-        ids = b"".join(wire_id(one)[: wire.ID_PREFIX_BYTES] for one in page.wires[: limits.IDS_PER_REPLY_MAX])
-        return wire.IdsReply(self._own_id, token, wire.OK, page.total, ids)
-
     def put(self, args: wire.PutArgs, token: bytes, address: Address) -> wire.PutReply:
         """Hand a record to the shelf and say what became of it."""
         verdict = self.store(args.wire, args.prefix, address)
@@ -83,7 +75,7 @@ class Serving:
         return taken
 
 
-TokenNeeded = wire.GetReply | wire.PutReply | wire.WatchReply | wire.DownReply | wire.IdsReply
+TokenNeeded = wire.GetReply | wire.PutReply | wire.WatchReply | wire.DownReply
 
 
 def ask_for_token(verb: wire.Verb, own_id: NodeId, token: bytes) -> TokenNeeded:
@@ -92,8 +84,6 @@ def ask_for_token(verb: wire.Verb, own_id: NodeId, token: bytes) -> TokenNeeded:
         return wire.GetReply(own_id, token, wire.TOKEN_NEEDED, [], 0, NO_DIGEST, [])
     if verb is wire.PUT:
         return wire.PutReply(own_id, token, wire.TOKEN_NEEDED, "", "", 0, b"")
-    if verb is wire.IDS:
-        return wire.IdsReply(own_id, token, wire.TOKEN_NEEDED, 0, b"")
     if verb is wire.DOWN:
         return wire.DownReply(own_id, token, wire.TOKEN_NEEDED)
     return wire.WatchReply(own_id, token, wire.TOKEN_NEEDED, 0, False, 0)

@@ -29,7 +29,6 @@ REPLY: Final = 1
 FRAME_BYTES: Final = 21
 OK: Final = 0
 TOKEN_NEEDED: Final = 1
-ID_PREFIX_BYTES: Final = 8  # enough to tell records of one key apart; a clash costs one repair
 DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _MAGIC: Final = b"\xc1dx"
@@ -131,25 +130,6 @@ class PushReply(_Message, gc=False):
     responder: _Id
 
 
-class IdsArgs(_Message, gc=False):
-    net: _Net
-    sender: _Id
-    token: _Token
-    key: _Key
-    kind: _Number
-    rank: _Number
-
-
-class IdsReply(_Message, gc=False):
-    """`ids`: the first ID_PREFIX_BYTES of each record's id, one after the other, from position `rank` on."""
-
-    responder: _Id
-    token: _Token
-    ok: int
-    total: _Number
-    ids: bytes
-
-
 class DownArgs(_Message, gc=False):
     """`contact`, in its compact form, was named by the receiver and did not answer."""
 
@@ -200,14 +180,13 @@ PUT: Final = _verb(b"dx_put", PutArgs, msgspec.msgpack.Decoder(PutReply))
 WATCH: Final = _verb(b"dx_watch", WatchArgs, msgspec.msgpack.Decoder(WatchReply))
 PUSH: Final = _verb(b"dx_push", PushArgs, msgspec.msgpack.Decoder(PushReply))
 DOWN: Final = _verb(b"dx_down", DownArgs, msgspec.msgpack.Decoder(DownReply))
-IDS: Final = _verb(b"dx_ids", IdsArgs, msgspec.msgpack.Decoder(IdsReply))
 PING: Final = _verb(b"ping", tuple[_Id], _ID, stock=True)
 STUN: Final = _verb(b"stun", tuple[()], _GENERIC, stock=True)
 STORE: Final = _verb(b"store", tuple[_Id, _Key, Any], _GENERIC, stock=True)
 FIND_NODE: Final = _verb(b"find_node", tuple[_Id, _Key], _GENERIC, stock=True)
 FIND_VALUE: Final = _verb(b"find_value", tuple[_Id, _Key], _GENERIC, stock=True)
 _STOCK: Final = (PING, STUN, STORE, FIND_NODE, FIND_VALUE)
-VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, IDS, DOWN, *_STOCK)}
+VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, DOWN, *_STOCK)}
 _HEADS: Final = {verb.head: verb for verb in VERBS.values()}
 
 

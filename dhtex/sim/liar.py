@@ -50,13 +50,6 @@ class Liar:
             answer.total, answer.digest = len(answer.wires), digest_of(answer.wires)
         return answer
 
-    def ids(self, args: wire.IdsArgs, token: bytes) -> wire.IdsReply:
-        """What it claims to hold: all of it, or nothing."""
-        answer = self._honest.ids(args, token)
-        if self._entropy.random() < 0.3:
-            answer.ids = b""
-        return answer
-
     def put(self, args: wire.PutArgs, token: bytes, address: Address) -> wire.PutReply:
         """Taken, or not; and what it says about it need not be so."""
         way = self._entropy.choice(("truth", "truth", "claim", "refuse", "newer"))

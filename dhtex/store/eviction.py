@@ -12,14 +12,14 @@ bound. Heaps keep what is gone until it comes up, or until they are half of it: 
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, TypeVar
+from typing import Final
 
 from dhtex import limits
 from dhtex.market.admission import keep_until
 from dhtex.market.ids import PublicKey
 from dhtex.market.records import AnyRecord, Kind
 from dhtex.market.stamp import STAMPED, bits_of
-from dhtex.store.shelf import Held
+from dhtex.store.shelf import Held, count_down
 
 _OWN_SOURCES: Final = frozenset({"self", "disk"})  # of no address
 _NEARLY: Final = 0.9
@@ -28,7 +28,6 @@ _STALE_MAX: Final = 256
 _Worth = tuple[int, int]
 _Entry = tuple[_Worth, int, Held]
 _Heap = list[_Entry]
-_Name = TypeVar("_Name")
 
 
 class Eviction:
@@ -64,8 +63,8 @@ class Eviction:
         held.gone = True
         if held.record.kind not in STAMPED:
             return
-        _less(self._makers, held.record.body.author)
-        _less(self._sources, held.source)
+        count_down(self._makers, held.record.body.author)
+        count_down(self._sources, held.source)
         if self._ranked and count < _NEARLY**2 * limits.RECORDS_HELD_MAX:
             self._ranked = False
             self._of_maker.clear()
@@ -117,12 +116,6 @@ class Eviction:
             heapq.heapify(heap)
         self._entries += 1
         heapq.heappush(heap, (_worth(held.record), self._entries, held))
-
-
-def _less(counter: Counter[_Name], name: _Name) -> None:
-    counter[name] -= 1
-    if not counter[name]:
-        del counter[name]
 
 
 def _worth(record: AnyRecord) -> _Worth:

@@ -29,7 +29,7 @@ from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Ord
 from dhtex.market.stamp import bits_of, required_bits
 from dhtex.store.database import Database
 from dhtex.store.eviction import Eviction
-from dhtex.store.shelf import Held, Shelf, is_stamped, order_of
+from dhtex.store.shelf import Held, Shelf, count_down, is_stamped, order_of
 
 WRONG_KEY: Final = "wrong_key"
 FULL: Final = "full"
@@ -318,15 +318,10 @@ class Holdings:
         self._eviction.removed(held, self._count)
         self._forget_if_empty(shelf)
         if is_a(record, Order):
-            self._pairs[record.body.pair] -= 1
-            if not self._pairs[record.body.pair]:
-                del self._pairs[record.body.pair]
-            self._places[record.id] -= shelf.prefix is not None
-            if not self._places[record.id]:
-                del self._places[record.id]
-            self._orders_of[record.body.author] -= 1
-            if not self._orders_of[record.body.author]:
-                del self._orders_of[record.body.author]
+            count_down(self._pairs, record.body.pair)
+            count_down(self._orders_of, record.body.author)
+            if shelf.prefix is not None:
+                count_down(self._places, record.id)
         if record.kind is not Kind.BEAT:
             self._write_later(at, None)
         self._forget_orphan(at)

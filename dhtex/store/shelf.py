@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 from dhtex import limits
 from dhtex.market.admission import tree_path
@@ -25,6 +25,7 @@ from dhtex.market.merge import may_sign_receipt, refusal_slot, slot
 from dhtex.market.records import Accept, AnyRecord, Beat, Kind, Order, Receipt, Record, Refusal, Side, Status, is_a
 from dhtex.market.stamp import STAMPED, bits_of
 
+Name = TypeVar("Name")
 _WIRE_HEAD_BYTES: Final = 3  # MessagePack's head of a byte string of up to 64 KiB
 _WIRE_BYTES_MIN: Final = 128  # no record is shorter: a signature and an id alone take 96
 _ORDER_KEY_KINDS: Final = (Kind.ORDER, Kind.STATUS, Kind.REFUSAL, Kind.ACCEPT, Kind.RECEIPT)
@@ -64,6 +65,7 @@ class Shelf:
         self.market: tuple[str, str] | None = None  # pair and side of a node of an index
         self.branches = Branches(prefix or "")
         self._loose = 0
+        self._divide_above = limits.TREE_NODE_ORDERS_MAX
 
     def __len__(self) -> int:
         return len(self._held)
@@ -141,7 +143,7 @@ class Shelf:
         if self.prefix is not None and is_a(record, Order):
             self.market = (record.body.pair, record.body.side)
             self._loose += self.branch_of(record) is None
-            if self._loose > limits.TREE_NODE_ORDERS_MAX:
+            if self._loose > self._divide_above:
                 self._divide()
         return held
 
@@ -167,29 +169,33 @@ class Shelf:
 
     def page(self, kind: int, rank: int, room_bytes: int) -> Page:
         """Records from `rank` on, as many as fit; their short ids, if `kind` has IDS beside it."""
-        if kind & IDS:
-            return self._ids(kind ^ IDS, rank, room_bytes)
-        wires: list[bytes] = []
-        digest = total = 0
-        for known, listed in self._lists.items():
-            if kind not in (ANY_KIND, known):
-                continue
-            first = max(0, rank + len(wires) - total)
-            for _, held in listed[first : first + max(0, room_bytes) // _WIRE_BYTES_MIN]:
-                room_bytes -= len(held.record.wire) + _WIRE_HEAD_BYTES
-                if room_bytes < 0:
+        only_ids, kind = bool(kind & IDS), kind & ~IDS
+        kinds = list(self._lists) if kind == ANY_KIND else [kind] if kind in self._lists else []
+        room = max(0, room_bytes)
+        if only_ids:
+            count = max(0, room - _WIRE_HEAD_BYTES) // SHORT_ID_BYTES
+            ids = b"".join(held.record.id[:SHORT_ID_BYTES] for held in self._listed(kinds, rank, count))
+            wires = [ids] if ids else []
+        else:
+            wires = []
+            for held in self._listed(kinds, rank, room // _WIRE_BYTES_MIN):
+                room -= len(held.record.wire) + _WIRE_HEAD_BYTES
+                if room < 0:
                     break  # and nothing smaller that comes later fits: a page has no holes
                 wires.append(held.record.wire)
+        digest = 0
+        for known in kinds:
             digest ^= self._digests[known]
-            total += len(listed)
-        branches = self.branches.packed if kind == Kind.ORDER else b""
-        return Page(total=total, digest=digest.to_bytes(8), wires=wires, branches=branches)
+        branches = self.branches.packed if kind == Kind.ORDER and not only_ids else b""
+        return Page(sum(len(self._lists[known]) for known in kinds), digest.to_bytes(8), wires, branches)
 
-    def _ids(self, kind: int, rank: int, room_bytes: int) -> Page:
-        listed = self._lists.get(kind, [])
-        count = max(0, room_bytes - _WIRE_HEAD_BYTES) // SHORT_ID_BYTES
-        ids = b"".join(held.record.id[:SHORT_ID_BYTES] for _, held in listed[rank : rank + count])
-        return Page(len(listed), self._digests.get(kind, 0).to_bytes(8), [ids] if ids else [])
+    def _listed(self, kinds: list[int], rank: int, count: int) -> Iterator[Held]:
+        """At most `count` records from `rank` on in the lists of these kinds, one list after the other."""
+        for kind in kinds:
+            listed = self._lists[kind]
+            part = listed[rank : rank + count]
+            yield from (held for _, held in part)
+            rank, count = max(0, rank - len(listed)), count - len(part)
 
     # --- the price tree -----------------------------------------------------------------------------------------
 
@@ -218,6 +224,8 @@ class Shelf:
     def _divide(self) -> None:
         loose = [tree_path(order) for order in self.orders() if self.branch_of(order) is None]
         self.rebranch(divide(loose), [])
+        # Where there is no room for more branches, to try again with each order would cost a look at all of them.
+        self._divide_above = max(limits.TREE_NODE_ORDERS_MAX, self._loose + limits.TREE_NODE_ORDERS_MAX // 8)
 
     # --- quotas -------------------------------------------------------------------------------------------------
 
@@ -311,6 +319,13 @@ def _short(record_id: RecordId) -> int:
 
 def _sequence(held: Held) -> int:
     return held.record.body.seq if is_a(held.record, Status) else 0
+
+
+def count_down(counter: Counter[Name], name: Name) -> None:
+    """One less; what has none left is forgotten."""
+    counter[name] -= 1
+    if not counter[name]:
+        del counter[name]
 
 
 def _discard(lists: dict[bytes, list[Held]], name: bytes, held: Held) -> None:

@@ -23,7 +23,6 @@ from dhtex.market.records import (
     Record,
     Status,
     is_a,
-    parse_record,
     seal_record,
 )
 from dhtex.market.stamp import bits_of, bits_to_mint
@@ -123,23 +122,15 @@ class Buying:
 
     def until(self, trade: Trade) -> float:
         """When nothing about a trade can be heard any more, Unix seconds."""
-        order, _ = self.records(trade)
+        order, _ = self._terms.records(trade)
         return max(order.body.expires + limits.TOMBSTONE_S, trade.deadline + limits.ACCEPT_GRACE_S)
-
-    def records(self, trade: Trade) -> tuple[Record[Order], Record[Accept]]:
-        """The signed records of one of our trades."""
-        order = parse_record(trade.order_wire, self._terms.network)
-        accept = parse_record(trade.accept_wire, self._terms.network)
-        assert is_a(order, Order), "the journal holds what was once valid"
-        assert is_a(accept, Accept), "the journal holds what was once valid"
-        return order, accept
 
     def judge(self, accept_id: RecordId, records: Iterable[AnyRecord], now: float) -> list[Effect]:
         """See whether records of the order's key, their signatures checked, decide an accept."""
         trade = self._journal.trade(accept_id)
         if trade is None or trade.role != Role.TAKER:
             return []
-        order, accept = self.records(trade)
+        order, accept = self._terms.records(trade)
         found = outcome(order, accept, records, now)
         if found is None:
             return []
@@ -153,19 +144,19 @@ class Buying:
     def defer(self, accept_id: RecordId) -> list[Effect]:
         """Note that an accept which a person has to decide has reached the network."""
         trade = self._journal.trade(accept_id)
-        if trade is None or self.records(trade)[0].body.confirm is not Confirm.ASK:
+        if trade is None or self._terms.records(trade)[0].body.confirm is not Confirm.ASK:
             return []
         return self._advance(trade, TakerEvent.DEFER)
 
     def bits_to_mint(self, trade: Trade, asked: int) -> int:
         """How many bits to stamp an accept with again, if holders ask for so many; 0: it stays as it is."""
-        return bits_to_mint(asked, bits_of(self.records(trade)[1].stamp), self._terms.pow_bits)
+        return bits_to_mint(asked, bits_of(self._terms.records(trade)[1].stamp), self._terms.pow_bits)
 
     def stamp_again(self, accept_id: RecordId, stamp: bytes) -> list[Effect]:
         """Put another stamp on an accept that still waits: the same accept, with the same id."""
         trade = self._journal.trade(accept_id)
         if trade is not None and _is_running(trade):
-            wire = seal_record(self.records(trade)[1].body, self._identity.sign, stamp).wire
+            wire = seal_record(self._terms.records(trade)[1].body, self._identity.sign, stamp).wire
             self._journal.update_trade(accept_id, trade.state, replace(trade, accept_wire=wire))
         return []
 

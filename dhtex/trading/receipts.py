@@ -16,10 +16,8 @@ from dhtex.market.keyring import Keyring
 from dhtex.market.merge import Meeting, may_sign_receipt, meet
 from dhtex.market.records import (
     VERSION,
-    Accept,
     AnyRecord,
     Code,
-    Order,
     Outcome,
     Receipt,
     Record,
@@ -83,14 +81,14 @@ class Receipts:
         if advance(RECEIPT, state, _EVENTS[outcome]) is None or seq > limits.RECEIPT_SEQ_MAX:
             raise RefusedError("too much was said about this trade already", reason=Code.RATE_LIMITED)
         row = self._signed(trade, outcome, reason, seq, now)
-        assert self._journal.keep_receipt(row, before), "nothing comes between reading and writing"
+        kept = self._journal.keep_receipt(row, before)
+        assert kept, "nothing comes between reading and writing"
         return [self._publish(trade, row), Changed(trade)]
 
     def _signed(self, trade: Trade, outcome: Outcome, reason: str, seq: int, now: float) -> KeptReceipt:
-        order, accept = self._records(trade)
+        order, accept = self._terms.records(trade)
         maker = trade.role == Role.MAKER
-        signer = self._keys.of(order.body) if maker else self._keys.main
-        assert signer is not None, "the journal holds orders of this node only"
+        signer = self._keys.signer(order.body) if maker else self._keys.main
         recipient = accept.body.encryption_key if maker else order.body.encryption_key
         sealed = seal_text(reason, recipient, self._entropy.randbytes(32))
         if sealed is None:
@@ -118,14 +116,13 @@ class Receipts:
         certificate = parse_record(trade.answer_wire, self._terms.network)
         if not is_a(certificate, Status) or not may_sign_receipt(receipt.body, [certificate]):
             return []
-        order, _ = self._records(trade)
+        order, _ = self._terms.records(trade)
         role = Role.MAKER if receipt.body.signer == order.body.maker else Role.TAKER
         before = self._journal.receipt(trade.accept_id, role)
         known = None if before is None else parse_record(before.wire, self._terms.network)
         if isinstance(known, Record) and meet(receipt, known, now) is not Meeting.NEW_WINS:
             return []
-        reader = self._keys.of(order.body) if trade.role == Role.MAKER else self._keys.main
-        assert reader is not None, "the journal holds orders of this node only"
+        reader = self._keys.signer(order.body) if trade.role == Role.MAKER else self._keys.main
         body = receipt.body
         reason = open_text(reader, body.sealed) if role != trade.role else ""
         row = KeptReceipt(trade.accept_id, role, body.outcome, body.seq, body.at, reason, receipt.wire, published=1)
@@ -143,12 +140,5 @@ class Receipts:
         self._journal.mark_receipt_published(accept_id, wire)
 
     def _publish(self, trade: Trade, row: KeptReceipt) -> Publish:
-        order, _ = self._records(trade)
+        order, _ = self._terms.records(trade)
         return Publish(order, trade.accept_id, row.wire, certificate=False, until=self.until(trade))
-
-    def _records(self, trade: Trade) -> tuple[Record[Order], Record[Accept]]:
-        order = parse_record(trade.order_wire, self._terms.network)
-        accept = parse_record(trade.accept_wire, self._terms.network)
-        assert is_a(order, Order), "the journal holds what was once valid"
-        assert is_a(accept, Accept), "the journal holds what was once valid"
-        return order, accept

@@ -12,7 +12,6 @@ from dhtex import limits
 from dhtex.errors import NotFoundError, RefusedError, UsageError
 from dhtex.market.admission import keep_until
 from dhtex.market.drafts import check_reply
-from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
 from dhtex.market.keyring import Keyring
 from dhtex.market.merge import order_state
@@ -52,6 +51,13 @@ class Terms:
 
     def __post_init__(self) -> None:
         check_reply(self.contact)
+
+    def records(self, trade: Trade) -> tuple[Record[Order], Record[Accept]]:
+        """The signed records of a trade of the journal."""
+        order, accept = parse_record(trade.order_wire, self.network), parse_record(trade.accept_wire, self.network)
+        assert is_a(order, Order), "the journal holds what was once valid"
+        assert is_a(accept, Accept), "the journal holds what was once valid"
+        return order, accept
 
 
 class Selling:
@@ -265,7 +271,7 @@ class Selling:
         text = reply or self._terms.contact
         sealed = seal_text(text, accept.body.encryption_key, self._entropy.randbytes(32)) or b""
         end = closing_status(order, own.seq + 1, Closing.FILLED, b"", now, accept=accept, sealed=sealed)
-        status = seal_record(end, self._signer(order).sign)
+        status = seal_record(end, self._keys.signer(order.body).sign)
         trade = self._trade(order, accept, TakerState.CONFIRMED, "", status.wire, text if sealed else "")
         others = self._close_group(own, now)
         sequel = Sequel(tuple(others), self._child(own, order, accept.body, now))
@@ -284,7 +290,7 @@ class Selling:
         body = remainder(order, accept, self._terms.epoch, now)
         if body is None:
             return None
-        child = seal_record(body, self._signer(order).sign)
+        child = seal_record(body, self._keys.signer(order.body).sign)
         return OwnOrder(
             order_id=child.id,
             wire=child.wire,
@@ -307,7 +313,7 @@ class Selling:
             order = parse_record(other.wire, self._terms.network)
             assert is_a(order, Order), "the journal holds what was once valid"
             status = closing_status(order, other.seq + 1, Closing.CANCELED, b"", now)
-            closed.append(Closed(order.id, seal_record(status, self._signer(order).sign).wire))
+            closed.append(Closed(order.id, seal_record(status, self._keys.signer(order.body).sign).wire))
         return closed
 
     def _group_closed(self, others: list[Closed], now: float) -> list[Effect]:
@@ -317,7 +323,7 @@ class Selling:
         return effects
 
     def _refuse(self, order: Record[Order], accept: Record[Accept], code: Code, now: float) -> list[Effect]:
-        no = seal_record(refusal(order, accept, code, now), self._signer(order).sign)
+        no = seal_record(refusal(order, accept, code, now), self._keys.signer(order.body).sign)
         trade = self._trade(order, accept, TakerState.REFUSED, code, no.wire, "")
         if not self._journal.keep_answer(order.id, accept.id, no.wire, trade):
             return []
@@ -341,16 +347,11 @@ class Selling:
             order_wire=order.wire,
             accept_wire=accept.wire,
             answer_wire=answer,
-            message=open_text(self._signer(order), accept.body.sealed),
+            message=open_text(self._keys.signer(order.body), accept.body.sealed),
             reply=reply,
             created=accept.body.created,
             deadline=accept.body.deadline,
         )
-
-    def _signer(self, order: Record[Order]) -> Identity:
-        signer = self._keys.of(order.body)
-        assert signer is not None, "the journal holds orders of this node only"
-        return signer
 
     def _publish(self, order: Record[Order], accept_id: RecordId, wire: bytes) -> Publish:
         answer = parse_record(wire, self._terms.network)

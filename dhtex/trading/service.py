@@ -8,10 +8,10 @@ rotation, and at once when something may have been missed. Each running accept h
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from dhtex import limits
 from dhtex.clock import Clock
@@ -22,6 +22,7 @@ from dhtex.market.records import Accept, AnyRecord, Code, Kind, Order, Record, R
 from dhtex.market.trade import TakerState
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Trade
+from dhtex.tasks import Tasks
 from dhtex.trading.buying import Buying
 from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
 from dhtex.trading.ports import Progress, Publisher
@@ -78,7 +79,7 @@ class Desk:
         self._terms = terms
         self._selling = Selling(journal, keys, terms, entropy)
         self._buying = Buying(journal, keys, terms, entropy)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._timers = Timers(clock, self._safely)
         self._followed: dict[RecordId, Followed] = {}
         self._publishing: set[RecordId] = set()
@@ -98,14 +99,12 @@ class Desk:
             self.order_opened(own.order_id)
         for trade in self._buying.unfinished(now):
             self._follow(trade)
-        self._spawn(self._pull_in_rotation())
+        self._tasks.spawn(self._pull_in_rotation())
 
     async def stop(self) -> None:
         """End all tasks and timers; whoever waits for an outcome gets what is known. Stopping twice is no error."""
         self._timers.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.end()
         for accept_id in list(self._waiting):
             self._release(accept_id)
 
@@ -192,7 +191,7 @@ class Desk:
                 self._carry_out(effects)
                 self._follow(trade)
                 return trade
-        if self._buying.records(running)[1].body.amount != body.amount:
+        if self._terms.records(running)[1].body.amount != body.amount:
             raise RefusedError("an accept of this order is already on its way", reason=Code.RATE_LIMITED)
         return running
 
@@ -213,11 +212,11 @@ class Desk:
     # --- following an accept ----------------------------------------------------------------------------------------
 
     def _follow(self, trade: Trade) -> None:
-        order, _ = self._buying.records(trade)
+        order, _ = self._terms.records(trade)
         plan = Plan(trade.deadline, self._buying.until(trade), self._clock.now())
         followed = self._followed[trade.accept_id] = Followed(trade.accept_id, order, plan)
         self._publisher.watch(order.id)
-        self._spawn(self._run_plan(followed))
+        self._tasks.spawn(self._run_plan(followed))
 
     def _following(self, order_id: RecordId) -> list[Followed]:
         return [followed for followed in self._followed.values() if followed.order.id == order_id]
@@ -346,7 +345,7 @@ class Desk:
                 case Publish():
                     if effect.accept_id not in self._publishing:
                         self._publishing.add(effect.accept_id)
-                        self._spawn(self._publish(effect))
+                        self._tasks.spawn(self._publish(effect))
                 case Changed(trade):
                     self._timers.cancel("lapse", trade.accept_id)
                     if trade.state not in _RUNNING:
@@ -377,16 +376,6 @@ class Desk:
     def _release(self, accept_id: RecordId) -> None:
         for done in (done for done in self._waiting.pop(accept_id, []) if not done.done()):
             done.set_result(None)
-
-    def _spawn(self, routine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(routine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a background task failed", exc_info=error)
 
 
 async def _wait(wake: asyncio.Event, timeout_s: float) -> bool:

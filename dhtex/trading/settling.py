@@ -7,8 +7,8 @@ at its order's key comes by push; a reading at the start, after a gap and now an
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from dhtex import limits
 from dhtex.clock import Clock
@@ -16,6 +16,7 @@ from dhtex.errors import NoPeerError, NotFoundError, StateError
 from dhtex.market.ids import RecordId
 from dhtex.market.records import AnyRecord, Outcome, Receipt, is_a
 from dhtex.store.rows import Trade
+from dhtex.tasks import Tasks
 from dhtex.trading.effects import Changed, Effect, Publish
 from dhtex.trading.ports import RECEIPTS, Publisher
 from dhtex.trading.receipts import Receipts
@@ -42,19 +43,17 @@ class Settling:
         self._soon: dict[RecordId, None] = {}
         self._wake = asyncio.Event()
         self._publishing: set[bytes] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def start(self) -> None:
         """Go on with the trades of the journal."""
         for trade in self._receipts.open(self._clock.now()):
             self.follow(trade)
-        self._spawn(self._read_in_rotation())
+        self._tasks.spawn(self._read_in_rotation())
 
     async def stop(self) -> None:
         """End all tasks. Stopping twice is no error."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.end()
 
     def follow(self, trade: Trade) -> None:
         """Listen for what is said about a trade, if it is confirmed; it is read once soon."""
@@ -132,7 +131,7 @@ class Settling:
         for effect in effects:
             if isinstance(effect, Publish) and effect.wire not in self._publishing:
                 self._publishing.add(effect.wire)
-                self._spawn(self._publish(effect))
+                self._tasks.spawn(self._publish(effect))
             if isinstance(effect, Changed):
                 self.on_change(effect.trade)
 
@@ -149,13 +148,3 @@ class Settling:
             log.error("the journal cannot be written: %s", error)
         finally:
             self._publishing.discard(effect.wire)
-
-    def _spawn(self, routine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(routine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a background task failed", exc_info=error)

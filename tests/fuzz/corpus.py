@@ -80,7 +80,15 @@ class Corpus:
         if chance.random() < 0.2:
             token = pick(chance, (b"", bytes(8), b"12345678"))
         if verb is wire.GET:
-            return [NET, sender, token, key, pick(chance, (0, 1, 2, 3, 5, 255)), pick(chance, (0, 0, 5)), True]
+            return [
+                NET,
+                sender,
+                token,
+                key,
+                pick(chance, (0, 1, 2, 3, 5, 128, 129, 255)),
+                pick(chance, (0, 0, 5)),
+                True,
+            ]
         if verb is wire.PUT:
             return [NET, sender, token, pick(chance, (None, None, "", "", "01")), self.record()]
         if verb is wire.WATCH:
@@ -88,8 +96,6 @@ class Corpus:
             return [NET, sender, token, pick(chance, (0, 60, 120)), few, few[:1], bytes(8)]
         if verb is wire.PUSH:
             return [NET, sender, below(chance, 9), key, self.record()]
-        if verb is wire.IDS:
-            return [NET, sender, token, key, pick(chance, (0, 1, 3, 255)), pick(chance, (0, 0, 5))]
         if verb is wire.DOWN:
             return [NET, sender, token, self.contact()]
         if verb is wire.STORE:
@@ -137,8 +143,6 @@ class Corpus:
             return [sender, token, ok, taken, "full", 3, pick(chance, (b"", self.record()))]
         if verb is wire.WATCH:
             return [sender, token, ok, 120, chance.random() < 0.8, below(chance, 3)]
-        if verb is wire.IDS:
-            return [sender, token, ok, pick(chance, (0, 1, 9)), chance.randbytes(pick(chance, (0, 8, 64)))]
         if verb is wire.DOWN:
             return [sender, token, ok]
         return [sender]

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from dhtex.clock import SystemClock
-from dhtex.market.holding import NO_DIGEST, NO_KIND, Page, PutVerdict, Taken
+from dhtex.market.holding import IDS, NO_DIGEST, NO_KIND, SHORT_ID_BYTES, Page, PutVerdict, Taken
 from dhtex.market.ids import DhtKey, NodeId
-from dhtex.overlay.pages import digest_of
+from dhtex.overlay.pages import digest_of, wire_id
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 
@@ -35,6 +35,10 @@ class FakeHoldings:
 
     def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
         wires = [] if kind == NO_KIND else [wire for _, wire in self.rows.get(key, [])]
+        if kind != NO_KIND and kind & IDS and wires:
+            count = room_bytes // SHORT_ID_BYTES
+            ids = b"".join(wire_id(wire)[:SHORT_ID_BYTES] for wire in wires[rank : rank + count])
+            return Page(len(wires), digest_of(wires), [ids] if ids else [])
         page, room = [], room_bytes
         for wire in wires[rank:]:
             room -= len(wire) + 3

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from dhtex.market.holding import IDS
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
@@ -42,8 +43,7 @@ ASKED: dict[str, tuple[str, tuple[object, ...], bytes]] = {
     "dx_put, guessed token": ("dx_put", (NET, ID, TOKEN, "", record(KEY, b"x")), b""),
     "dx_watch": ("dx_watch", (NET, ID, b"", 0, [], [], bytes(8)), b""),
     "dx_watch, guessed token": ("dx_watch", (NET, ID, TOKEN, 120, [KEY], [], bytes(8)), b""),
-    "dx_ids": ("dx_ids", (NET, ID, b"", KEY, 0, 0), b""),
-    "dx_ids, guessed token": ("dx_ids", (NET, ID, TOKEN, KEY, 0, 0), b""),
+    "dx_get of ids, guessed token": ("dx_get", (NET, ID, TOKEN, KEY, IDS, 0, False), b""),
     "dx_down": ("dx_down", (NET, ID, b"", b""), b""),
     "dx_down, of a peer": ("dx_down", (NET, ID, TOKEN, key_of(100) + bytes((127, 0, 0, 1, 23, 112))), b""),
     "dx_push": ("dx_push", (NET, ID, 0, KEY, b""), b""),

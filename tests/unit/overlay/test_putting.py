@@ -36,7 +36,7 @@ async def test_a_put_among_the_dead_reaches_all_living_holders_in_the_end() -> N
 
 async def test_a_put_asks_few_before_it_hands_over() -> None:
     async with cluster(32) as nodes:
-        await until(lambda: all(len(node.peers()) >= 20 for node in nodes))
+        await until(lambda: all(len(node.peers()) >= 20 for node in nodes), within_s=20.0)  # one search a second
         for node in nodes:  # learn tokens, so that none must be asked for
             await node.get(key_of(0))
         counts = []

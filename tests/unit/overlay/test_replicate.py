@@ -2,7 +2,8 @@
 
 import pytest
 
-from dhtex.market.holding import PutVerdict
+from dhtex import limits
+from dhtex.market.holding import IDS, PutVerdict
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import replicate, wire
 from dhtex.overlay.contact import Contact
@@ -56,14 +57,18 @@ async def test_who_invents_ids_without_end_costs_a_bounded_number_of_questions()
         held(liar).rows[key] = [(None, record(key, b"other"))]
         asked = []
 
-        def ids(args: wire.IdsArgs, token: bytes) -> wire.IdsReply:
-            asked.append(args.rank)
-            return wire.IdsReply(liar.protocol.own_id, token, wire.OK, (1 << 32) - 1, b"8 bytes." * 128)
+        honest = liar.protocol.serving.get
 
-        liar.protocol.serving.ids = ids  # type: ignore[method-assign]
+        def get(args: wire.GetArgs, token: bytes) -> wire.GetReply:
+            if not args.kind & IDS:
+                return honest(args, token)
+            asked.append(args.rank)
+            return wire.GetReply(liar.protocol.own_id, token, wire.OK, [], (1 << 32) - 1, bytes(8), [b"8 bytes."])
+
+        liar.protocol.serving.get = get  # type: ignore[method-assign]
         compare(giver, liar, key)
         await until(lambda: len(asked) > 1 and not giver.protocol.requests)
-        assert len(asked) <= 64
+        assert len(asked) <= limits.ID_PAGES_MAX
 
 
 async def test_the_next_holder_gets_a_record_when_one_has_died(monkeypatch: pytest.MonkeyPatch) -> None:

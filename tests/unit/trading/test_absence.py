@@ -100,7 +100,7 @@ def test_an_answer_given_in_time_but_found_late_still_binds() -> None:
         order = maker.publish()
         trade = await taker.accept(order)
         network.down = True
-        maker.desk.on_record(taker.desk._buying.records(trade)[1])
+        maker.desk.on_record(taker.desk._buying._terms.records(trade)[1])
         assert maker.state(order) == "filled"
         await maker.kill()
         network.down = False

@@ -54,7 +54,7 @@ def test_forged_accepts_and_answers_change_nothing() -> None:
         maker, taker = await parties(network, 2)
         order = maker.publish(liveness=Liveness.MAILBOX, confirm=Confirm.ASK)
         trade = await taker.accept(order)
-        accept = taker.desk._buying.records(trade)[1]
+        accept = taker.desk._buying._terms.records(trade)[1]
         maker.desk.on_record(replace(make_accept(order, by=identity(9)), signature=bytes(64)))
         stranger = identity(66)
         for status in (
@@ -81,7 +81,7 @@ def test_a_maker_that_promises_twice_is_found_out() -> None:
         order = cheat.publish()
         await cheat.kill()
         trade = await taker.accept(order)
-        accept = taker.desk._buying.records(trade)[1]
+        accept = taker.desk._buying._terms.records(trade)[1]
         network.store(order.id, make_status(order, Closing.FILLED, accept=accept))
         assert (await taker.desk.wait(trade.accept_id, 30)).state == "confirmed"
         network.store(order.id, make_status(order, Closing.FILLED, accept=make_accept(order, by=identity(3))))

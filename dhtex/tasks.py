@@ -1,0 +1,35 @@
+"""Background tasks with an owner: kept alive, as the event loop refers to them weakly; their errors are logged, as
+nobody awaits them; and they end with whoever began them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Tasks:
+    """The tasks of one owner, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._running: dict[asyncio.Task[None], None] = {}
+
+    def spawn(self, routine: Coroutine[Any, Any, None]) -> None:
+        """Begin a task and let it go."""
+        task = asyncio.get_running_loop().create_task(routine)
+        self._running[task] = None
+        task.add_done_callback(self._ended)
+
+    async def end(self) -> None:
+        """Cancel all of them, and wait until they are gone. Ending twice is no error."""
+        tasks = list(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a background task failed", exc_info=error)
