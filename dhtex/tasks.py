@@ -16,6 +16,9 @@ class Tasks:
     def __init__(self) -> None:
         self._running: dict[asyncio.Task[None], None] = {}
 
+    def __len__(self) -> int:
+        return len(self._running)
+
     def spawn(self, routine: Coroutine[Any, Any, None]) -> None:
         """Begin a task and let it go."""
         task = asyncio.get_running_loop().create_task(routine)
