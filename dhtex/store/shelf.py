@@ -140,8 +140,10 @@ class Shelf:
 
     def closed(self, record: Record[Order]) -> Held | None:
         """The Status with the highest sequence by which its own maker ended an order."""
-        own = [held for held in self._statuses.get(record.id, ()) if held.record.body.author == record.body.author]
-        return max(own, key=_sequence, default=None)
+        told = self._statuses.get(record.id)
+        if told is None:
+            return None
+        return max((held for held in told if held.record.body.author == record.body.author), key=_sequence, default=None)
 
     def add(self, record: AnyRecord, anchored: bool, source: str = "self") -> Held:
         """Put a record in its place. The caller has settled what becomes of its rivals."""
