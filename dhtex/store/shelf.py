@@ -56,11 +56,17 @@ class _Listed:
         self.digest = 0
 
 
+_BUSY, _IDLE = Decimal(0), Decimal(1)
 _NO_BRANCHES: Final = Branches("")
 
 
 class Shelf:
     """All records of one key; `prefix` None is an order key, anything else a node of an index."""
+
+    __slots__ = (
+        "_anchored_by_maker", "_arrivals", "_divide_above", "_held", "_lists", "_loose", "_orders_by_maker", "_slots",
+        "_statuses", "branches", "key", "market", "prefix",
+    )  # fmt: skip
 
     def __init__(self, key: DhtKey, prefix: str | None) -> None:
         self.key = key
@@ -143,7 +149,9 @@ class Shelf:
         told = self._statuses.get(record.id)
         if told is None:
             return None
-        return max((held for held in told if held.record.body.author == record.body.author), key=_sequence, default=None)
+        return max(
+            (held for held in told if held.record.body.author == record.body.author), key=_sequence, default=None
+        )
 
     def add(self, record: AnyRecord, anchored: bool, source: str = "self") -> Held:
         """Put a record in its place. The caller has settled what becomes of its rivals."""
@@ -311,7 +319,7 @@ class Shelf:
         self._arrivals += 1
         # Beats cost nothing: those of makers who have no order here must not stand before the others.
         idle = is_a(record, Beat) and not self.has_orders_of(record.body.author)
-        return (Decimal(idle), self._arrivals, record.id)
+        return (_IDLE if idle else _BUSY, self._arrivals, record.id)
 
 
 def is_stamped(record: AnyRecord) -> bool:
