@@ -13,7 +13,7 @@ NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 
 PAYMENT: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,{limits.PAYMENT_CHARS_MAX - 1}}}")
 REFERENCE: Final = re.compile(rf"[\x21-\x7e]{{0,{limits.REFERENCE_CHARS_MAX}}}")
 _TIME_MAX: Final = 1 << 40
-_PAIRS_REMEMBERED: Final = 1024  # every record names its pair, and most name one of few
+_REMEMBERED: Final = 1024  # networks, pairs, lists of payment methods: all records name some, most one of few
 
 
 def check(condition: bool, what: str) -> None:
@@ -53,7 +53,19 @@ def check_text(text: str, what: str, chars_max: int) -> None:
         raise UsageError(f"the {what} contains control or invisible characters")
 
 
-@lru_cache(_PAIRS_REMEMBERED)
+@lru_cache(_REMEMBERED)
+def check_network(network: str) -> None:
+    check(NETWORK.fullmatch(network) is not None, "not a network name")
+
+
+@lru_cache(_REMEMBERED)
+def check_payments(payments: tuple[str, ...]) -> None:
+    check(len(payments) <= limits.PAYMENTS_MAX, "too many payment methods")
+    check(len(set(payments)) == len(payments), "a payment method twice")
+    check(all(PAYMENT.fullmatch(payment) is not None for payment in payments), "not a payment method")
+
+
+@lru_cache(_REMEMBERED)
 def canonical_pair(text: str) -> Pair:
     pair = Pair.parse(text)
     check(str(pair) == text, "pair must be canonical")

@@ -1,7 +1,8 @@
 """What passes between the overlay and the shelf of records that a node holds for others."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from dhtex.market.ids import DhtKey
 from dhtex.market.records import Order, Record
@@ -16,8 +17,7 @@ class Taken(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class PutVerdict:
+class PutVerdict(msgspec.Struct, frozen=True):
     """A holder's answer. `code` says why a record was refused; `bits` what a stamp must have when it was too low.
 
     `code` MOVED says that it belongs deeper in the price tree, whether it is held here or not: `newer` is that prefix.
@@ -30,8 +30,7 @@ class PutVerdict:
     newer: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Some records of a key, in its listing order.
 
     `total` and `digest` speak of all records of that key and kind; the digest is the exclusive or of the first 8 bytes
@@ -45,8 +44,7 @@ class Page:
     branches: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class TreeNode:
+class TreeNode(msgspec.Struct, frozen=True):
     """A node of a price tree that is held here."""
 
     key: DhtKey

@@ -100,7 +100,11 @@ def _parse(text: str, what: str, ticker: str) -> Decimal:
             f"'{text[:40]}' cannot be the {what}", hint="write a positive number in plain digits, for example 0.25"
         )
     whole, _, fraction = plain.partition(".")
-    whole, fraction = whole.lstrip("0"), fraction.rstrip("0")
+    _check_size(plain, whole.lstrip("0"), fraction.rstrip("0"), what, ticker)
+    return Decimal(plain)
+
+
+def _check_size(plain: str, whole: str, fraction: str, what: str, ticker: str) -> None:
     if not whole and not fraction:
         raise UsageError(f"the {what} must be more than zero")
     if len(whole) > limits.MONEY_INTEGER_DIGITS_MAX or len(whole) + len(fraction) > limits.MONEY_DIGITS_MAX:
@@ -110,7 +114,6 @@ def _parse(text: str, what: str, ticker: str) -> Decimal:
             f"the {what} {plain[:40]} has {len(fraction)} decimals, but {ticker} has {decimals(ticker)}",
             hint="nothing is rounded for you",
         )
-    return Decimal(plain)
 
 
 def parse_amount(text: str, pair: Pair) -> Decimal:
@@ -121,6 +124,14 @@ def parse_amount(text: str, pair: Pair) -> Decimal:
 def parse_price(text: str, pair: Pair) -> Decimal:
     """Read a price, in units of the quote currency for one unit of the base. Raises UsageError as `parse_amount`."""
     return _parse(text, "price", pair.quote)
+
+
+def check_canonical(text: str, what: str, ticker: str) -> None:
+    """Raise ValueError for a number that is not canonical, or that reading it would refuse."""
+    if _CANONICAL.fullmatch(text) is None:
+        raise ValueError(f"the {what} must be canonical")
+    whole, _, fraction = text.partition(".")
+    _check_size(text, "" if whole == "0" else whole, fraction, what, ticker)
 
 
 def is_canonical(text: str) -> bool:

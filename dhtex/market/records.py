@@ -27,19 +27,19 @@ from dhtex.market.codes import RETRYABLE as RETRYABLE
 from dhtex.market.codes import Code as Code
 from dhtex.market.codes import Fault as Fault
 from dhtex.market.fields import (
-    NETWORK,
-    PAYMENT,
     REFERENCE,
     canonical_pair,
     check,
     check_bytes,
+    check_network,
     check_optional_id,
+    check_payments,
     check_span,
     check_text,
     check_times,
 )
 from dhtex.market.ids import PublicKey, RecordId
-from dhtex.market.money import is_canonical, parse_amount, parse_price
+from dhtex.market.money import check_canonical, is_canonical
 
 VERSION: Final = 1
 
@@ -93,7 +93,7 @@ class Outcome(StrEnum):
 
 def _check_head(version: int, network: str) -> None:
     check(version == VERSION, f"version {version} is not known")
-    check(NETWORK.fullmatch(network) is not None, "not a network name")
+    check_network(network)
 
 
 class _Body(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -138,13 +138,12 @@ class Order(_Body, frozen=True, kw_only=True):
         check(0 <= self.epoch < 1 << 32, "epoch out of range")
         check(0 < self.expires - self.created <= limits.ORDER_LIFE_S_MAX, "life out of range")
         pair = canonical_pair(self.pair)
-        check(all(map(is_canonical, (self.price, self.amount, self.minimum))), "numbers must be canonical")
-        parse_price(self.price, pair)
-        amount = parse_amount(self.amount, pair)
-        check(self.minimum == self.amount or parse_amount(self.minimum, pair) <= amount, "minimum above amount")
-        check(len(self.payments) <= limits.PAYMENTS_MAX, "too many payment methods")
-        check(len(set(self.payments)) == len(self.payments), "a payment method twice")
-        check(all(PAYMENT.fullmatch(p) is not None for p in self.payments), "not a payment method")
+        check_canonical(self.price, "price", pair.quote)
+        check_canonical(self.amount, "amount", pair.base)
+        if self.minimum != self.amount:
+            check_canonical(self.minimum, "minimum", pair.base)
+            check(Decimal(self.minimum) <= Decimal(self.amount), "minimum above amount")
+        check_payments(self.payments)
         check(REFERENCE.fullmatch(self.reference) is not None, "not a reference")
         check_text(self.note, "note", limits.NOTE_CHARS_MAX)
         check(len(self.note.encode()) <= limits.NOTE_BYTES_MAX, "note too long")
@@ -187,13 +186,11 @@ class Status(_Body, frozen=True, kw_only=True):
         check_span(self.at, self.expires, limits.ORDER_LIFE_S_MAX)
         check(0 < self.seq < 1 << 32 and 0 <= self.epoch < 1 << 32, "number out of range")
         pair = canonical_pair(self.pair)
-        check(is_canonical(self.price), "numbers must be canonical")
-        parse_price(self.price, pair)
+        check_canonical(self.price, "price", pair.quote)
         filled = self.closing is Closing.FILLED
         check(filled == bool(self.accept_id) == bool(self.taker) == bool(self.amount), "a fill names its accept")
         if filled:
-            check(is_canonical(self.amount), "numbers must be canonical")
-            parse_amount(self.amount, pair)
+            check_canonical(self.amount, "amount", pair.base)
         check(bool(self.replaced_by) == (self.closing is Closing.REPLACED), "a replacement names its successor")
         check(len(self.sealed) <= limits.SEALED_BYTES_MAX and (filled or not self.sealed), "sealed out of place")
 
@@ -347,6 +344,7 @@ _TYPES: Final[dict[Kind, type[Body]]] = {
     Kind.RECEIPT: Receipt,
 }
 _KINDS: Final[dict[type, Kind]] = {body_type: kind for kind, body_type in _TYPES.items()}
+_NUMBERED: Final[dict[int, Kind]] = {int(kind): kind for kind in Kind}
 _TAGS: Final = {kind: f"dhtex/{kind.name.lower()}/1\0".encode() for kind in Kind}
 _SIGNATURE_TAG: Final = b"dhtex/sig/1\0"
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -386,11 +384,11 @@ def parse_record(wire: bytes, network: str | None) -> AnyRecord | Fault:
         return Fault.TOO_LARGE
     try:
         envelope = _ENVELOPES.decode(wire)
-        kind = Kind(envelope.kind)
+        kind = _NUMBERED.get(envelope.kind)
+        if kind is None or len(envelope.signature) != 64:
+            return Fault.MALFORMED
         body = _DECODERS[kind].decode(envelope.body)
     except (*_DECODE_ERRORS, ValueError):
-        return Fault.MALFORMED
-    if len(envelope.signature) != 64:
         return Fault.MALFORMED
     if _ENCODER.encode(body) != envelope.body or _ENCODER.encode(envelope) != wire:
         return Fault.NOT_CANONICAL

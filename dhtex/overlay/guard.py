@@ -85,29 +85,29 @@ def within_rate(peer: Peer, now: float) -> bool:
     per_s = limits.PEER_DATAGRAMS_PER_S
     left = peer.allowance + (now - peer.allowance_at) * per_s
     peer.allowance_at = now
-    peer.allowance = min(left, per_s) - (left >= 1.0)
-    return left >= 1.0
+    if left < 1.0:
+        peer.allowance = left
+        return False
+    peer.allowance = (min(per_s, left)) - 1.0
+    return True
 
 
 class Parking:
     """Requests waiting for their senders' pongs: few, briefly, and the oldest goes first when there is no room."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[tuple[Address, bytes], tuple[float, bytes]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: OrderedDict[tuple[Address, bytes], tuple[float, bytes]] = OrderedDict()
 
     def park(self, address: Address, request_id: bytes, datagram: bytes, now: float) -> None:
         """Keep a request for PARKED_S at most."""
-        self._waiting[(address, request_id)] = (now + limits.PARKED_S, datagram)
-        while len(self._waiting) > limits.PARKED_REQUESTS_MAX:
-            self._waiting.popitem(last=False)
+        self.waiting[(address, request_id)] = (now + limits.PARKED_S, datagram)
+        while len(self.waiting) > limits.PARKED_REQUESTS_MAX:
+            self.waiting.popitem(last=False)
 
     def release(self, address: Address, now: float) -> list[bytes]:
         """Hand out the requests of an address that has answered; drops those that have waited too long."""
-        mine = [place for place in self._waiting if place[0] == address]
-        released = [self._waiting.pop(place) for place in mine]
-        while self._waiting and next(iter(self._waiting.values()))[0] < now:
-            self._waiting.popitem(last=False)
+        mine = [place for place in self.waiting if place[0] == address]
+        released = [self.waiting.pop(place) for place in mine]
+        while self.waiting and next(iter(self.waiting.values()))[0] < now:
+            self.waiting.popitem(last=False)
         return [datagram for until, datagram in released if until >= now]

@@ -15,7 +15,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from dhtex import limits
 from dhtex.clock import Clock
@@ -26,9 +26,9 @@ from dhtex.overlay.contact import Contact, Peer, PeerKind, Peers, contact_at
 from dhtex.overlay.guard import Bucket, Parking, Tokens, within_rate
 from dhtex.overlay.requests import Done, Request, Requests, Soft, _nobody
 from dhtex.overlay.selfview import SelfView
-from dhtex.overlay.serving import ask_for_token
+from dhtex.overlay.serving import Serving, ask_for_token
 from dhtex.overlay.stock import StockVerbs
-from dhtex.overlay.table import Offer
+from dhtex.overlay.table import Offer, Table
 from dhtex.overlay.transport import Endpoint
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _UNEXPECTED_LOGGED_MAX: Final = 10
 
 
-class Protocol(StockVerbs):
+class Protocol:
     """The overlay's datagrams. Built by `server.Overlay`, which sets the `on_…` callbacks."""
 
     transport: Endpoint
@@ -44,7 +44,10 @@ class Protocol(StockVerbs):
     def __init__(
         self, source_node: Any, storage: Any, ksize: int, net: bytes, clock: Clock, entropy: random.Random
     ) -> None:
-        super().__init__(source_node, storage, ksize)
+        self.own_id = NodeId(source_node.id)
+        self.table = Table(self.own_id, ksize)
+        self.stock = StockVerbs(source_node, storage, self.table)
+        self.serving: Serving
         self.net = net
         self.peers = Peers()
         self.counts: dict[str, int] = {}
@@ -72,9 +75,6 @@ class Protocol(StockVerbs):
         self._ping_stock = ping
         self._ping_back = ping + wire.request_trailer(net, short)
         self._ping_first = ping + wire.request_trailer(net, short + wire.PONG_BYTES)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -206,29 +206,26 @@ class Protocol(StockVerbs):
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         """Take a datagram of any content. Never raises."""
+        size = len(data)
         self.datagrams_in += 1
-        self.bytes_in += len(data)
+        self.bytes_in += size
         try:
-            self._take(data, addr)
+            if not wire.FRAME_BYTES < size <= limits.DATAGRAM_BYTES_RECEIVE_MAX or self._closed:
+                self.count("dropped_size")
+            elif data[0] == wire.REPLY:
+                self._take_reply(data, addr, self.monotonic())
+            elif data[0] == wire.REQUEST:
+                self._take_request(data, addr, self.monotonic())
+            else:
+                self.count("dropped_frame")
+        except wire.DECODE_ERRORS:
+            self.count("dropped_malformed")
         except Exception:
             self.count("unexpected")
             if self.counts["unexpected"] <= _UNEXPECTED_LOGGED_MAX:
-                log.exception("datagram raised bytes=%d from=%s", len(data), addr)
+                log.exception("datagram raised bytes=%d from=%s", size, addr)
 
-    def _take(self, data: bytes, addr: Address) -> None:
-        if not wire.FRAME_BYTES < len(data) <= limits.DATAGRAM_BYTES_RECEIVE_MAX or self._closed:
-            self.count("dropped_size")
-        elif data[0] == wire.REPLY:
-            self._take_reply(data, addr)
-        elif data[0] == wire.REQUEST:
-            try:
-                self._take_request(data, addr, self.monotonic())
-            except wire.DECODE_ERRORS:
-                self.count("dropped_malformed")
-        else:
-            self.count("dropped_frame")
-
-    def _take_reply(self, data: bytes, addr: Address) -> None:
+    def _take_reply(self, data: bytes, addr: Address, now: float) -> None:
         request = self.requests.find(data[1:21])
         if request is None:
             self.count("dropped_unasked")
@@ -237,8 +234,7 @@ class Protocol(StockVerbs):
         if peer.address != addr:
             self.count("dropped_misdirected")
             return
-        now = self.monotonic()
-        answer, responder = self._decode_reply(request, data[wire.FRAME_BYTES :])
+        answer, responder = self._decode_reply(request, data[wire.FRAME_BYTES :], now)
         self.requests.settle(request, now)
         if request.verb is wire.PING:
             peer.pinging = False
@@ -261,10 +257,10 @@ class Protocol(StockVerbs):
             self._renew(request)
         else:
             request.done(request, answer)
-        for parked in self._parking.release(addr, now) if self._parking else ():
+        for parked in self._parking.release(addr, now) if self._parking.waiting else ():
             self._take_request(parked, addr, now)
 
-    def _decode_reply(self, request: Request, body: bytes) -> tuple[Any, NodeId | None]:
+    def _decode_reply(self, request: Request, body: bytes, now: float) -> tuple[Any, NodeId | None]:
         """The answer and who says to have given it; notes what kind of peer it is. None if unusable."""
         peer, verb = request.peer, request.verb
         ext: bytes | None = None
@@ -292,7 +288,6 @@ class Protocol(StockVerbs):
             self.table.remove(peer)
             return None, None
         peer.kind, peer.token, peer.client = PeerKind.DHTEX, token, wire.is_client(ext)
-        now = self.monotonic()
         if now >= peer.view_due and (view := wire.reply_view(ext)) is not None:
             peer.view_due = now + limits.VIEW_S
             self.selfview.heard(peer.address, view, now)
@@ -376,7 +371,7 @@ class Protocol(StockVerbs):
                 self.ping(peer)
         elif len(data) < wire.PONG_BYTES:
             return
-        response = getattr(self, verb.method)(addr, *args)
+        response = getattr(self.stock, verb.method)(addr, *args)
         trailer = b""
         if net is not None:
             view = self.selfview.tell(addr)

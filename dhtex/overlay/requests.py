@@ -8,7 +8,7 @@ is still welcome. After the last try `done` is called without an answer.
 A timeout that fires late shows that *we* were busy: the answer may lie unread in the socket. Then the requests get a
 little more time, and the peer gets no blame.
 
-Deadlines live in a heap whose entries are left to expire when their request is settled: a settled one costs nothing.
+Deadlines live in a heap whose entries stay there when their request is settled, and are swept out when they are many.
 """
 
 import heapq
@@ -25,6 +25,7 @@ BACKOFF: Final = 1.25  # three tries at a stranger take 1.9 s
 LAG_S: Final = 0.02
 GRACES_MAX: Final = 5
 SOFT_S_MIN: Final = 0.1
+_SETTLED_MAX: Final = 32
 
 Done = Callable[["Request", Any], None]
 Soft = Callable[["Request"], None]
@@ -128,6 +129,9 @@ class Requests:
         `late_s` says how much later than intended this is called.
         """
         heap = self._heap
+        if len(heap) > 2 * len(self._open) + _SETTLED_MAX:  # one sweep is cheaper than to take each off the top
+            heap[:] = [entry for entry in heap if entry[2].open]
+            heapq.heapify(heap)
         failed: list[Request] = []
         while heap and heap[0][0] <= now:
             request = heapq.heappop(heap)[2]

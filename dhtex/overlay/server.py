@@ -52,7 +52,6 @@ def _settle(future: asyncio.Future[_Value], value: _Value) -> None:
 class Overlay(StockServer):
     """One node of the network. `listen` before anything else, `close` at the end."""
 
-    protocol_class: type[Protocol] = Protocol
     protocol: Protocol
     transport: Endpoint | None
 
@@ -85,7 +84,7 @@ class Overlay(StockServer):
         self._replicator = Replicator(self.protocol, holdings, serving.store, self._searches.locate, clock, entropy)
         self._upkeep = Upkeep(self.protocol, self._searches.survey, entropy)
         self._searches.widening.survey = self._upkeep.joined
-        self.protocol.serving = serving
+        self.protocol.serving = self.protocol.stock.serving = serving
         self.protocol.on_watch = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push
         Hints(self.protocol)
@@ -96,7 +95,7 @@ class Overlay(StockServer):
         self.protocol.on_peer_lost = self._peer_lost
 
     def _create_protocol(self) -> Protocol:
-        return self.protocol_class(self.node, self.storage, self.ksize, self._net, self._clock, self._entropy)
+        return Protocol(self.node, self.storage, self.ksize, self._net, self._clock, self._entropy)
 
     # --- Life ------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,9 @@
 """The verbs of the stock package, answered from our own table and shelf with the stock names, arguments and shapes.
 
 A stock node can so find nodes through us and read an order by its id; it can store nothing but valid orders.
+
+The datagrams themselves are `protocol`'s, which has this as a part: `rpcudp` answers for attributes that it lacks, and
+in a class that does so each access to any attribute takes several times as long.
 """
 
 from typing import Any, Final
@@ -26,11 +29,11 @@ _CONTACT_BYTES: Final = 1 + 22 + 2 + 3  # and the address as text
 class StockVerbs(KademliaProtocol):
     """What stock nodes may ask. Who may ask is decided before."""
 
-    def __init__(self, source_node: Any, storage: Any, ksize: int) -> None:
-        super().__init__(source_node, storage, ksize)  # type: ignore[no-untyped-call]
-        self.own_id = NodeId(source_node.id)
-        self.table = Table(self.own_id, ksize)
-        self.router: Any = self.table  # what stock code asks; ours is exact, and closed to strangers
+    def __init__(self, source_node: Any, storage: Any, table: Table) -> None:
+        super().__init__(source_node, storage, table.bucket_size)  # type: ignore[no-untyped-call]
+        self.own_id = NodeId(table.own_id)
+        self.table = table
+        self.router: Any = table  # what stock code asks; ours is exact, and closed to strangers
         self.serving: Serving
 
     def welcome_if_new(self, node: Any) -> None:

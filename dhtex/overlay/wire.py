@@ -31,6 +31,7 @@ OK: Final = 0
 TOKEN_NEEDED: Final = 1
 DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+_NAME_AT: Final = FRAME_BYTES + 2  # behind the heads of the array and of the name
 _MAGIC: Final = b"\xc1dx"
 _TAIL_BYTES: Final = 2 + len(_MAGIC)
 _REQUEST_EXT_BYTES: Final = 6
@@ -203,29 +204,26 @@ def network_tag(network: str) -> bytes:
 
 def verb_of(datagram: bytes) -> tuple[Verb, int] | None:
     """The verb of a request and where its encoded arguments start; None if it is none of ours."""
-    if len(datagram) <= FRAME_BYTES + 2:
+    if len(datagram) <= _NAME_AT:
         return None
-    end = FRAME_BYTES + 2 + (datagram[FRAME_BYTES + 1] & 0x1F)
+    end = _NAME_AT + (datagram[_NAME_AT - 1] & 0x1F)
     verb = _HEADS.get(datagram[FRAME_BYTES:end])
     return None if verb is None else (verb, end)
 
 
 def cut_trailer(body: bytes) -> tuple[bytes, bytes | None]:
     """Take the trailer off a body: what stands before it, and its ext; None if there is no sound trailer."""
-    if body[-3:] != _MAGIC or len(body) < _TAIL_BYTES:
+    if not body.endswith(_MAGIC):
         return body, None
     end = len(body) - _TAIL_BYTES
     start = end - (body[end] << 8 | body[end + 1])
     return (body[:start], body[start:end]) if start > 0 else (body, None)
 
 
-def _trailer(ext: bytes) -> bytes:
-    return ext + len(ext).to_bytes(2) + _MAGIC
-
-
 def request_trailer(net: bytes, padding_bytes: int = 0) -> bytes:
     """What makes a stock request ours. Padding pays for an answer that is longer than the question."""
-    return _trailer(bytes((VERSION,)) + net + bytes(1 + padding_bytes))
+    ext = _VERSION + net + bytes(1 + padding_bytes)
+    return ext + len(ext).to_bytes(2) + _MAGIC
 
 
 class View(NamedTuple):
@@ -254,7 +252,8 @@ def _unpack_address(packed: bytes) -> Address | None:
 
 def reply_trailer(net: bytes, responder: bytes, token: bytes, view: bytes = b"") -> bytes:
     """What makes the answer to a stock request ours; at most REPLY_TRAILER_BYTES_MAX."""
-    return _trailer(_VERSION + net + responder + token + view)
+    ext = _VERSION + net + responder + token + view
+    return ext + len(ext).to_bytes(2) + _MAGIC
 
 
 def is_client(ext: bytes | None) -> bool:

@@ -264,7 +264,7 @@ async def test_a_bad_contact_in_an_answer_harms_nobody() -> None:
     async with cluster(4) as nodes:
         liar = nodes[3].protocol
         bad: list[object] = [[ID, "127.0.0.1", 70_000], [b"\1", "127.0.0.1", 5], [ID, None, 5], "junk", None, {}]
-        liar.rpc_find_node = lambda *args: bad  # type: ignore[method-assign, assignment]
+        liar.stock.rpc_find_node = lambda *args: bad  # type: ignore[method-assign, assignment]
         liar.table.closest = lambda *args, **more: []  # type: ignore[method-assign]
         nodes[0].protocol.peers[address_of(nodes[3])].kind = PeerKind.UNKNOWN  # so that it is asked the stock way
         key = key_of(1)

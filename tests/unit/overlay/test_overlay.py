@@ -364,7 +364,7 @@ async def test_a_taken_port_and_a_foreign_host_are_said_so() -> None:
 async def test_a_typo_is_no_remote_call() -> None:
     async with cluster(1) as (node,):
         with pytest.raises(AttributeError):
-            node.protocol.find_nodes(("127.0.0.1", 1))
+            node.protocol.find_nodes(("127.0.0.1", 1))  # type: ignore[attr-defined]
         assert not hasattr(node.protocol, "anything")
 
 

@@ -155,12 +155,12 @@ def test_parking_is_bounded_and_short() -> None:
     here: Address = ("10.0.0.1", 1)
     for number in range(limits.PARKED_REQUESTS_MAX + 5):
         parking.park(here, number.to_bytes(20), number.to_bytes(4), 0.0)
-    assert len(parking) == limits.PARKED_REQUESTS_MAX
+    assert len(parking.waiting) == limits.PARKED_REQUESTS_MAX
     assert parking.release(("10.0.0.2", 1), 0.0) == []
     assert len(parking.release(here, 0.5)) == limits.PARKED_REQUESTS_MAX
     parking.park(here, b"a", b"late", 0.0)
     assert parking.release(here, limits.PARKED_S + 0.1) == []
-    assert len(parking) == 0
+    assert len(parking.waiting) == 0
 
 
 # --- Requests ---------------------------------------------------------------------------------------------------------
