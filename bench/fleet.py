@@ -136,6 +136,10 @@ class Fleet:
             if bisect_left(self._ids, own_range + (1 << shift)) - bisect_left(self._ids, own_range) == 1:
                 return
 
+    def received(self) -> list[int]:
+        """How many datagrams each machine has received."""
+        return [member.node.protocol.datagrams_in for member in self.members]
+
     def nearest(self, point: bytes, count: int) -> list[Member]:
         """The machines nearest to a point, exactly: those of the smallest range around it that has enough."""
         goal = int.from_bytes(point)
@@ -155,5 +159,6 @@ class Fleet:
         return member
 
     def close(self) -> None:
+        """Let go of what they hold."""
         for database in self._databases:
             database.close()

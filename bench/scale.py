@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+import resource
 import statistics
 import sys
 import time
@@ -26,6 +27,7 @@ SEED: Final = 20_251_129
 BETWEEN_S: Final = 0.01
 AFTER_S: Final = 5.0
 JOIN_S: Final = 15.0  # a newcomer looks around for eight seconds
+JOIN_EACH_S: Final = 0.1
 MAKERS: Final = 50
 LIFE_S: Final = 86_400
 INTRO = """## Large networks, simulated
@@ -43,12 +45,15 @@ token from a node that was not known before, which is asked twice.
 
 {operations}
 
-*Load* is what one node receives over all the work; the mean is that of all nodes. *Found* counts gets that found the
-order, *rightly held* how many of the {holders} nearest nodes hold an order after its put.
+What a node receives over all that; and, of gets of one key by all sorts of nodes, what the hottest node receives of
+each.
 
 {loads}
 
-{joins}
+*Found* counts the gets that found the order, *rightly held* how many of the {holders} nearest nodes hold an order after
+its put. A newcomer has joined when it has found its own neighbourhood; then it looks around elsewhere.
+
+{outcomes}
 """
 
 
@@ -74,7 +79,7 @@ class Result:
     searches: list[object]
     operations: list[list[object]]
     load: list[object]
-    join: list[object]
+    outcome: list[object]
 
 
 class Bench:
@@ -113,6 +118,10 @@ class Bench:
     def _tokens(self) -> int:
         return sum(member.node.protocol.counts.get("tokens_renewed", 0) for member in self.fleet.members)
 
+    @property
+    def keys(self) -> list[DhtKey]:
+        return [order_key(order.id) for order in self.orders]
+
     async def search(self, _order: Record[Order]) -> bool:
         path = await trace(
             self.fleet.chance.choice(self.fleet.members).node.protocol, DhtKey(self.fleet.chance.randbytes(20))
@@ -135,11 +144,6 @@ class Bench:
         result = await self.fleet.stranger(key).node.get(key)
         return any(version.wires for version in result.versions)
 
-    def rightly_held(self) -> float:
-        """How many of the nearest nodes hold an order, in the mean."""
-        keys = [order_key(order.id) for order in self.orders]
-        return statistics.mean(sum(m.holds(key) for m in self.fleet.nearest(key, limits.HOLDERS)) for key in keys)
-
 
 def _is(wire: bytes, order_id: RecordId) -> bool:
     return wire_id(wire) == order_id
@@ -155,11 +159,13 @@ def run(quick: bool) -> str:
         results.append(play(_one(size, built, count)))
         gc.collect()
         took_s, cpu_s = time.monotonic() - started, time.process_time() - cpu
-        print(f"{results[-1].name}: {took_s:.0f} s, {cpu_s:.0f} s CPU", file=sys.stderr, flush=True)
+        memory_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+        told = f"{results[-1].name}: {took_s:.0f} s, {cpu_s:.0f} s CPU, {memory_gib:.1f} GiB at most"
+        print(told, file=sys.stderr, flush=True)
     searches = ["nodes", "log2", "hops, median", "99 %", "most", "asked, median", "most"]
     operations = ["nodes, work", "p50, ms", "p95, ms", "p99, ms", "datagrams", "of these tokens"]
-    loads = ["nodes", "peers known", "load, mean", "99 %", "hottest", "hottest / mean", "found", "rightly held"]
-    joins = ["nodes", "datagrams until joined", "and looked around", "joined after, ms"]
+    loads = ["nodes", "peers known", "received, mean", "99 %", "hottest", "hottest / mean", "hottest, one key's get"]
+    outcomes = ["nodes", "found", "rightly held", "datagrams until joined", "and looked around", "joined after, ms"]
     return INTRO.format(
         delay_ms=DELAY_S * 1000,
         between_ms=BETWEEN_S * 1000,
@@ -168,7 +174,7 @@ def run(quick: bool) -> str:
         searches=table(searches, (result.searches for result in results)),
         operations=table(operations, (row for result in results for row in result.operations)),
         loads=table(loads, (result.load for result in results)),
-        joins=table(joins, (result.join for result in results)),
+        outcomes=table(outcomes, (result.outcome for result in results)),
     )
 
 
@@ -181,36 +187,43 @@ async def _one(size: int, built: bool, count: int) -> Result:
         else:
             await _join_all(fleet, size)
         bench = Bench(fleet, count)
-        before = {member.contact.id: member.node.protocol.datagrams_in for member in fleet.members}
+        before = fleet.received()
         works = {"search": await bench.work(bench.search)}
         works |= {"put": await bench.work(bench.put), "get": await bench.work(bench.fetch)}
+        held = [sum(m.holds(key) for m in fleet.nearest(key, limits.HOLDERS)) for key in bench.keys]
         works["get of all"] = await bench.work(bench.get)
-        loads = [m.node.protocol.datagrams_in - before[m.contact.id] for m in fleet.members]
+        loads = [after - fewer for after, fewer in zip(fleet.received(), before, strict=True)]
         mean, hottest = statistics.mean(loads), max(loads)
+        bench.orders = bench.orders[:1] * count
+        before = fleet.received()
+        await bench.work(bench.fetch)
+        of_one_key = max(after - fewer for after, fewer in zip(fleet.received(), before, strict=True)) / count
         peers = statistics.mean(len(member.node.protocol.table) for member in fleet.members)
-        found = works["get"].good + works["get of all"].good
+        found = f"{works['get'].good + works['get of all'].good} of {2 * count}"
         hops, asked = bench.hops, bench.asked
-        load = [name, peers, mean, percentile(loads, 0.99), hottest, hottest / mean, f"{found} of {2 * count}"]
         median = statistics.median
         return Result(
             name,
-            [name, log2(size), median(hops), percentile(hops, 0.99), max(hops), median(asked), max(asked)],
+            [name, log2(size), f"{median(hops):.0f}", percentile(hops, 0.99), max(hops), median(asked), max(asked)],
             [[f"{name}, {what}", *work.row()] for what, work in works.items()],
-            [*load, bench.rightly_held()],
-            [name, *await _joins(fleet)],
+            [name, peers, mean, percentile(loads, 0.99), hottest, hottest / mean, of_one_key],
+            [name, found, f"{statistics.mean(held):.2f}", *await _joins(fleet)],
         )
     finally:
         fleet.close()
 
 
 async def _join_all(fleet: Fleet, size: int) -> None:
-    await fleet.new()
-    await fleet.new()
-    for _ in range(size - 2):
-        await fleet.join(await fleet.new())
-        await asyncio.sleep(BETWEEN_S)
-    await asyncio.sleep(4 * JOIN_S)
-    for member in fleet.members:
+    """Let so many join, one begun after the other."""
+    members = [await fleet.new() for _ in range(2)]
+    joining = []
+    while len(members) < size:
+        members.append(await fleet.new())
+        joining.append(asyncio.create_task(fleet.join(members[-1])))
+        await asyncio.sleep(JOIN_EACH_S)
+    await asyncio.gather(*joining)
+    await asyncio.sleep(JOIN_S)
+    for member in members:
         member.rest()
     await asyncio.sleep(AFTER_S)
 
