@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from math import log2
+from operator import sub
 from typing import Final
 
 from bench.churn import make_order
@@ -18,7 +19,7 @@ from bench.hops import trace
 from bench.measure import percentile, table
 from dhtex import limits
 from dhtex.market.identity import Identity
-from dhtex.market.ids import DhtKey, RecordId, order_key
+from dhtex.market.ids import DhtKey, order_key
 from dhtex.market.records import Kind, Order, Record
 from dhtex.overlay.pages import wire_id
 from dhtex.sim.loop import play
@@ -123,9 +124,8 @@ class Bench:
         return [order_key(order.id) for order in self.orders]
 
     async def search(self, _order: Record[Order]) -> bool:
-        path = await trace(
-            self.fleet.chance.choice(self.fleet.members).node.protocol, DhtKey(self.fleet.chance.randbytes(20))
-        )
+        chance = self.fleet.chance
+        path = await trace(chance.choice(self.fleet.members).node.protocol, DhtKey(chance.randbytes(20)))
         self.hops.append(path.hops)
         self.asked.append(path.asked)
         return True
@@ -137,16 +137,13 @@ class Bench:
 
     async def fetch(self, order: Record[Order]) -> bool:
         key = order_key(order.id)
-        return await self.fleet.stranger(key).node.fetch(key, Kind.ORDER, lambda wire: _is(wire, order.id)) is not None
+        node = self.fleet.stranger(key).node
+        return await node.fetch(key, Kind.ORDER, lambda wire: wire_id(wire) == order.id) is not None
 
     async def get(self, order: Record[Order]) -> bool:
         key = order_key(order.id)
         result = await self.fleet.stranger(key).node.get(key)
         return any(version.wires for version in result.versions)
-
-
-def _is(wire: bytes, order_id: RecordId) -> bool:
-    return wire_id(wire) == order_id
 
 
 def run(quick: bool) -> str:
@@ -192,12 +189,12 @@ async def _one(size: int, built: bool, count: int) -> Result:
         works |= {"put": await bench.work(bench.put), "get": await bench.work(bench.fetch)}
         held = [sum(m.holds(key) for m in fleet.nearest(key, limits.HOLDERS)) for key in bench.keys]
         works["get of all"] = await bench.work(bench.get)
-        loads = [after - fewer for after, fewer in zip(fleet.received(), before, strict=True)]
+        loads = list(map(sub, fleet.received(), before))
         mean, hottest = statistics.mean(loads), max(loads)
         bench.orders = bench.orders[:1] * count
         before = fleet.received()
         await bench.work(bench.fetch)
-        of_one_key = max(after - fewer for after, fewer in zip(fleet.received(), before, strict=True)) / count
+        of_one_key = max(map(sub, fleet.received(), before)) / count
         peers = statistics.mean(len(member.node.protocol.table) for member in fleet.members)
         found = f"{works['get'].good + works['get of all'].good} of {2 * count}"
         hops, asked = bench.hops, bench.asked
