@@ -133,8 +133,8 @@ def run(quick: bool) -> str:
             tables.append(f"{size} nodes:\n\n{_table(size, contestants)}")
             hops.append(_hops(size, contestants[0].sums["search", 1]))
             isolated &= all(contestant.isolated for contestant in contestants)
-    notes = [f" Not installed here: {' and '.join(missing)} (see `scripts/bench --peers`)."] if missing else []
-    notes += [] if isolated else [" Datagrams are those of the whole machine."]
+    notes = [f"\nNot installed here: {' and '.join(missing)} (see `scripts/bench --peers`)."] if missing else []
+    notes += [] if isolated else ["\nDatagrams are those of the whole machine."]
     keep_us, verify_us = _holder_us()
     head = ["nodes", "log2", "hops, median", "90 %", "most", "asked, median", "most"]
     return INTRO.format(
@@ -181,10 +181,10 @@ def _table(size: int, contestants: list[Contestant]) -> str:
             peers = dict(zip((contestant.name for contestant in contestants[1:]), others, strict=True))
             if verb == "get" and size <= STOCK_COPIES:
                 peers.pop("kademlia")  # every node holds all
-            best = max(peers.values()) if what.endswith("/s") else min(peers.values())
+            best = (max if what.endswith("/s") else min)(peers.values(), default=None)
             of_all = figure(contestants[0].sums, "get of all") if verb == "get" else ""
             cells = [peers.get(contestant.name, "local") for contestant in contestants[1:]]
-            rows.append([f"{verb}, {what}", ours, of_all, *cells, ours / best])
+            rows.append([f"{verb}, {what}", ours, of_all, *cells, "" if best is None else ours / best])
     memory = [contestant.memory_kib for contestant in contestants]
     rows.append(["memory of an empty node, KiB", memory[0], "", *memory[1:], memory[0] / min(memory[1:])])
     names = [CONTESTANTS[contestant.name] for contestant in contestants[1:]]
