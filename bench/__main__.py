@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import dead, faces, market, messages, overlay, tree
+from bench import dead, faces, market, messages, overlay, peers, scale, tree
 from bench.measure import machine
 
 REPORT = Path(__file__).resolve().parent.parent / "docs" / "BENCHMARKS.md"
 SECTIONS: dict[str, Callable[[bool], str]] = {
     "overlay": lambda quick: asyncio.run(overlay.run(quick)),
+    "peers": peers.run,
+    "scale": scale.run,
     "dead": lambda quick: asyncio.run(dead.run(quick)),
     "faces": faces.run,
     "market": lambda quick: asyncio.run(market.run(quick)),

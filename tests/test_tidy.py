@@ -369,7 +369,7 @@ def test_scripts_can_be_run() -> None:
     report([name(path) for path in scripts if not os.access(path, os.X_OK)])
 
 
-@pytest.mark.parametrize("lock", ["requirements-dev.lock", "requirements-ccxt.lock"])
+@pytest.mark.parametrize("lock", ["requirements-dev.lock", "requirements-ccxt.lock", "requirements-peers.lock"])
 def test_lock_names_no_host_and_pins_everything(lock: str) -> None:
     lines = (ROOT / lock).read_text(encoding="utf-8").splitlines()
     problems = [line for line in lines if "://" in line or line.startswith("--")]
