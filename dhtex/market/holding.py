@@ -1,8 +1,7 @@
 """What passes between the overlay and the shelf of records that a node holds for others."""
 
+from dataclasses import dataclass
 from enum import StrEnum
-
-import msgspec
 
 from dhtex.market.ids import DhtKey
 from dhtex.market.records import Order, Record
@@ -17,7 +16,8 @@ class Taken(StrEnum):
     REFUSED = "refused"
 
 
-class PutVerdict(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class PutVerdict:
     """A holder's answer. `code` says why a record was refused; `bits` what a stamp must have when it was too low.
 
     `code` MOVED says that it belongs deeper in the price tree, whether it is held here or not: `newer` is that prefix.
@@ -30,7 +30,8 @@ class PutVerdict(msgspec.Struct, frozen=True):
     newer: bytes = b""
 
 
-class Page(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Page:
     """Some records of a key, in its listing order.
 
     `total` and `digest` speak of all records of that key and kind; the digest is the exclusive or of the first 8 bytes
@@ -44,7 +45,8 @@ class Page(msgspec.Struct, frozen=True):
     branches: bytes = b""
 
 
-class TreeNode(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class TreeNode:
     """A node of a price tree that is held here."""
 
     key: DhtKey

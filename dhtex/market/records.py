@@ -15,7 +15,6 @@ signature, the stamp and the time are right is for `dhtex.market.admission`.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 from typing import Final, Generic, TypeGuard, TypeVar
@@ -96,11 +95,12 @@ def _check_head(version: int, network: str) -> None:
     check_network(network)
 
 
-class _Body(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Base of all bodies: a positional array, with nothing optional and nothing unknown."""
+class _Body(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """Base of all bodies: a positional array, with nothing optional and nothing unknown. Values without references
+    back: the collector of cycles, which would visit each held record time and again, need not know them."""
 
 
-class Order(_Body, frozen=True, kw_only=True):
+class Order(_Body, frozen=True, kw_only=True, gc=False):
     """A maker's offer. Immutable: whatever changes is a new order or a Status.
 
     `price` is in quote for one base, `amount` and `minimum` in base; an accept may take any amount between the two.
@@ -153,7 +153,7 @@ class Order(_Body, frozen=True, kw_only=True):
         return PublicKey(self.maker)
 
 
-class Status(_Body, frozen=True, kw_only=True):
+class Status(_Body, frozen=True, kw_only=True, gc=False):
     """How an order ended, said once by its maker; a higher `seq` wins, an equal one with other bytes is equivocation.
 
     It repeats what a holder needs to place it without the order: pair, side, price, expires. A `filled` one is the
@@ -199,7 +199,7 @@ class Status(_Body, frozen=True, kw_only=True):
         return PublicKey(self.maker)
 
 
-class Accept(_Body, frozen=True, kw_only=True):
+class Accept(_Body, frozen=True, kw_only=True, gc=False):
     """A taker's wish to trade `amount` of an order's base; void when no Status names it by `deadline`."""
 
     version: int
@@ -228,7 +228,7 @@ class Accept(_Body, frozen=True, kw_only=True):
         return PublicKey(self.taker)
 
 
-class Refusal(_Body, frozen=True, kw_only=True):
+class Refusal(_Body, frozen=True, kw_only=True, gc=False):
     """A maker's no to one accept. `expires` (the accept's deadline) says how long it matters."""
 
     version: int
@@ -251,7 +251,7 @@ class Refusal(_Body, frozen=True, kw_only=True):
         return PublicKey(self.maker)
 
 
-class Beat(_Body, frozen=True, kw_only=True):
+class Beat(_Body, frozen=True, kw_only=True, gc=False):
     """A maker's sign of life at the time `at`, for one node of the price tree. The newest wins."""
 
     version: int
@@ -274,7 +274,7 @@ class Beat(_Body, frozen=True, kw_only=True):
         return PublicKey(self.maker)
 
 
-class Receipt(_Body, frozen=True, kw_only=True):
+class Receipt(_Body, frozen=True, kw_only=True, gc=False):
     """What one side of a confirmed trade says became of it; a higher `seq` takes the place of a lower one. `expires` is
     the order's. `sealed`: the reason of a failure, for the other side only."""
 
@@ -308,15 +308,14 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 AnyBody_co = TypeVar("AnyBody_co", bound=Body, covariant=True)
 
 
-class _Envelope(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class _Envelope(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     kind: int
     body: bytes
     signature: bytes
     stamp: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Record(Generic[AnyBody_co]):
+class Record(msgspec.Struct, Generic[AnyBody_co], frozen=True, gc=False):
     """A decoded record together with the exact bytes that travel (`wire`)."""
 
     kind: Kind

@@ -16,6 +16,7 @@ from dhtex.overlay.lookup import Lookup
 from dhtex.overlay.requests import Done, Request, Soft
 from dhtex.overlay.table import Table
 
+_OURS: Final = (PeerKind.DHTEX, PeerKind.REPUTED)
 _SEEDS: Final = 12  # half as many again as a put needs
 
 
@@ -67,6 +68,7 @@ class Crawl:
         self.late: Callable[[Contact], None] = _ignore
         self.finished = False
         self._namers: dict[Contact, Contact] = {}
+        self._near: list[Contact] | None = None  # until the next answer
         self._network = network
         self._done = done
         self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted)
@@ -92,8 +94,10 @@ class Crawl:
 
     def near(self) -> list[Contact]:
         """Those, and the ones between and behind them that are said to be dhtex nodes too, closest first."""
-        peers = ((contact, self._network.peer_at(contact.address, contact)) for contact in self._lookup.near())
-        return [contact for contact, peer in peers if peer.kind is PeerKind.DHTEX or peer.kind is PeerKind.REPUTED]
+        if self._near is None:
+            peers = ((contact, self._network.peer_at(contact.address, contact)) for contact in self._lookup.near())
+            self._near = [contact for contact, peer in peers if peer.kind in _OURS]
+        return self._near
 
     @property
     def doubtful(self) -> bool:
@@ -119,6 +123,7 @@ class Crawl:
         self._end()
 
     def _pump(self) -> None:
+        self._near = None
         if self.finished:
             return
         now = self._network.monotonic()

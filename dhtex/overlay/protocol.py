@@ -371,7 +371,7 @@ class Protocol:
                 self.ping(peer)
         elif len(data) < wire.PONG_BYTES:
             return
-        response = getattr(self.stock, verb.method)(addr, *args)
+        response = self.own_id if verb is wire.PING else getattr(self.stock, verb.method)(addr, *args)
         trailer = b""
         if net is not None:
             view = self.selfview.tell(addr)

@@ -47,10 +47,6 @@ class StockVerbs(KademliaProtocol):
         """Tell a peer what its address looks like from here."""
         return sender
 
-    def rpc_ping(self, sender: Address, nodeid: NodeId) -> NodeId:
-        """Say who we are."""
-        return self.own_id
-
     def rpc_store(self, sender: Address, nodeid: NodeId, key: DhtKey, value: object) -> bool:
         """Keep an order that a stock peer stores under its key; anything else is refused."""
         return self.serving.stock_store(key, value, sender)

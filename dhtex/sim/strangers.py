@@ -8,7 +8,6 @@ of them, who sends many accepts for one order: too late, too large, forged, or g
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -201,6 +200,6 @@ class Strangers:
 
 
 def _forged(order: Record[Order], maker: bytes, identity: Identity, chance: random.Random) -> Record[Status]:
-    order = replace(order, body=msgspec.structs.replace(order.body, maker=maker))
+    order = msgspec.structs.replace(order, body=msgspec.structs.replace(order.body, maker=maker))
     at = order.body.created + chance.randint(0, 60)
     return seal_record(closing_status(order, chance.randint(1, 9), Closing.CANCELED, b"", at), identity.sign)

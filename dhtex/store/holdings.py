@@ -15,9 +15,8 @@ import heapq
 import sqlite3
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
-
-from msgspec.structs import replace
 
 from dhtex import limits
 from dhtex.market.admission import Verifier, admit, keep_until, place

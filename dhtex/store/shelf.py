@@ -28,7 +28,8 @@ from dhtex.market.stamp import STAMPED, bits_of
 Name = TypeVar("Name")
 _WIRE_HEAD_BYTES: Final = 3  # MessagePack's head of a byte string of up to 64 KiB
 _WIRE_BYTES_MIN: Final = 128  # no record is shorter: a signature and an id alone take 96
-_KINDS: Final[tuple[int, ...]] = (Kind.ORDER, Kind.STATUS, Kind.REFUSAL, Kind.ACCEPT, Kind.RECEIPT, Kind.BEAT)
+_ORDER_KEY_KINDS: Final = (Kind.ORDER, Kind.STATUS, Kind.REFUSAL, Kind.ACCEPT, Kind.RECEIPT)
+_INDEX_KINDS: Final = (Kind.ORDER, Kind.STATUS, Kind.BEAT)
 
 Rank = tuple[Decimal, int, bytes]
 
@@ -46,40 +47,23 @@ class Held:
     gone: bool = False
 
 
-class _Listed:
-    """The records of one kind in listing order, and the exclusive or of their short ids."""
-
-    __slots__ = ("digest", "rows")
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[Rank, Held]] = []
-        self.digest = 0
-
-
-_BUSY, _IDLE = Decimal(0), Decimal(1)
-_NO_BRANCHES: Final = Branches("")
-
-
 class Shelf:
     """All records of one key; `prefix` None is an order key, anything else a node of an index."""
-
-    __slots__ = (
-        "_anchored_by_maker", "_arrivals", "_divide_above", "_held", "_lists", "_loose", "_orders_by_maker", "_slots",
-        "_statuses", "branches", "key", "market", "prefix",
-    )  # fmt: skip
 
     def __init__(self, key: DhtKey, prefix: str | None) -> None:
         self.key = key
         self.prefix = prefix
         self._held: dict[RecordId, Held] = {}
         self._slots: dict[bytes, list[Held]] = {}
-        self._lists: dict[int, _Listed] = {}
+        kinds = _ORDER_KEY_KINDS if prefix is None else _INDEX_KINDS
+        self._lists: dict[int, list[tuple[Rank, Held]]] = {kind: [] for kind in kinds}
+        self._digests: dict[int, int] = dict.fromkeys(kinds, 0)
         self._statuses: dict[bytes, list[Held]] = {}
-        self._orders_by_maker: dict[PublicKey, int] = {}
-        self._anchored_by_maker: dict[PublicKey, int] = {}
+        self._orders_by_maker: Counter[PublicKey] = Counter()
+        self._anchored_by_maker: Counter[PublicKey] = Counter()
         self._arrivals = 0
         self.market: tuple[str, str] | None = None  # pair and side of a node of an index
-        self.branches = _NO_BRANCHES
+        self.branches = Branches(prefix or "")
         self._loose = 0
         self._divide_above = limits.TREE_NODE_ORDERS_MAX
 
@@ -88,12 +72,8 @@ class Shelf:
 
     def __iter__(self) -> Iterator[Held]:
         """All of them, orders first, so that whoever is handed them one by one knows whom to believe."""
-        for kind in self._kinds():
-            yield from (held for _, held in self._lists[kind].rows)
-
-    def _kinds(self) -> list[int]:
-        """The kinds of which there are records, in the order in which they are listed."""
-        return [kind for kind in _KINDS if kind in self._lists]
+        for listed in self._lists.values():
+            yield from (held for _, held in listed)
 
     def get(self, record_id: RecordId) -> Held | None:
         return self._held.get(record_id)
@@ -104,8 +84,8 @@ class Shelf:
 
     def order(self) -> Record[Order] | None:
         """The order of an order key."""
-        listed = self._lists.get(Kind.ORDER)
-        return record if listed is not None and is_a(record := listed.rows[0][1].record, Order) else None
+        listed = self._lists[Kind.ORDER]
+        return record if listed and is_a(record := listed[0][1].record, Order) else None
 
     def statuses(self, order_id: RecordId) -> list[Held]:
         """All statuses of an order, by its maker or not, as they came."""
@@ -124,7 +104,7 @@ class Shelf:
 
     def has_orders_of(self, maker: PublicKey) -> bool:
         """Whether this index lists an order of a maker."""
-        return maker in self._orders_by_maker
+        return self._orders_by_maker[maker] > 0
 
     def maker_of(self, order_id: RecordId) -> PublicKey | None:
         """Who may speak about an order, when that is known."""
@@ -146,12 +126,8 @@ class Shelf:
 
     def closed(self, record: Record[Order]) -> Held | None:
         """The Status with the highest sequence by which its own maker ended an order."""
-        told = self._statuses.get(record.id)
-        if told is None:
-            return None
-        return max(
-            (held for held in told if held.record.body.author == record.body.author), key=_sequence, default=None
-        )
+        own = [held for held in self._statuses.get(record.id, ()) if held.record.body.author == record.body.author]
+        return max(own, key=_sequence, default=None)
 
     def add(self, record: AnyRecord, anchored: bool, source: str = "self") -> Held:
         """Put a record in its place. The caller has settled what becomes of its rivals."""
@@ -159,11 +135,8 @@ class Shelf:
         held = Held(record, self.key, self.prefix, anchored, self._rank(record), source)
         self._held[record.id] = held
         self._slots.setdefault(slot(record), []).append(held)
-        listed = self._lists.get(record.kind)
-        if listed is None:
-            listed = self._lists[record.kind] = _Listed()
-        insort(listed.rows, (held.rank, held), key=_rank_of)
-        listed.digest ^= _short(record.id)
+        insort(self._lists[record.kind], (held.rank, held), key=_rank_of)
+        self._digests[record.kind] ^= _short(record.id)
         if is_a(record, Status):
             self._statuses.setdefault(record.body.order_id, []).append(held)
         self._count(held, 1)
@@ -180,10 +153,8 @@ class Shelf:
         del self._held[record.id]
         _discard(self._slots, slot(record), held)
         listed = self._lists[record.kind]
-        del listed.rows[bisect_left(listed.rows, held.rank, key=_rank_of)]
-        listed.digest ^= _short(record.id)
-        if not listed.rows:
-            del self._lists[record.kind]
+        del listed[bisect_left(listed, held.rank, key=_rank_of)]
+        self._digests[record.kind] ^= _short(record.id)
         if is_a(record, Status):
             _discard(self._statuses, record.body.order_id, held)
         self._count(held, -1)
@@ -199,25 +170,32 @@ class Shelf:
     def page(self, kind: int, rank: int, room_bytes: int) -> Page:
         """Records from `rank` on, as many as fit; their short ids, if `kind` has IDS beside it."""
         only_ids, kind = bool(kind & IDS), kind & ~IDS
-        lists = [self._lists[known] for known in self._kinds() if kind in (known, ANY_KIND)]
+        kinds = list(self._lists) if kind == ANY_KIND else [kind] if kind in self._lists else []
         room = max(0, room_bytes)
         if only_ids:
             count = max(0, room - _WIRE_HEAD_BYTES) // SHORT_ID_BYTES
-            ids = b"".join(held.record.id[:SHORT_ID_BYTES] for held in _listed(lists, rank, count))
+            ids = b"".join(held.record.id[:SHORT_ID_BYTES] for held in self._listed(kinds, rank, count))
             wires = [ids] if ids else []
         else:
             wires = []
-            for held in _listed(lists, rank, room // _WIRE_BYTES_MIN):
+            for held in self._listed(kinds, rank, room // _WIRE_BYTES_MIN):
                 room -= len(held.record.wire) + _WIRE_HEAD_BYTES
                 if room < 0:
                     break  # and nothing smaller that comes later fits: a page has no holes
                 wires.append(held.record.wire)
-        digest = total = 0
-        for listed in lists:
-            digest ^= listed.digest
-            total += len(listed.rows)
+        digest = 0
+        for known in kinds:
+            digest ^= self._digests[known]
         branches = self.branches.packed if kind == Kind.ORDER and not only_ids else b""
-        return Page(total, digest.to_bytes(8), wires, branches)
+        return Page(sum(len(self._lists[known]) for known in kinds), digest.to_bytes(8), wires, branches)
+
+    def _listed(self, kinds: list[int], rank: int, count: int) -> Iterator[Held]:
+        """At most `count` records from `rank` on in the lists of these kinds, one list after the other."""
+        for kind in kinds:
+            listed = self._lists[kind]
+            part = listed[rank : rank + count]
+            yield from (held for _, held in part)
+            rank, count = max(0, rank - len(listed)), count - len(part)
 
     # --- the price tree -----------------------------------------------------------------------------------------
 
@@ -234,13 +212,10 @@ class Shelf:
 
     def orders(self) -> list[Record[Order]]:
         """The orders of an index node, best first."""
-        listed = self._lists.get(Kind.ORDER)
-        return [held.record for _, held in listed.rows if is_a(held.record, Order)] if listed is not None else []
+        return [held.record for _, held in self._lists[Kind.ORDER] if is_a(held.record, Order)]
 
     def rebranch(self, add: list[str], drop: list[str]) -> None:
         """Change to whom this node delegates."""
-        if self.branches is _NO_BRANCHES:
-            self.branches = Branches(self.prefix or "")
         for branch in drop:
             self.branches.drop(branch)
         self.branches.add(add)
@@ -259,11 +234,11 @@ class Shelf:
 
         In the last case a `Held` of it is returned, which is not on the shelf.
         """
+        candidate = Held(new, self.key, self.prefix, anchored, self._rank(new))
         if self.prefix is not None:
-            return self._loser_at_index(new) if anchored else None
+            return self._loser_at_index(candidate) if anchored else None
         if len(self._held) < limits.RECORDS_PER_ORDER_KEY_MAX:
             return None
-        candidate = Held(new, self.key, self.prefix, anchored, self._rank(new))
         # Among equals the one that came last: a crowd must not push out those who were first.
         return min([candidate, *reversed(list(self))], key=lambda held: self._worth_at_order(held, new, now))
 
@@ -288,29 +263,28 @@ class Shelf:
             return (2, body.at) if now <= body.expires else (1, 0)
         return (4, 0)
 
-    def _loser_at_index(self, new: AnyRecord) -> Held | None:
-        maker, anchored_of = new.body.author, self._anchored_by_maker
-        orders = self._orders_by_maker.get(maker, 0)
-        if orders >= limits.ORDERS_PER_MAKER_AND_INDEX_KEY_MAX and is_a(new, Order):
+    def _loser_at_index(self, candidate: Held) -> Held | None:
+        new, maker = candidate.record, candidate.record.body.author
+        if is_a(new, Order) and self._orders_by_maker[maker] >= limits.ORDERS_PER_MAKER_AND_INDEX_KEY_MAX:
             crowder = maker
-        elif len(self) >= limits.RECORDS_PER_INDEX_KEY_MAX <= sum(anchored_of.values()):
-            most = max(anchored_of, key=anchored_of.__getitem__)
-            crowder = most if anchored_of[most] > anchored_of.get(maker, 0) else maker
+        elif self._anchored_by_maker.total() >= limits.RECORDS_PER_INDEX_KEY_MAX:
+            most = max(self._anchored_by_maker, key=self._anchored_by_maker.__getitem__)
+            crowder = most if self._anchored_by_maker[most] > self._anchored_by_maker[maker] else maker
         else:
             return None
         own = [held for held in self if held.anchored and held.record.body.author == crowder]
         if crowder == maker and is_a(new, Order):
-            own.append(Held(new, self.key, self.prefix, True, self._rank(new)))
+            own.append(candidate)
         return min(own, key=_worth_at_index, default=None)
 
     def _count(self, held: Held, change: int) -> None:
         # Beats are one for each maker and index: those of makers with orders need no quota of their own.
         if self.prefix is None or not held.anchored or held.record.kind is Kind.BEAT:
             return
-        maker = held.record.body.author
-        _tally(self._anchored_by_maker, maker, change)
-        if held.record.kind is Kind.ORDER:
-            _tally(self._orders_by_maker, maker, change)
+        for counter in (self._anchored_by_maker, *([self._orders_by_maker] if held.record.kind is Kind.ORDER else [])):
+            counter[held.record.body.author] += change
+            if not counter[held.record.body.author]:
+                del counter[held.record.body.author]
 
     def _rank(self, record: AnyRecord) -> Rank:
         if self.prefix is not None and is_a(record, Order):
@@ -319,7 +293,7 @@ class Shelf:
         self._arrivals += 1
         # Beats cost nothing: those of makers who have no order here must not stand before the others.
         idle = is_a(record, Beat) and not self.has_orders_of(record.body.author)
-        return (_IDLE if idle else _BUSY, self._arrivals, record.id)
+        return (Decimal(idle), self._arrivals, record.id)
 
 
 def is_stamped(record: AnyRecord) -> bool:
@@ -335,14 +309,6 @@ def order_of(record: AnyRecord) -> RecordId | None:
     return record.id if isinstance(body, Order) else RecordId(body.order_id)
 
 
-def _listed(lists: list[_Listed], rank: int, count: int) -> Iterator[Held]:
-    """At most `count` records from `rank` on, one list after the other."""
-    for listed in lists:
-        part = listed.rows[rank : rank + count]
-        yield from (held for _, held in part)
-        rank, count = max(0, rank - len(listed.rows)), count - len(part)
-
-
 def _rank_of(entry: tuple[Rank, Held]) -> Rank:
     return entry[0]
 
@@ -353,13 +319,6 @@ def _short(record_id: RecordId) -> int:
 
 def _sequence(held: Held) -> int:
     return held.record.body.seq if is_a(held.record, Status) else 0
-
-
-def _tally(counts: dict[PublicKey, int], maker: PublicKey, change: int) -> None:
-    """Count a maker up or down; who has none left is forgotten."""
-    counts[maker] = counts.get(maker, 0) + change
-    if not counts[maker]:
-        del counts[maker]
 
 
 def count_down(counter: Counter[Name], name: Name) -> None:

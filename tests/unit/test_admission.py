@@ -1,11 +1,11 @@
 """Which records come in, where they belong, and how long they are kept."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dhtex import limits
 from dhtex.market.admission import Verifier, admit, keep_until, place, signature_holds

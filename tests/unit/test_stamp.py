@@ -2,11 +2,11 @@
 
 import hashlib
 import struct
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dhtex import limits
 from dhtex.market import stamp

@@ -1,9 +1,9 @@
 """What desks hear: late, twice, forged, contradicting, or nothing at all."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from dhtex.market.records import Closing, Confirm, Kind, Liveness, Order, is_a
 from dhtex.views import AcceptRequest

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from dhtex import limits
@@ -18,7 +19,7 @@ RULES = Rules(own_keys=frozenset({identity(1).public}), epoch=1, pow_bits=0, goo
 
 
 def forged(accept: Record[Accept]) -> Record[Accept]:
-    return replace(accept, signature=bytes(64))
+    return msgspec.structs.replace(accept, signature=bytes(64))
 
 
 def answer(accept: Record[Accept], now: float = NOW + 5, standing: Standing = STANDING, **rules: Any) -> object:
