@@ -61,6 +61,7 @@ BUCKET_SIZE: Final = 20  # k of the paper
 REPLACEMENTS_PER_BUCKET: Final = 8  # enough to refill a bucket that lost a machine full of peers
 HOLDERS: Final = 8  # r: how many nodes hold a key
 LOOKUP_PARALLEL: Final = 4  # alpha
+FETCH_PARALLEL: Final = 2  # where any holder will do: most are asked in vain, but one dead must not hold it up
 LOOKUP_SURE: Final = 3  # answers of the closest that show who the holders are: each knows its neighbours
 LOOKUP_CONTACTS: Final = 12  # in a reply of our verbs: HOLDERS and half as many again, as some may be dead
 LOOKUP_CANDIDATES_MAX: Final = 64  # a liar can invent contacts without end

@@ -58,6 +58,7 @@ class Crawl:
         *,
         kind: int = NO_KIND,
         wanted: int = limits.HOLDERS,
+        parallel: int = limits.LOOKUP_PARALLEL,
         enough: Callable[[wire.GetReply], bool] | None = None,
     ) -> None:
         self.target = target
@@ -71,7 +72,7 @@ class Crawl:
         self._near: list[Contact] | None = None  # until the next answer
         self._network = network
         self._done = done
-        self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted)
+        self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted, parallel)
 
     @property
     def asked(self) -> int:

@@ -306,7 +306,7 @@ class Overlay(StockServer):
                     enough(crawl.answers[contact])
                 _settle(ended, None)
 
-            crawl = Crawl(self.protocol, key, crawled, kind=kind, enough=enough)
+            crawl = Crawl(self.protocol, key, crawled, kind=kind, parallel=limits.FETCH_PARALLEL, enough=enough)
             timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
             crawl.start()
             await ended

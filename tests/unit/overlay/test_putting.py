@@ -46,3 +46,15 @@ async def test_a_put_asks_few_before_it_hands_over() -> None:
             assert (await nodes[number].put(key, record(key), None)).holders >= limits.HOLDERS - 1
             counts.append(sum(node.counters["datagrams_out"] for node in nodes) - before)
         assert sorted(counts)[5] < 2 * (limits.HOLDERS + limits.HOLDERS)  # one more search node would be all of them
+
+
+async def test_a_fetch_asks_two_where_any_holder_will_do() -> None:
+    async with cluster(12) as nodes:
+        await until(lambda: all(len(node.peers()) == 11 for node in nodes), within_s=20.0)
+        key = key_of(3)
+        await nodes[0].put(key, record(key), None)
+        reader = next(node for node in nodes if key not in held(node).rows)
+        await reader.get(key)  # learns tokens
+        before = sum(node.counters["datagrams_out"] for node in nodes)
+        assert await reader.fetch(key, 0, lambda wire: wire == record(key)) is not None
+        assert sum(node.counters["datagrams_out"] for node in nodes) - before <= 4
