@@ -133,6 +133,8 @@ ORDERS_PER_MAKER_AND_INDEX_KEY_MAX: Final = 1024  # one key must not crowd out t
 STATUSES_PER_ORDER_MAX: Final = 4  # from different keys while the order itself is unknown, or equivocations
 ORPHANS_HELD_MAX: Final = 16_384  # unstamped records whose order is unknown: they cost their sender nothing
 ORPHANS_PER_SOURCE_MAX: Final = 1024  # of these from one address
+EXPIRED_PER_TURN_MAX: Final = 128  # dropped at once: about a millisecond, however many end in one second
+WRITTEN_PER_TURN_MAX: Final = 128  # rows of held records in one transaction: a few milliseconds
 
 # --- Price tree ---------------------------------------------------------------------------------------------------
 # Measured with nine nodes in one process: with 256 a book of 1,000 orders is eight nodes, and a cold listing of it took
