@@ -5,6 +5,8 @@ rare: what placing, ranking, expiring and evicting ask all the time stands besid
 records share (author, source, what an order key is about) are one object, which is for the caller to see to.
 """
 
+from typing import Final
+
 from dhtex import limits
 from dhtex.market.admission import keep_until
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
@@ -12,6 +14,8 @@ from dhtex.market.kept import decode_kept
 from dhtex.market.merge import Slot, subject
 from dhtex.market.records import Accept, AnyRecord, Kind, Order, Receipt, Status
 from dhtex.market.stamp import bits_of
+
+NUMBER_MAX: Final = 1 << 62  # of a row; SQLite's own bound is twice that, and no node lives long enough for either
 
 
 class Place:
@@ -31,15 +35,16 @@ class Held:
     source    the neighbourhood that brought it
     number    what decides between it and another: bits of the stamp, seq of a Status or Receipt, else the time
     expires   Unix s from which it is of no use
+    row       its number in the file: the order in which records came
     rank      its place in the listing order of its kind
     anchored  whether it is an order, or speaks about one that is known
     """
 
     __slots__ = (
-        "anchored", "author", "expires", "id", "kind", "number", "place", "rank", "source", "subject", "wire",
+        "anchored", "author", "expires", "id", "kind", "number", "place", "rank", "row", "source", "subject", "wire",
     )  # fmt: skip
 
-    def __init__(self, record: AnyRecord, place: Place, anchored: bool, source: str) -> None:
+    def __init__(self, record: AnyRecord, place: Place, anchored: bool, source: str, row: int) -> None:
         self.wire = record.wire
         self.kind: Kind = record.kind
         self.id: RecordId = record.id
@@ -50,7 +55,7 @@ class Held:
         self.place = place
         self.anchored = anchored
         self.source = source
-        self.rank = 0
+        self.row = self.rank = row
 
     def __lt__(self, other: "Held") -> bool:
         """The order of a heap of what expires."""

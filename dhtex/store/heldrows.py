@@ -1,27 +1,29 @@
 """The rows of held records: how they are written, and what is made of a row that was spoilt.
 
+Rows are numbered as their records come, and written and deleted by number. What comes together stands together, and
+mostly goes together, so that a batch changes few pages.
+
 A row is believed when its bytes hash to its id and belong to its key: see `dhtex.market.kept`. Who could change all
 three could as well change the program.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from dhtex.market.admission import place
-from dhtex.market.ids import DhtKey, RecordId
+from dhtex.market.ids import DhtKey
 from dhtex.market.kept import reopen
 from dhtex.market.records import AnyRecord
 from dhtex.store.database import Database
-from dhtex.store.held import Held
-
-HeldAt = tuple[DhtKey, RecordId]
+from dhtex.store.held import NUMBER_MAX, Held
 
 
 class Row(NamedTuple):
     """A row as it was read; without a record when it cannot be used."""
 
-    at: HeldAt
+    number: int
+    key: DhtKey
     prefix: str | None
     anchored: bool
     record: AnyRecord | None
@@ -29,13 +31,13 @@ class Row(NamedTuple):
 
 def read(database: Database, network: str) -> Iterator[Row]:
     """All rows, in the order in which they were written. Raises StateError."""
-    for key, record_id, prefix, anchored, wire in database.stream(
-        "SELECT dht_key, record_id, prefix, anchored, wire FROM held ORDER BY rowid"
+    for number, key, record_id, prefix, anchored, wire in database.stream(
+        "SELECT number, dht_key, record_id, prefix, anchored, wire FROM held ORDER BY number"
     ):
         record = reopen(wire, record_id, network)
-        if record is not None and not _belongs(record, prefix, key):
+        if record is not None and not (0 < number < NUMBER_MAX and _belongs(record, prefix, key)):
             record = None
-        yield Row((key, record_id), prefix, bool(anchored), record)
+        yield Row(number, key, prefix, bool(anchored), record)
 
 
 def _belongs(record: AnyRecord, prefix: object, key: object) -> bool:
@@ -47,12 +49,14 @@ def _belongs(record: AnyRecord, prefix: object, key: object) -> bool:
         return False
 
 
-def write(connection: sqlite3.Connection, rows: Iterable[tuple[HeldAt, Held | None]]) -> None:
-    """Insert or replace what is held, delete what is not (None)."""
-    rows = list(rows)
-    gone = (at for at, held in rows if held is None)
-    connection.executemany("DELETE FROM held WHERE dht_key = ? AND record_id = ?", gone)
+def write(connection: sqlite3.Connection, rows: list[tuple[int, Held | None]]) -> None:
+    """Insert or replace what is held, delete what is not (None), by number."""
+    connection.executemany("DELETE FROM held WHERE number = ?", ((number,) for number, held in rows if held is None))
     connection.executemany(
-        "INSERT OR REPLACE INTO held(dht_key, record_id, prefix, anchored, wire) VALUES(?, ?, ?, ?, ?)",
-        ((*at, held.place.prefix, held.anchored, held.wire) for at, held in rows if held is not None),
+        "INSERT OR REPLACE INTO held(number, dht_key, record_id, prefix, anchored, wire) VALUES(?, ?, ?, ?, ?, ?)",
+        (
+            (number, held.place.key, held.id, held.place.prefix, held.anchored, held.wire)
+            for number, held in rows
+            if held is not None
+        ),
     )

@@ -31,7 +31,6 @@ from dhtex.store import heldrows
 from dhtex.store.database import Database
 from dhtex.store.eviction import Eviction
 from dhtex.store.held import Held
-from dhtex.store.heldrows import HeldAt
 from dhtex.store.indexshelf import IndexShelf
 from dhtex.store.orphans import Orphans
 from dhtex.store.shelf import OrderShelf, Shelf, count_down, is_stamped, order_of
@@ -63,12 +62,13 @@ class Holdings:
         self._verifier = Verifier() if verifier is None else verifier
         self._shelves: dict[DhtKey, Shelf] = {}
         self._count = 0
+        self._last_row = 0
         self._pairs: Counter[str] = Counter()
         self._places: Counter[RecordId] = Counter()
         self._authors: dict[PublicKey, _Author] = {}
         self._expiries: list[Held] = []
         self._orphans = Orphans()
-        self._unwritten: dict[HeldAt, Held | None] = {}
+        self._unwritten: dict[int, Held | None] = {}
         self.changed = asyncio.Event()  # set while something is to be written
         self._eviction = Eviction(lambda: (held for shelf in self._shelves.values() for held in shelf))
         self._load()
@@ -218,23 +218,25 @@ class Holdings:
         if batch:
             with self._database.batch() as connection:
                 heldrows.write(connection, batch)
-            for at, written in batch:
-                if self._unwritten.get(at) is written:
-                    del self._unwritten[at]
+            for row, written in batch:
+                if self._unwritten.get(row) is written:
+                    del self._unwritten[row]
         if not self._unwritten and not (self._expiries and self._expiries[0].expires <= now):
             self.changed.clear()
         return len(batch)
 
     def _load(self) -> None:
-        spoilt: list[HeldAt] = []
-        for at, prefix, anchored, record in heldrows.read(self._database, self._network):
-            if record is None:
-                spoilt.append(at)
+        spoilt: list[int] = []
+        for row, key, prefix, anchored, record in heldrows.read(self._database, self._network):
+            shelf = None if record is None else self._shelf(key, prefix)
+            if record is None or shelf is None or shelf.get(record.id) is not None:
+                spoilt.append(row)
             else:
-                self._expiries.append(self._place(self._shelf(at[0], prefix), record, anchored, _FROM_DISK))
+                self._last_row = row
+                self._expiries.append(self._place(shelf, record, anchored, _FROM_DISK))
         heapq.heapify(self._expiries)
-        for at in spoilt:
-            self._write_later(at, None)
+        for row in spoilt:
+            self._write_later(row, None)
 
     # --- settling a new record ------------------------------------------------------------------------------------
 
@@ -286,7 +288,7 @@ class Holdings:
             elif not held.anchored:
                 shelf.anchor(held)
                 self._orphans.forget(held)
-                self._write_later((shelf.key, held.id), held)
+                self._write_later(held.row, held)
 
     def _make_room(self, shelf: Shelf, record: AnyRecord, anchored: bool, now: float, source: str) -> bool:
         evicted = self._eviction.loser(record, source, self._count) if is_stamped(record) else None
@@ -310,17 +312,18 @@ class Holdings:
     # --- keeping the books ------------------------------------------------------------------------------------------
 
     def _add(self, shelf: Shelf, record: AnyRecord, anchored: bool, source: str) -> None:
+        self._last_row += 1
         held = self._place(shelf, record, anchored, sys.intern(source))
         if len(self._expiries) > 2 * self._count + _STALE_MAX:
             self._expiries = [other for other in self._expiries if not other.gone]
             heapq.heapify(self._expiries)
         heapq.heappush(self._expiries, held)
         if record.kind is not Kind.BEAT and not held.gone:  # a beat is stale before a restart is over
-            self._write_later((shelf.key, record.id), held)
+            self._write_later(held.row, held)
 
     def _place(self, shelf: Shelf, record: AnyRecord, anchored: bool, source: str) -> Held:
         self._shelves[shelf.key] = shelf
-        held = Held(record, shelf, anchored, source)
+        held = Held(record, shelf, anchored, source, self._last_row)
         author = self._authors.get(held.author)
         if author is None:
             author = self._authors[held.author] = _Author(held.author)
@@ -354,7 +357,7 @@ class Holdings:
         if not author.held:
             del self._authors[held.author]
         if held.kind is not Kind.BEAT:
-            self._write_later((shelf.key, held.id), None)
+            self._write_later(held.row, None)
         self._orphans.forget(held)
         held.wire = b""
 
@@ -368,8 +371,8 @@ class Holdings:
         if not shelf and not shelf.branch_names():
             self._shelves.pop(shelf.key, None)
 
-    def _write_later(self, at: HeldAt, held: Held | None) -> None:
-        self._unwritten[at] = held
+    def _write_later(self, row: int, held: Held | None) -> None:
+        self._unwritten[row] = held
         self.changed.set()
 
 

@@ -18,20 +18,20 @@ from dhtex.market.holding import ANY_KIND, TreeNode, TreeOrder
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.pricebits import PRICE_BITS, path_behind, price_bits
 from dhtex.market.records import AnyRecord, Kind, Order, Side, Status, is_a
-from dhtex.store.held import Held
+from dhtex.store.held import NUMBER_MAX, Held
 from dhtex.store.shelf import Shelf, count_down, short
 
 _KINDS: Final[tuple[int, ...]] = (Kind.ORDER, Kind.STATUS, Kind.BEAT)
 _TIME_BITS: Final = 40  # no time of a record is larger
 _BITS_MAX: Final = (1 << PRICE_BITS) - 1
-_IDLE: Final = 1 << 62
+_IDLE: Final = NUMBER_MAX  # more than any row's number
 
 
 class IndexShelf(Shelf):
     """A node of a price tree; `prefix` is empty for the root."""
 
     __slots__ = (
-        "_anchored", "_anchored_by_maker", "_arrivals", "_branches", "_digests", "_divide_above", "_held", "_lists",
+        "_anchored", "_anchored_by_maker", "_branches", "_digests", "_divide_above", "_held", "_lists",
         "_loose", "_orders_by_maker", "_spoken", "market", "prefix",
     )  # fmt: skip
 
@@ -46,7 +46,6 @@ class IndexShelf(Shelf):
         self._orders_by_maker: Counter[PublicKey] = Counter()
         self._anchored_by_maker: Counter[PublicKey] = Counter()
         self._anchored = 0
-        self._arrivals = 0
         self._branches = Branches(prefix)
         self._loose = 0
         self._divide_above = limits.TREE_NODE_ORDERS_MAX
@@ -79,7 +78,7 @@ class IndexShelf(Shelf):
 
     def add(self, held: Held, record: AnyRecord) -> None:
         assert held.id not in self._held, "a record is held once"
-        held.rank = self._rank(record)
+        held.rank = self._rank(record, held.row)
         self._held[held.id] = held
         insort(self._lists[record.kind], held, key=_rank_of)
         self._digests[record.kind] ^= short(record.id)
@@ -187,7 +186,7 @@ class IndexShelf(Shelf):
             return None
         own = [held for held in self if held.anchored and held.author == crowder]
         if crowder == maker and is_order:
-            own.append(Held(new, self, anchored, "self"))
+            own.append(Held(new, self, anchored, "self", 0))
         loser = min(own, key=_worth, default=None)
         return new if loser is not None and loser.id == new.id else loser
 
@@ -202,15 +201,14 @@ class IndexShelf(Shelf):
             else:
                 count_down(counter, held.author)
 
-    def _rank(self, record: AnyRecord) -> int:
+    def _rank(self, record: AnyRecord, row: int) -> int:
         if is_a(record, Order):
             bits = int(price_bits(record.body.price), 2)
             bits = _BITS_MAX - bits if record.body.side is Side.BUY else bits
             return bits << _TIME_BITS | record.body.created
-        self._arrivals += 1
         # Beats cost nothing: those of makers who have no order here must not stand before the others.
         idle = record.kind is Kind.BEAT and not self.has_orders_of(record.body.author)
-        return _IDLE + self._arrivals if idle else self._arrivals
+        return _IDLE + row if idle else row
 
 
 def _rank_of(held: Held) -> tuple[int, RecordId]:

@@ -197,7 +197,7 @@ class OrderShelf(Shelf):
     def loser(self, new: AnyRecord, anchored: bool, now: float) -> Held | AnyRecord | None:
         if len(self._held) < limits.RECORDS_PER_ORDER_KEY_MAX:
             return None
-        candidate = Held(new, self, anchored, "self")
+        candidate = Held(new, self, anchored, "self", 0)
         order = self.order()
         maker = None if order is None else self.maker_of(order.id)
         refused = self._refused(maker) | ({new.body.accept_id} if is_a(new, Refusal) else set())
