@@ -180,6 +180,9 @@ class OrderShelf(Shelf):
         return {held.subject for held in self._held if held.kind is Kind.REFUSAL and held.author == maker}
 
     def add(self, held: Held, record: AnyRecord) -> None:
+        if not self._held:
+            self._held = (held,)
+            return
         assert self.get(held.id) is None, "a record is held once"
         held.subject = next((other.subject for other in self._held if other.subject == held.subject), held.subject)
         place = _LISTED[held.kind]
