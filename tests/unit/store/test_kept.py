@@ -43,6 +43,12 @@ def test_every_spoilt_byte_is_found_or_leaves_the_signed_words_as_they_were(kind
     assert unnoticed <= 3 * (len(record.signature) + len(record.stamp))
 
 
+def test_a_second_spelling_is_not_read() -> None:
+    record = make_order()
+    spelled = record.wire.replace(b"\x94\x01", b"\x94\xcc\x01", 1)
+    assert reopen(spelled, record.id, NETWORK) is None
+
+
 @pytest.mark.parametrize("wire", [b"", b"\xc0", b"\x94\x01\xc4\x00\xc4\x00\xc4\x00", "text", 7, None])
 def test_what_is_no_record_is_none(wire: object) -> None:
     assert reopen(wire, make_order().id, NETWORK) is None

@@ -14,7 +14,7 @@ from dhtex.market.records import AnyRecord, Closing
 from dhtex.store import schema
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
-from tests.builders import NETWORK, NOW, identity, make_accept, make_order, make_status
+from tests.builders import NETWORK, NOW, identity, make_accept, make_beat, make_order, make_status
 
 BYTES_MORE = 300  # beside twice its own size
 
@@ -52,7 +52,7 @@ def test_a_held_record_takes_twice_its_bytes_and_a_little(tmp_path: Path, prefix
     database.close()
 
 
-def test_what_ends_at_once_goes_in_turns_and_is_given_to_nobody_meanwhile() -> None:
+def test_what_ends_at_once_goes_in_turns() -> None:
     holdings = Holdings(Database.open(None), NETWORK, 0)
     count, end = 3 * limits.EXPIRED_PER_TURN_MAX + 1, NOW + 60
     orders = [make_order(by=identity(number % 9), number=number, expires=end) for number in range(count)]
@@ -66,26 +66,43 @@ def test_what_ends_at_once_goes_in_turns_and_is_given_to_nobody_meanwhile() -> N
     while not left or left[-1] > 1:
         holdings.expire(end)
         left.append(holdings.count)
-        assert holdings.stock_value(order_key(orders[-1].id), end) is None
         assert holdings.changed.is_set()
-    assert all(before - after <= 2 * limits.EXPIRED_PER_TURN_MAX for before, after in pairwise(left))
+    assert left[0] == count + 1 - limits.EXPIRED_PER_TURN_MAX
+    assert all(before - after <= limits.EXPIRED_PER_TURN_MAX for before, after in pairwise(left))
     while holdings.flush(end, limits.WRITTEN_PER_TURN_MAX):
         pass
     assert not holdings.changed.is_set()
     assert holdings.stock_value(order_key(later.id), end) == later.wire
 
 
-def test_whoever_writes_is_called_until_everything_that_ended_is_gone() -> None:
+def test_what_waits_for_its_turn_to_go_is_given_to_nobody_who_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "EXPIRED_PER_TURN_MAX", 1)
     holdings = Holdings(Database.open(None), NETWORK, 0)
-    for number in range(5 * limits.EXPIRED_PER_TURN_MAX):
-        order = make_order(by=identity(number % 9), number=number, expires=NOW + 60)
+    orders = [make_order(number=number, expires=NOW + 60) for number in range(9)]
+    for order in orders:
         holdings.put(order.wire, None, NOW, "10.0.0.1")
+    assert all(holdings.stock_value(order_key(order.id), NOW + 59) == order.wire for order in orders)
+    assert all(holdings.stock_value(order_key(order.id), NOW + 60) is None for order in orders[:8])
+    assert holdings.count == 1
+
+
+@pytest.mark.parametrize("beats", [False, True])
+def test_whoever_writes_is_called_until_everything_that_ended_is_gone(
+    beats: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "EXPIRED_PER_TURN_MAX", 8)
+    holdings = Holdings(Database.open(None), NETWORK, 0)
+    for number in range(40):
+        by = identity(number)
+        record: AnyRecord = make_beat(by=by) if beats else make_order(by=by, number=number, expires=NOW + 60)
+        holdings.put(record.wire, "", NOW, "10.0.0.1")
     while holdings.flush(NOW):
         pass
-    holdings.expire(NOW + 60)
+    holdings.changed.clear()
+    holdings.expire(NOW + 100)
     turns = 0
     while holdings.changed.is_set():
-        holdings.flush(NOW + 60, limits.WRITTEN_PER_TURN_MAX)
+        holdings.flush(NOW + 100, limits.WRITTEN_PER_TURN_MAX)
         turns += 1
     assert holdings.count == 0
     assert turns >= 4
