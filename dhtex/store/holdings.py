@@ -349,9 +349,9 @@ class Holdings:
         self._forget_if_empty(shelf)
         author = self._authors[held.author]
         author.held -= 1
-        if is_a(record := held.record, Order):
+        if held.kind is Kind.ORDER:
             author.orders -= 1
-            count_down(self._pairs, record.body.pair)
+            count_down(self._pairs, _pair_of(held, shelf))
             if shelf.prefix is not None:
                 count_down(self._places, held.id)
         if not author.held:
@@ -374,6 +374,14 @@ class Holdings:
     def _write_later(self, row: int, held: Held | None) -> None:
         self._unwritten[row] = held
         self.changed.set()
+
+
+def _pair_of(held: Held, shelf: Shelf) -> str:
+    """The pair of a held order: all orders of a node of an index have one."""
+    if shelf.market is not None:
+        return shelf.market[0]
+    record = held.record
+    return record.body.pair if is_a(record, Order) else ""
 
 
 def _moved(verdict: PutVerdict, below: str | None) -> PutVerdict:
