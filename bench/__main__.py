@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import dead, faces, market, messages, overlay, peers, scale, tree
+from bench import dead, faces, market, messages, overlay, peers, scale, storage, tree
 from bench.measure import machine
 
 REPORT = Path(__file__).resolve().parent.parent / "docs" / "BENCHMARKS.md"
@@ -20,6 +20,7 @@ SECTIONS: dict[str, Callable[[bool], str]] = {
     "faces": faces.run,
     "market": lambda quick: asyncio.run(market.run(quick)),
     "messages": lambda quick: asyncio.run(messages.run(quick)),
+    "storage": storage.run,
     "tree": tree.run,
 }
 HEAD = """# Benchmarks

@@ -106,9 +106,9 @@ def _lists(machine: Machine, rounds: int) -> tuple[float, float]:
 def _idle(machine: Machine, seconds: float) -> tuple[float, float]:
     pid = int(machine.status(machine.ports[1])["pid"])
     time.sleep(2.0)
-    before = _cpu_s(pid)
+    before = cpu_s(pid)
     time.sleep(seconds)
-    return _rss_mib(pid), (_cpu_s(pid) - before) / seconds
+    return _rss_mib(pid), (cpu_s(pid) - before) / seconds
 
 
 def _family(pid: int) -> list[int]:
@@ -121,7 +121,7 @@ def _rss_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     total = 0
     for member in _family(pid):
         fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()

@@ -126,7 +126,7 @@ PUSHES_IN_FLIGHT_PER_LEASE_MAX: Final = 64  # a watcher that is slower loses som
 WATCH_LOOKUPS_PARALLEL: Final = 8  # holders of a thousand keys are looked up gently
 
 # --- Holdings -----------------------------------------------------------------------------------------------------
-RECORDS_HELD_MAX: Final = 200_000  # about 200 MB of memory at the largest size
+RECORDS_HELD_MAX: Final = 200_000  # about 170 MB of memory at the usual size, 300 MB at the largest
 RECORDS_PER_SOURCE_MAX: Final = 50_000  # brought by one address: 64 honest nodes with 780 each pass
 RECORDS_PER_ORDER_KEY_MAX: Final = 64  # an order, its statuses, and the accepts that compete for it
 RECORDS_PER_INDEX_KEY_MAX: Final = 8192  # one pair and side, until the price tree splits it
@@ -134,6 +134,8 @@ ORDERS_PER_MAKER_AND_INDEX_KEY_MAX: Final = 1024  # one key must not crowd out t
 STATUSES_PER_ORDER_MAX: Final = 4  # from different keys while the order itself is unknown, or equivocations
 ORPHANS_HELD_MAX: Final = 16_384  # unstamped records whose order is unknown: they cost their sender nothing
 ORPHANS_PER_SOURCE_MAX: Final = 1024  # of these from one address
+EXPIRED_PER_TURN_MAX: Final = 64  # dropped at once: less than a millisecond, however many end in one second
+WRITTEN_PER_TURN_MAX: Final = 128  # rows of held records in one transaction: about a millisecond
 
 # --- Price tree ---------------------------------------------------------------------------------------------------
 # Measured with nine nodes in one process: with 256 a book of 1,000 orders is eight nodes, and a cold listing of it took

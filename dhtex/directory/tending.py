@@ -22,10 +22,9 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.paths import agreed
 from dhtex.directory.pricetree import ROOT
-from dhtex.market.admission import tree_path
-from dhtex.market.holding import TreeNode
+from dhtex.market.holding import TreeNode, TreeOrder
 from dhtex.market.ids import DhtKey, RecordId, index_key
-from dhtex.market.records import Kind, Order, Record
+from dhtex.market.records import Kind
 from dhtex.overlay.pages import wire_id
 from dhtex.overlay.results import GetResult
 from dhtex.overlay.server import Overlay
@@ -64,7 +63,7 @@ class Tending:
         self._due = {
             key: self._due.get(key, now + limits.TREE_TEND_FIRST_S * self._entropy.uniform(0.1, 1.0)) for key in held
         }
-        self._branches = {key: self._branches_of(key) for key in held}
+        self._branches = {key: self._holdings.branches(key) for key in held}
         self._turn = {key: turn for key, turn in self._turn.items() if key in self._due}
         self._empty = {(key, branch) for key, branch in self._empty if branch in self._branches.get(key, ())}
         for key, branches in self._branches.items():
@@ -74,10 +73,6 @@ class Tending:
             self._due[key] = now + limits.TREE_TEND_S * self._entropy.uniform(0.75, 1.25)
             if await self.tend(key):
                 self._due[key] = self._clock.monotonic() + limits.TREE_TEND_FIRST_S
-
-    def _branches_of(self, key: DhtKey) -> tuple[str, ...]:
-        node = self._holdings.tree_node(key)
-        return () if node is None else node.branches
 
     def _turn_s(self, key: DhtKey) -> float:
         """How much later than a closest holder of a key this node begins."""
@@ -142,9 +137,9 @@ class Tending:
         if node is None or (node.prefix == ROOT and not node.branches):
             return False
         named: dict[str, list[str]] = {}
-        targets: dict[str, list[Record[Order]]] = {}
+        targets: dict[str, list[TreeOrder]] = {}
         for order in node.orders:
-            target = await self._way(node, tree_path(order), named)
+            target = await self._way(node, order.path, named)
             if target != node.prefix:
                 targets.setdefault(target, []).append(order)
         handed = [await self._move_to(node, prefix, orders) for prefix, orders in targets.items()]
@@ -162,7 +157,7 @@ class Tending:
             prefix = branch
         return prefix
 
-    async def _move_to(self, node: TreeNode, prefix: str, orders: list[Record[Order]]) -> bool:
+    async def _move_to(self, node: TreeNode, prefix: str, orders: list[TreeOrder]) -> bool:
         answer = await self._overlay.get(index_key(self._network, node.pair, node.side, prefix), Kind.ORDER)
         held = [(version, {RecordId(wire_id(wire)) for wire in version.wires}) for version in answer.versions]
         handed = False

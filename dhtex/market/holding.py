@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-from dhtex.market.ids import DhtKey
-from dhtex.market.records import Order, Record
+from dhtex.market.ids import DhtKey, RecordId
 
 
 class Taken(StrEnum):
@@ -45,6 +45,14 @@ class Page:
     branches: bytes = b""
 
 
+class TreeOrder(NamedTuple):
+    """An order of a node of a price tree, and its path there."""
+
+    id: RecordId
+    path: str
+    wire: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class TreeNode:
     """A node of a price tree that is held here."""
@@ -53,7 +61,7 @@ class TreeNode:
     pair: str
     side: str
     prefix: str
-    orders: list[Record[Order]]
+    orders: list[TreeOrder]
     branches: tuple[str, ...]
 
 

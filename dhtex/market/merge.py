@@ -17,6 +17,8 @@ from typing import Final
 from dhtex.market.records import Accept, AnyRecord, Beat, Closing, Kind, Order, Receipt, Record, Refusal, Status
 from dhtex.market.trade import MakerState
 
+Slot = tuple[Kind, bytes, bytes]
+
 
 class Meeting(StrEnum):
     """How a new record gets on with one that is held already."""
@@ -44,27 +46,19 @@ _CLOSED: Final = {
 }
 
 
-def slot(record: AnyRecord) -> bytes:
-    """The name of what a record competes for."""
+def slot(record: AnyRecord) -> Slot:
+    """The name of what a record competes for: there is room for one of a kind, about one thing, by one author."""
+    return record.kind, subject(record), record.body.author
+
+
+def subject(record: AnyRecord) -> bytes:
+    """What a record is about, among those of its kind."""
     body = record.body
     if isinstance(body, Order):
-        name: bytes = record.id
-    elif isinstance(body, Status):
-        name = body.order_id + body.maker
-    elif isinstance(body, Accept):
-        name = body.order_id + body.taker
-    elif isinstance(body, Refusal):
-        return refusal_slot(body.accept_id, body.maker)
-    elif isinstance(body, Receipt):
-        name = body.accept_id + body.signer
-    else:
-        name = body.maker + f"{body.pair} {body.side} {body.prefix}".encode()
-    return bytes([record.kind]) + name
-
-
-def refusal_slot(accept_id: bytes, maker: bytes) -> bytes:
-    """The slot of a maker's refusal of one accept."""
-    return bytes([Kind.REFUSAL]) + accept_id + maker
+        return record.id
+    if isinstance(body, Refusal | Receipt):
+        return body.accept_id
+    return f"{body.pair} {body.side} {body.prefix}".encode() if isinstance(body, Beat) else body.order_id
 
 
 def meet(new: AnyRecord, old: AnyRecord, now: float) -> Meeting:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Final, Protocol
 
 from dhtex import limits
-from dhtex.market.merge import Meeting, OrderState, meet, slot
+from dhtex.market.merge import Meeting, OrderState, Slot, meet, slot
 from dhtex.market.money import EXACT, canonical
 from dhtex.market.records import RETRYABLE, Accept, Liveness, Order, Receipt, Record, Side, is_a, parse_record
 from dhtex.market.trade import MakerState
@@ -134,7 +134,7 @@ def _receipt_view(row: ReceiptRow) -> ReceiptView:
 
 def public_receipts(order: Order, receipts: Iterable[Record[Receipt]], now: float) -> list[ReceiptView]:
     """What the sides of an order's trade say became of it, as anybody can read it: the newest word of each."""
-    newest: dict[bytes, Record[Receipt]] = {}
+    newest: dict[Slot, Record[Receipt]] = {}
     for receipt in receipts:
         before = newest.get(slot(receipt))
         if before is None or meet(receipt, before, now) is Meeting.NEW_WINS:

@@ -60,7 +60,12 @@ def price_bound(price: Decimal | None) -> str:
 
 def path_of(price: str, order_id: RecordId) -> str:
     """Where an order stands in its price tree: 128 characters of '0' and '1'. ValueError as `price_bits`."""
-    return price_bits(price) + f"{int.from_bytes(order_id[:3]) >> (24 - _ID_BITS):0{_ID_BITS}b}"
+    return path_behind(price_bits(price), order_id)
+
+
+def path_behind(bits: str, order_id: RecordId) -> str:
+    """The path of an order whose price has these bits."""
+    return bits + f"{int.from_bytes(order_id[:3]) >> (24 - _ID_BITS):0{_ID_BITS}b}"
 
 
 def best_first(path: str, *, buys: bool) -> str:

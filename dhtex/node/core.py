@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from dhtex import limits
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
 from dhtex.directory.service import Published
@@ -53,6 +54,7 @@ from dhtex.views import (
 log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 0.2
+FLUSH_TURN_S: Final = 0.01
 TICK_S: Final = 1.0
 PEERS_SAVED_S: Final = 60.0
 BOOTSTRAP_WAIT_S: Final = 0.6  # a start waits this long for a first peer, then goes on in the background
@@ -162,13 +164,18 @@ class Node(Queries):
         await self._running.bootstrap.run()
 
     async def _flush(self) -> None:
-        written = True
+        written, holdings = True, self._running.holdings
         while True:
-            await self._running.holdings.changed.wait()
+            await holdings.changed.wait()
             await asyncio.sleep(FLUSH_S)  # what comes at about the same time is written in one batch
-            before, written = written, self._running.save(self._clock.now())
-            if before and not written:
-                log.error("held records cannot be written; trying on")
+            while holdings.changed.is_set():
+                before = written
+                written = self._running.save(self._clock.now(), rows_max=limits.WRITTEN_PER_TURN_MAX)
+                if not written:
+                    if before:
+                        log.error("held records cannot be written; trying on")
+                    break
+                await asyncio.sleep(FLUSH_TURN_S)  # a large batch takes turns with everything else
 
     async def _tick(self) -> None:
         parts, saved = self._running, self._clock.monotonic()
@@ -180,7 +187,7 @@ class Node(Queries):
             parts.holdings.expire(self._clock.now())
             if self._clock.monotonic() - saved > PEERS_SAVED_S:
                 saved = self._clock.monotonic()
-                parts.save(self._clock.now(), peers=True)
+                parts.save(self._clock.now(), peers=True, rows_max=limits.WRITTEN_PER_TURN_MAX)
                 self._tasks.spawn(parts.offers.relist())  # in case the disk had refused
 
     # --- what arrives -----------------------------------------------------------------------------------------------

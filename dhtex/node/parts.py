@@ -65,11 +65,11 @@ class Parts:
     check: Check
     tending: Tending
 
-    def save(self, now: float, *, peers: bool = False) -> bool:
-        """Write what can wait: held records and, if asked, whom to ask after a restart. False when the disk refuses:
-        nothing is lost then, and it is written the next time."""
+    def save(self, now: float, *, peers: bool = False, rows_max: int | None = None) -> bool:
+        """Write what can wait: held records (all, or so many) and, if asked, whom to ask after a restart. False when
+        the disk refuses: nothing is lost then, and it is written the next time."""
         try:
-            self.holdings.flush(now)
+            self.holdings.flush(now, rows_max)
             if peers:
                 known = [peer for peer in self.overlay.peers() if peer.kind == "dhtex"]
                 self.journal.save_peers([(peer.id, *peer.address) for peer in known])

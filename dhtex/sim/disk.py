@@ -30,6 +30,8 @@ _BACKFILL_AT: Final = 96
 class Disk(Database):
     """A database on a machine that may end before or after any write. `attach` it before it is used."""
 
+    _folds_aside = False  # a thread would not repeat itself
+
     def __init__(self, journal: sqlite3.Connection, bulk: sqlite3.Connection) -> None:
         super().__init__(journal, bulk)
         self._life: Life | None = None

@@ -19,7 +19,7 @@ from dhtex.market.records import Code
 from dhtex.node import market, offers
 from dhtex.overlay import watching
 from dhtex.sim.disk import Disk
-from dhtex.store import holdings, journal, statements
+from dhtex.store import held, holdings, journal, statements
 from dhtex.store.database import Database
 from dhtex.store.shelf import Shelf
 from dhtex.trading import buying, maker, selling, taker
@@ -89,7 +89,7 @@ def tombstone_dropped_early() -> Any:
     def keep_until(record: Any) -> int:
         return int(record.body.at) + 30 if type(record.body).__name__ == "Status" else real(record)
 
-    return _patched((holdings, "keep_until", keep_until))
+    return _patched((held, "keep_until", keep_until))
 
 
 def no_tombstone_check() -> Any:
@@ -99,7 +99,7 @@ def no_tombstone_check() -> Any:
     def settle(self: Any, shelf: Shelf, record: Any, now: float, source: str) -> Any:
         if type(record.body).__name__ == "Order":
             for held in shelf.statuses(record.id):
-                self._drop(shelf, held)
+                self._drop(held)
         return real(self, shelf, record, now, source)
 
     return _patched((holdings.Holdings, "_settle", settle))

@@ -5,6 +5,10 @@ returns, the write-ahead log was fsynced, so a decision survives SIGKILL and los
 with NORMAL: cheap commits that a loss of power may undo but never corrupt. Both live in one thread, and a transaction
 never spans an await, so they do not wait for each other.
 
+The log is folded into the file (a checkpoint) by a thread of its own with a connection of its own, because that syncs
+twice and writes many pages: nobody waits for it, as it takes neither the lock of writers nor that of readers. Only when
+it has not come through for long does SQLite do it itself, within a commit.
+
 A file that cannot be trusted is never repaired or overwritten: opening it fails, and only when `fresh` is asked for is
 it put aside under a new name.
 """
@@ -12,6 +16,7 @@ it put aside under a new name.
 import contextlib
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,14 +26,22 @@ from dhtex.store import schema
 
 _BUSY_TIMEOUT_S: Final = 5.0  # another process that reads the file, such as a backup, may hold it for a moment
 _ASIDE_TRIES: Final = 10_000
+_CACHE_KIB: Final = 512  # of a connection: what is read often is in memory already, and not as pages
+_FOLD_ROWS: Final = 2_000  # written since the last time; some megabytes of log at most
+_LOG_PAGES_MAX: Final = 16_384  # 64 MiB: then a commit folds it, however long that takes
 
 
 class Database:
     """The open file. `set_aside` is where an unusable predecessor was put, or None."""
 
+    _folds_aside = True  # in a thread; else within a commit, as SQLite does
+
     def __init__(self, journal: sqlite3.Connection, bulk: sqlite3.Connection) -> None:
         self._journal = journal
         self._bulk = bulk
+        self._file: Path | None = None
+        self._folding: threading.Thread | None = None
+        self._folded_at = 0
         self.set_aside: Path | None = None
 
     @classmethod
@@ -68,6 +81,8 @@ class Database:
             for synchronous in ("FULL", "NORMAL"):
                 opened.append(_connect(str(path)))
                 _configure(opened[-1], synchronous)
+                if cls._folds_aside:
+                    opened[-1].execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES_MAX}")
             _migrate(opened[0])
         except (sqlite3.DatabaseError, UnusableError) as error:
             for connection in opened:
@@ -75,7 +90,9 @@ class Database:
             if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
                 raise StateError(f"the state file {path} cannot be opened: {error}") from error
             raise UnusableError(str(error)) from error
-        return cls(opened[0], opened[1])
+        database = cls(opened[0], opened[1])
+        database._file = path if cls._folds_aside else None
+        return database
 
     @contextlib.contextmanager
     def decision(self) -> Iterator[sqlite3.Connection]:
@@ -85,12 +102,23 @@ class Database:
         """
         with _transaction(self._journal) as connection:
             yield connection
+        self._fold_if_long()
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[sqlite3.Connection]:
         """One transaction that a loss of power may undo: for what others hold too. Raises StateError."""
         with _transaction(self._bulk) as connection:
             yield connection
+        self._fold_if_long()
+
+    def _fold_if_long(self) -> None:
+        """Begin to fold the log into the file when enough was written, and it is not being done."""
+        written = self._journal.total_changes + self._bulk.total_changes - self._folded_at
+        if self._file is None or written < _FOLD_ROWS or (self._folding is not None and self._folding.is_alive()):
+            return
+        self._folded_at += written
+        self._folding = threading.Thread(target=_fold, args=(self._file,), name="dhtex-fold", daemon=True)
+        self._folding.start()
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """All rows of a query. Raises StateError when the file cannot be read."""
@@ -108,6 +136,8 @@ class Database:
 
     def close(self) -> None:
         """Close both connections; the write-ahead log is folded into the file. Closing twice is no error."""
+        if self._folding is not None:
+            self._folding.join()
         self._bulk.close()
         self._journal.close()
 
@@ -171,10 +201,18 @@ def _connect(name: str) -> sqlite3.Connection:
     return sqlite3.connect(name, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
 
 
+def _fold(path: Path) -> None:
+    """Move what the log holds into the file, as far as nobody has to wait. What fails is done the next time."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(str(path))) as connection:
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
 def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(f"PRAGMA synchronous={synchronous}")
     connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
 
 
 def check(path: Path) -> None:

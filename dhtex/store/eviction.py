@@ -19,7 +19,8 @@ from dhtex.market.admission import keep_until
 from dhtex.market.ids import PublicKey
 from dhtex.market.records import AnyRecord, Kind
 from dhtex.market.stamp import STAMPED, bits_of
-from dhtex.store.shelf import Held, count_down
+from dhtex.store.held import Held
+from dhtex.store.shelf import count_down
 
 _OWN_SOURCES: Final = frozenset({"self", "disk"})  # of no address
 _NEARLY: Final = 0.9
@@ -45,9 +46,9 @@ class Eviction:
 
     def added(self, held: Held, count: int) -> None:
         """A record came; `count` are held now."""
-        if held.record.kind not in STAMPED:
+        if held.kind not in STAMPED:
             return
-        maker, source = held.record.body.author, held.source
+        maker, source = held.author, held.source
         self._makers[maker] += 1
         self._sources[source] += 1
         if self._ranked:
@@ -60,10 +61,9 @@ class Eviction:
 
     def removed(self, held: Held, count: int) -> None:
         """A record is gone; `count` are left."""
-        held.gone = True
-        if held.record.kind not in STAMPED:
+        if held.kind not in STAMPED:
             return
-        count_down(self._makers, held.record.body.author)
+        count_down(self._makers, held.author)
         count_down(self._sources, held.source)
         if self._ranked and count < _NEARLY**2 * limits.RECORDS_HELD_MAX:
             self._ranked = False
@@ -102,30 +102,29 @@ class Eviction:
         self._ranked = True
         of_maker: dict[PublicKey, list[Held]] = {}
         for held in self._stamped():
-            of_maker.setdefault(held.record.body.author, []).append(held)
+            of_maker.setdefault(held.author, []).append(held)
         self._of_maker = {maker: _heap(rows) for maker, rows in of_maker.items()}
         self._most = [(-count, maker) for maker, count in self._makers.items()]
         heapq.heapify(self._most)
 
     def _stamped(self) -> Iterator[Held]:
-        return (held for held in self._everything() if held.record.kind in STAMPED)
+        return (held for held in self._everything() if held.kind in STAMPED)
 
     def _enter(self, heap: _Heap, held: Held, alive: int) -> None:
         if len(heap) > 2 * alive + _STALE_MAX:
             heap[:] = [entry for entry in heap if not entry[-1].gone]
             heapq.heapify(heap)
         self._entries += 1
-        heapq.heappush(heap, (_worth(held.record), self._entries, held))
+        heapq.heappush(heap, (_worth(held), self._entries, held))
 
 
-def _worth(record: AnyRecord) -> _Worth:
+def _worth(held: Held) -> _Worth:
     """What is worth least comes first. An accept is asked for less work than an order, and is worth as much."""
-    bits = bits_of(record.stamp) + (limits.STAMP_ACCEPT_BITS_LESS if record.kind is Kind.ACCEPT else 0)
-    return bits, -keep_until(record)
+    return held.number + (limits.STAMP_ACCEPT_BITS_LESS if held.kind is Kind.ACCEPT else 0), -held.expires
 
 
 def _heap(rows: Iterable[Held]) -> _Heap:
-    heap = [(_worth(held.record), number, held) for number, held in enumerate(rows)]
+    heap = [(_worth(held), number, held) for number, held in enumerate(rows)]
     heapq.heapify(heap)
     return heap
 
@@ -138,4 +137,5 @@ def _first(heap: _Heap) -> Held | None:
 
 def _weaker(new: AnyRecord, heap: _Heap) -> Held | AnyRecord:
     weakest = _first(heap)
-    return new if weakest is None or _worth(new) <= _worth(weakest.record) else weakest
+    bits = bits_of(new.stamp) + (limits.STAMP_ACCEPT_BITS_LESS if new.kind is Kind.ACCEPT else 0)
+    return new if weakest is None or (bits, -keep_until(new)) <= _worth(weakest) else weakest

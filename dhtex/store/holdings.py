@@ -12,14 +12,14 @@ came from.
 
 import asyncio
 import heapq
-import sqlite3
-from collections import Counter, OrderedDict
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from dhtex import limits
-from dhtex.market.admission import Verifier, admit, keep_until, place
+from dhtex.market.admission import Verifier, admit, place
 from dhtex.market.asking import asked_bits
 from dhtex.market.branches import pack
 from dhtex.market.holding import MOVED, NO_DIGEST, Page, PutVerdict, Taken, TreeNode
@@ -27,16 +27,29 @@ from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import Meeting, meet
 from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Receipt, Status, is_a, parse_record
 from dhtex.market.stamp import bits_of, required_bits
+from dhtex.store import heldrows
 from dhtex.store.database import Database
 from dhtex.store.eviction import Eviction
-from dhtex.store.shelf import Held, Shelf, count_down, is_stamped, order_of
+from dhtex.store.held import Held
+from dhtex.store.indexshelf import IndexShelf
+from dhtex.store.orphans import Orphans
+from dhtex.store.shelf import OrderShelf, Shelf, count_down, is_stamped, order_of
 
 WRONG_KEY: Final = "wrong_key"
 FULL: Final = "full"
 _FROM_DISK: Final = "disk"
 _STALE_MAX: Final = 1024  # entries of the expiry heap whose record is gone, before it is built anew
 
-_Place = tuple[DhtKey, RecordId]
+
+class _Author:
+    """One key that all records of an author share, and how many these are."""
+
+    __slots__ = ("held", "key", "orders")
+
+    def __init__(self, key: PublicKey) -> None:
+        self.key = key
+        self.held = 0
+        self.orders = 0
 
 
 class Holdings:
@@ -49,13 +62,13 @@ class Holdings:
         self._verifier = Verifier() if verifier is None else verifier
         self._shelves: dict[DhtKey, Shelf] = {}
         self._count = 0
+        self._last_row = 0
         self._pairs: Counter[str] = Counter()
         self._places: Counter[RecordId] = Counter()
-        self._orders_of: Counter[PublicKey] = Counter()
-        self._expiries: list[tuple[int, DhtKey, RecordId]] = []
-        self._orphans: dict[str, OrderedDict[_Place, None]] = {}
-        self._orphan_sources: dict[_Place, str] = {}
-        self._unwritten: dict[_Place, Held | None] = {}
+        self._authors: dict[PublicKey, _Author] = {}
+        self._expiries: list[Held] = []
+        self._orphans = Orphans()
+        self._unwritten: dict[int, Held | None] = {}
         self.changed = asyncio.Event()  # set while something is to be written
         self._eviction = Eviction(lambda: (held for shelf in self._shelves.values() for held in shelf))
         self._load()
@@ -78,7 +91,7 @@ class Holdings:
             return PutVerdict(Taken.REFUSED, code=WRONG_KEY)
         shelf = self._shelf(key, prefix)
         below, held = shelf.branch_of(record), shelf.get(record.id)
-        if held is not None and (not is_stamped(record) or bits_of(record.stamp) <= bits_of(held.record.stamp)):
+        if held is not None and (not is_stamped(record) or bits_of(record.stamp) <= held.number):
             return self._superseded(shelf, record) or _moved(PutVerdict(Taken.KNOWN, key), below)
         bits = self._asked_bits(record)
         fault = admit(record, now, bits, self._verifier.check)
@@ -92,15 +105,16 @@ class Holdings:
                 return PutVerdict(Taken.REFUSED, key, FULL)
         if is_a(record, Status) and below is not None and shelf.get(RecordId(record.body.order_id)) is None:
             return _moved(PutVerdict(Taken.REFUSED, key), below)
-        if is_a(record, Beat) and shelf.has_moved(record.body.author):
-            below = next(iter(shelf.branches))  # any: its maker asks for each order
+        if is_a(record, Beat) and isinstance(shelf, IndexShelf) and shelf.has_moved(record.body.author):
+            below = shelf.branch_names()[0]  # any: its maker asks for each order
         return _moved(self._settle(shelf, record, now, source), below)
 
     def _asked_bits(self, record: AnyRecord) -> int:
         """What a stamp must have here and now; for an order more than elsewhere, if room is scarce."""
         if not is_a(record, Order):
             return self._pow_bits
-        return asked_bits(self._pow_bits, self._count, self._orders_of[record.body.author])
+        author = self._authors.get(record.body.author)
+        return asked_bits(self._pow_bits, self._count, 0 if author is None else author.orders)
 
     def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
         """Records of a key from `rank` on in its listing order, as many as fit into `room_bytes` of MessagePack."""
@@ -112,8 +126,10 @@ class Holdings:
         """The bytes of an open order, for peers that cannot see from a Status that it is not."""
         self.expire(now)
         shelf = self._shelves.get(key)
-        order = None if shelf is None or shelf.prefix is not None else shelf.order()
-        return order.wire if order is not None and shelf is not None and shelf.closed(order) is None else None
+        order = shelf.order() if isinstance(shelf, OrderShelf) else None
+        if shelf is None or order is None or order.expires <= now or shelf.closed(order.id, order.author) is not None:
+            return None
+        return order.wire
 
     def stock_put(self, key: DhtKey, value: object, now: float, source: str) -> bool:
         """Take a value from a stock peer: only the bytes of a valid order, only at that order's key."""
@@ -132,8 +148,9 @@ class Holdings:
         self.expire(now)
         for key in list(self._shelves):
             shelf = self._shelves.get(key)
-            for held in list(shelf or ()):
-                yield key, held.prefix, held.record.wire
+            prefix = None if shelf is None else shelf.prefix
+            for wire in [held.wire for held in shelf or ()]:
+                yield key, prefix, wire
 
     # --- reading for this node ------------------------------------------------------------------------------------
 
@@ -142,10 +159,10 @@ class Holdings:
         found: dict[RecordId, bytes] = {}
         for shelf in self._shelves.values():
             for held in shelf:
-                if held.record.kind is not Kind.ORDER:
+                if held.kind is not Kind.ORDER:
                     break
-                if held.record.id.hex().startswith(hex_prefix):
-                    found[held.record.id] = held.record.wire
+                if held.id.hex().startswith(hex_prefix):
+                    found[held.id] = held.wire
         return list(found.values())
 
     def pairs(self) -> set[str]:
@@ -161,13 +178,16 @@ class Holdings:
     def tree_node(self, key: DhtKey) -> TreeNode | None:
         """One of them as it is now, orders best first."""
         shelf = self._shelves.get(key)
-        if shelf is None or shelf.market is None:
-            return None
-        return TreeNode(key, *shelf.market, shelf.prefix or "", shelf.orders(), tuple(shelf.branches))
+        return shelf.node() if isinstance(shelf, IndexShelf) else None
+
+    def branches(self, key: DhtKey) -> tuple[str, ...]:
+        """To whom a node delegates."""
+        shelf = self._shelves.get(key)
+        return () if shelf is None else tuple(shelf.branch_names())
 
     def rebranch(self, key: DhtKey, add: list[str], drop: list[str]) -> None:
         """Change to whom a node delegates; one that has neither records nor branches is forgotten."""
-        if (shelf := self._shelves.get(key)) is not None:
+        if isinstance(shelf := self._shelves.get(key), IndexShelf):
             shelf.rebranch(add, drop)
             self._forget_if_empty(shelf)
 
@@ -175,19 +195,21 @@ class Holdings:
         """Let an order go that is held at another node of its tree."""
         shelf = self._shelves.get(key)
         held = None if shelf is None else shelf.get(order_id)
-        if shelf is not None and held is not None:
-            self._drop(shelf, held)
+        if held is not None:
+            self._drop(held)
 
     # --- time and disk --------------------------------------------------------------------------------------------
 
     def expire(self, now: float) -> None:
-        """Drop what is of no use any more. Costs nothing while there is nothing to drop."""
-        while self._expiries and self._expiries[0][0] <= now:
-            _, key, record_id = heapq.heappop(self._expiries)
-            shelf = self._shelves.get(key)
-            held = None if shelf is None else shelf.get(record_id)
-            if held is not None and shelf is not None:
-                self._drop(shelf, held)
+        """Drop what is of no use any more, EXPIRED_PER_TURN_MAX records at once. Costs nothing while there is nothing
+        to drop."""
+        for _ in range(limits.EXPIRED_PER_TURN_MAX):
+            if not self._expiries or self._expiries[0].expires > now:
+                return
+            held = heapq.heappop(self._expiries)
+            if not held.gone:
+                self._drop(held)
+        self.changed.set()  # whoever writes comes back for the others
 
     def flush(self, now: float, rows_max: int | None = None) -> int:
         """Write what changed to disk, all of it or about `rows_max` rows; how many were written. Raises StateError."""
@@ -195,31 +217,26 @@ class Holdings:
         batch = list(self._unwritten.items())[:rows_max]
         if batch:
             with self._database.batch() as connection:
-                gone = (at for at, held in batch if held is None)
-                connection.executemany("DELETE FROM held WHERE dht_key = ? AND record_id = ?", gone)
-                _insert(connection, [held for _, held in batch if held is not None])
-            for at, written in batch:
-                if self._unwritten.get(at) is written:
-                    del self._unwritten[at]
-        if not self._unwritten:
+                heldrows.write(connection, batch)
+            for row, written in batch:
+                if self._unwritten.get(row) is written:
+                    del self._unwritten[row]
+        if not self._unwritten and not (self._expiries and self._expiries[0].expires <= now):
             self.changed.clear()
         return len(batch)
 
     def _load(self) -> None:
-        unreadable: list[_Place] = []
-        for key, record_id, prefix, anchored, wire in self._database.stream(
-            "SELECT dht_key, record_id, prefix, anchored, wire FROM held ORDER BY rowid"
-        ):
-            record = parse_record(wire, self._network)
-            if isinstance(record, Fault) or record.id != record_id or place(record, prefix) != key:
-                unreadable.append((key, record_id))
-                continue
-            shelf = self._shelf(key, prefix)
-            self._add(shelf, record, bool(anchored), _FROM_DISK)
-        dropped = [at for at, held in self._unwritten.items() if held is None]
-        self._unwritten.clear()
-        for at in (*dropped, *unreadable):
-            self._write_later(at, None)
+        spoilt: list[int] = []
+        for row, key, prefix, anchored, record in heldrows.read(self._database, self._network):
+            shelf = None if record is None else self._shelf(key, prefix)
+            if record is None or shelf is None or shelf.get(record.id) is not None:
+                spoilt.append(row)
+            else:
+                self._last_row = row
+                self._expiries.append(self._place(shelf, record, anchored, _FROM_DISK))
+        heapq.heapify(self._expiries)
+        for row in spoilt:
+            self._write_later(row, None)
 
     # --- settling a new record ------------------------------------------------------------------------------------
 
@@ -237,9 +254,10 @@ class Holdings:
                 return refusal
         beaten: list[Held] = []
         for rival in shelf.rivals(record):
-            meeting = meet(record, rival.record, now)
-            if meeting is Meeting.OLD_STAYS and not _may_ask_again(shelf, record, rival.record):
-                return PutVerdict(Taken.SUPERSEDED, shelf.key, newer=rival.record.wire)
+            old = rival.record
+            meeting = meet(record, old, now)
+            if meeting is Meeting.OLD_STAYS and not _may_ask_again(shelf, record, old):
+                return PutVerdict(Taken.SUPERSEDED, shelf.key, newer=rival.wire)
             if meeting is not Meeting.BOTH_STAY:  # the same one comes again with a better stamp only
                 beaten.append(rival)
         anchored = self._is_anchored(shelf, record, maker is not None)
@@ -249,13 +267,13 @@ class Holdings:
         if not beaten and not self._make_room(shelf, record, anchored, now, source):
             return PutVerdict(Taken.REFUSED, shelf.key, FULL)
         for held in beaten:
-            self._drop(shelf, held)
+            self._drop(held)
         self._add(shelf, record, anchored, source)
         return self._superseded(shelf, record) or PutVerdict(Taken.STORED, shelf.key)
 
     def _superseded(self, shelf: Shelf, record: AnyRecord) -> PutVerdict | None:
-        status = shelf.closed(record) if is_a(record, Order) else None
-        return None if status is None else PutVerdict(Taken.SUPERSEDED, shelf.key, newer=status.record.wire)
+        status = shelf.closed(record.id, record.body.author) if is_a(record, Order) else None
+        return None if status is None else PutVerdict(Taken.SUPERSEDED, shelf.key, newer=status.wire)
 
     def _is_anchored(self, shelf: Shelf, record: AnyRecord, order_known: bool) -> bool:
         if is_a(record, Beat):
@@ -265,12 +283,12 @@ class Holdings:
     def _believe_maker(self, shelf: Shelf, order: AnyRecord) -> None:
         """An order has come: believe accepts of it and what its maker said about it, and drop what others did."""
         for held in shelf.spoke_of(order.id):
-            if held.record.kind is not Kind.ACCEPT and held.record.body.author != order.body.author:
-                self._drop(shelf, held)
+            if held.kind is not Kind.ACCEPT and held.author != order.body.author:
+                self._drop(held)
             elif not held.anchored:
                 shelf.anchor(held)
-                self._forget_orphan((shelf.key, held.record.id))
-                self._write_later((shelf.key, held.record.id), held)
+                self._orphans.forget(held)
+                self._write_later(held.row, held)
 
     def _make_room(self, shelf: Shelf, record: AnyRecord, anchored: bool, now: float, source: str) -> bool:
         evicted = self._eviction.loser(record, source, self._count) if is_stamped(record) else None
@@ -284,86 +302,86 @@ class Holdings:
                 loser = next((held for held in told if not held.anchored), None)
                 if loser is None:
                     return False
-        if loser is not None:
-            if loser.record is record:
-                return False
-            self._drop(shelf, loser)
-        elif isinstance(evicted, Held):
-            self._drop(self._shelves[evicted.key], evicted)
+        if loser is record:
+            return False
+        goes = loser if loser is not None else evicted
+        if isinstance(goes, Held):
+            self._drop(goes)
         return True
 
     # --- keeping the books ------------------------------------------------------------------------------------------
 
     def _add(self, shelf: Shelf, record: AnyRecord, anchored: bool, source: str) -> None:
+        self._last_row += 1
+        held = self._place(shelf, record, anchored, sys.intern(source))
+        if len(self._expiries) > 2 * self._count + _STALE_MAX:
+            self._expiries = [other for other in self._expiries if not other.gone]
+            heapq.heapify(self._expiries)
+        heapq.heappush(self._expiries, held)
+        if record.kind is not Kind.BEAT and not held.gone:  # a beat is stale before a restart is over
+            self._write_later(held.row, held)
+
+    def _place(self, shelf: Shelf, record: AnyRecord, anchored: bool, source: str) -> Held:
         self._shelves[shelf.key] = shelf
-        held = shelf.add(record, anchored, source)
+        held = Held(record, shelf, anchored, source, self._last_row)
+        author = self._authors.get(held.author)
+        if author is None:
+            author = self._authors[held.author] = _Author(held.author)
+        held.author = author.key
+        author.held += 1
+        shelf.add(held, record)
         self._count += 1
         self._eviction.added(held, self._count)
         if is_a(record, Order):
+            author.orders += 1
             self._pairs[record.body.pair] += 1
-            self._places[record.id] += shelf.prefix is not None
-            self._orders_of[record.body.author] += 1
-        if len(self._expiries) > 2 * self._count + _STALE_MAX:
-            self._rebuild_expiries()
-        heapq.heappush(self._expiries, (keep_until(record), shelf.key, record.id))
-        if record.kind is not Kind.BEAT:  # stale before a restart is over
-            self._write_later((shelf.key, record.id), held)
-        if not anchored:
-            self._note_orphan((shelf.key, record.id), source)
+            if shelf.prefix is not None:
+                self._places[held.id] += 1
+        if not anchored and (loser := self._orphans.note(held)) is not None:
+            self._drop(loser)
+        return held
 
-    def _drop(self, shelf: Shelf, held: Held) -> None:
-        record, at = held.record, (shelf.key, held.record.id)
+    def _drop(self, held: Held) -> None:
+        shelf = self._shelves[held.place.key]
         shelf.remove(held)
         self._count -= 1
         self._eviction.removed(held, self._count)
         self._forget_if_empty(shelf)
-        if is_a(record, Order):
-            count_down(self._pairs, record.body.pair)
-            count_down(self._orders_of, record.body.author)
+        author = self._authors[held.author]
+        author.held -= 1
+        if held.kind is Kind.ORDER:
+            author.orders -= 1
+            count_down(self._pairs, _pair_of(held, shelf))
             if shelf.prefix is not None:
-                count_down(self._places, record.id)
-        if record.kind is not Kind.BEAT:
-            self._write_later(at, None)
-        self._forget_orphan(at)
+                count_down(self._places, held.id)
+        if not author.held:
+            del self._authors[held.author]
+        if held.kind is not Kind.BEAT:
+            self._write_later(held.row, None)
+        self._orphans.forget(held)
+        held.wire = b""
 
     def _shelf(self, key: DhtKey, prefix: str | None) -> Shelf:
         shelf = self._shelves.get(key)
-        return Shelf(key, prefix) if shelf is None else shelf  # one with branches only is empty, and counts
+        if shelf is not None:
+            return shelf  # one with branches only is empty, and counts
+        return OrderShelf(key) if prefix is None else IndexShelf(key, prefix)
 
     def _forget_if_empty(self, shelf: Shelf) -> None:
-        if not shelf and not shelf.branches:
+        if not shelf and not shelf.branch_names():
             self._shelves.pop(shelf.key, None)
 
-    def _write_later(self, at: _Place, held: Held | None) -> None:
-        self._unwritten[at] = held
+    def _write_later(self, row: int, held: Held | None) -> None:
+        self._unwritten[row] = held
         self.changed.set()
 
-    def _rebuild_expiries(self) -> None:
-        self._expiries = [
-            (keep_until(held.record), shelf.key, held.record.id) for shelf in self._shelves.values() for held in shelf
-        ]
-        heapq.heapify(self._expiries)
 
-    def _note_orphan(self, at: _Place, source: str) -> None:
-        self._orphans.setdefault(source, OrderedDict())[at] = None
-        self._orphan_sources[at] = source
-        crowder = source
-        if len(self._orphan_sources) > limits.ORPHANS_HELD_MAX:
-            crowder = max(self._orphans, key=lambda name: len(self._orphans[name]))
-        elif len(self._orphans[source]) <= limits.ORPHANS_PER_SOURCE_MAX:
-            return
-        key, record_id = next(iter(self._orphans[crowder]))
-        shelf = self._shelves[key]
-        oldest = shelf.get(record_id)
-        assert oldest is not None, "an orphan is on its shelf"
-        self._drop(shelf, oldest)
-
-    def _forget_orphan(self, at: _Place) -> None:
-        source = self._orphan_sources.pop(at, None)
-        if source is not None:
-            del self._orphans[source][at]
-            if not self._orphans[source]:
-                del self._orphans[source]
+def _pair_of(held: Held, shelf: Shelf) -> str:
+    """The pair of a held order: all orders of a node of an index have one."""
+    if shelf.market is not None:
+        return shelf.market[0]
+    record = held.record
+    return record.body.pair if is_a(record, Order) else ""
 
 
 def _moved(verdict: PutVerdict, below: str | None) -> PutVerdict:
@@ -376,10 +394,3 @@ def _moved(verdict: PutVerdict, below: str | None) -> PutVerdict:
 def _may_ask_again(shelf: Shelf, new: AnyRecord, old: AnyRecord) -> bool:
     """Whether a taker's accept takes the place of an earlier one because the maker has refused that."""
     return is_a(new, Accept) and is_a(old, Accept) and shelf.is_refused(old) and not shelf.is_refused(new)
-
-
-def _insert(connection: sqlite3.Connection, rows: list[Held]) -> None:
-    connection.executemany(
-        "INSERT OR REPLACE INTO held(dht_key, record_id, prefix, anchored, wire) VALUES(?, ?, ?, ?, ?)",
-        ((held.key, held.record.id, held.prefix, held.anchored, held.record.wire) for held in rows),
-    )

@@ -6,7 +6,7 @@
 from typing import Final
 
 APPLICATION_ID: Final = 0x64687478  # "dhtx": tells our file from any other SQLite file
-VERSION: Final = 3
+VERSION: Final = 4
 
 # What version n adds to version n - 1, starting from an empty file.
 MIGRATIONS: Final[dict[int, str]] = {
@@ -59,5 +59,16 @@ CREATE TABLE receipts(
     accept_id BLOB NOT NULL, role TEXT NOT NULL, outcome TEXT NOT NULL, seq INTEGER NOT NULL, at INTEGER NOT NULL,
     reason TEXT NOT NULL, wire BLOB NOT NULL, published INTEGER NOT NULL, PRIMARY KEY(accept_id, role)
 ) WITHOUT ROWID;
+""",
+    # Numbered as they come, and found by that number: an index over the keys, which are hashes, would make each row
+    # that comes or goes change a page of its own.
+    4: """
+ALTER TABLE held RENAME TO held_3;
+CREATE TABLE held(
+    number INTEGER PRIMARY KEY, dht_key BLOB NOT NULL, record_id BLOB NOT NULL, prefix TEXT, anchored INTEGER NOT NULL,
+    wire BLOB NOT NULL
+);
+INSERT INTO held SELECT rowid, dht_key, record_id, prefix, anchored, wire FROM held_3 ORDER BY rowid;
+DROP TABLE held_3;
 """,
 }

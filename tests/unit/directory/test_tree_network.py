@@ -12,7 +12,7 @@ from dhtex.directory.pricetree import Wish
 from dhtex.directory.reading import IndexReading
 from dhtex.directory.service import EVERYTHING
 from dhtex.market import branches
-from dhtex.market.holding import MOVED, Taken
+from dhtex.market.holding import MOVED, Taken, TreeOrder
 from dhtex.market.ids import index_key
 from dhtex.market.pricebits import price_at
 from dhtex.market.records import Closing, Liveness, Order, Record
@@ -150,7 +150,7 @@ async def test_a_holder_that_hides_an_order_is_named_and_mended(network: list[Me
     assert (await read(reader)).coverage.disagreed == []
 
 
-def _node_orders(member: Member) -> list[Record[Order]]:
+def _node_orders(member: Member) -> list[TreeOrder]:
     node = member.holdings.tree_node(ROOT_KEY)
     return [] if node is None else node.orders
 

@@ -21,7 +21,7 @@ def fill(database: Database, count: int = 2) -> NodeIdentity:
         journal.add_order(own_order(number))
     assert journal.decide_fill(name(1), name(100), STATUS, trade())
     with database.batch() as connection:
-        connection.execute("INSERT INTO held VALUES(x'01', x'02', NULL, 0, x'03')")
+        connection.execute("INSERT INTO held VALUES(1, x'01', x'02', NULL, 0, x'03')")
     return journal.identity(random.Random(1))
 
 

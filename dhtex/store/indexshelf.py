@@ -1,0 +1,226 @@
+"""The records of one node of a price tree: thousands, so everything that is asked often has a table of its own.
+
+Theory of operation. Each kind has a list kept sorted by bisection, so a page is a slice: orders by price, best first,
+then age; statuses and beats by arrival, but beats of makers without orders last. A rank is one number: of an order the
+bits of its price (see `dhtex.market.pricebits`; of buys inverted) and its time, so that the branch to which an order
+belongs can be told without decoding it. The digest of a kind is kept up to date with each record that comes or goes.
+"""
+
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from dhtex import limits
+from dhtex.market.admission import tree_path
+from dhtex.market.branches import Branches, divide
+from dhtex.market.holding import ANY_KIND, TreeNode, TreeOrder
+from dhtex.market.ids import DhtKey, PublicKey, RecordId
+from dhtex.market.pricebits import PRICE_BITS, path_behind, price_bits
+from dhtex.market.records import AnyRecord, Kind, Order, Side, Status, is_a
+from dhtex.store.held import NUMBER_MAX, Held
+from dhtex.store.shelf import Shelf, count_down, short
+
+_KINDS: Final[tuple[int, ...]] = (Kind.ORDER, Kind.STATUS, Kind.BEAT)
+_TIME_BITS: Final = 40  # no time of a record is larger
+_BITS_MAX: Final = (1 << PRICE_BITS) - 1
+_IDLE: Final = NUMBER_MAX  # more than any row's number
+
+
+class IndexShelf(Shelf):
+    """A node of a price tree; `prefix` is empty for the root."""
+
+    __slots__ = (
+        "_anchored", "_anchored_by_maker", "_branches", "_digests", "_divide_above", "_held", "_lists",
+        "_loose", "_orders_by_maker", "_spoken", "market", "prefix",
+    )  # fmt: skip
+
+    def __init__(self, key: DhtKey, prefix: str) -> None:
+        super().__init__(key)
+        self.prefix: str = prefix
+        self.market: tuple[str, str] | None = None
+        self._held: dict[RecordId, Held] = {}
+        self._lists: dict[int, list[Held]] = {kind: [] for kind in _KINDS}
+        self._digests: dict[int, int] = dict.fromkeys(_KINDS, 0)
+        self._spoken: dict[bytes, tuple[Held, ...]] = {}  # statuses by order, beats by maker
+        self._orders_by_maker: Counter[PublicKey] = Counter()
+        self._anchored_by_maker: Counter[PublicKey] = Counter()
+        self._anchored = 0
+        self._branches = Branches(prefix)
+        self._loose = 0
+        self._divide_above = limits.TREE_NODE_ORDERS_MAX
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        for listed in self._lists.values():
+            yield from listed
+
+    def get(self, record_id: RecordId) -> Held | None:
+        return self._held.get(record_id)
+
+    def rivals(self, record: AnyRecord) -> list[Held]:
+        if record.kind is Kind.ORDER:
+            same = self._held.get(record.id)
+            return [] if same is None else [same]
+        spoken = self._spoken.get(_spoken_of(record), ())
+        return [held for held in spoken if held.kind is record.kind and held.author == record.body.author]
+
+    def statuses(self, order_id: RecordId) -> list[Held]:
+        return [held for held in self._spoken.get(order_id, ()) if held.kind is Kind.STATUS]
+
+    def spoke_of(self, order_id: RecordId) -> list[Held]:
+        return self.statuses(order_id)
+
+    def has_orders_of(self, maker: PublicKey) -> bool:
+        return maker in self._orders_by_maker
+
+    def add(self, held: Held, record: AnyRecord) -> None:
+        assert held.id not in self._held, "a record is held once"
+        held.rank = self._rank(record, held.row)
+        self._held[held.id] = held
+        insort(self._lists[record.kind], held, key=_rank_of)
+        self._digests[record.kind] ^= short(record.id)
+        if record.kind is not Kind.ORDER:
+            name = held.subject if held.kind is Kind.STATUS else held.author
+            self._spoken[name] = (*self._spoken.get(name, ()), held)
+        self._count(held, 1)
+        if is_a(record, Order):
+            self.market = (record.body.pair, record.body.side)
+            self._loose += self.branch_of(record) is None
+            if self._loose > self._divide_above:
+                self._divide()
+
+    def remove(self, held: Held) -> None:
+        del self._held[held.id]
+        listed = self._lists[held.kind]
+        del listed[bisect_left(listed, _rank_of(held), key=_rank_of)]
+        self._digests[held.kind] ^= short(held.id)
+        if held.kind is Kind.ORDER:
+            self._loose -= self._branch(held) is None
+        else:
+            name = held.subject if held.kind is Kind.STATUS else held.author
+            left = tuple(other for other in self._spoken[name] if other is not held)
+            if left:
+                self._spoken[name] = left
+            else:
+                del self._spoken[name]
+        self._count(held, -1)
+
+    def anchor(self, held: Held) -> None:
+        """Believe a record whose order has come."""
+        held.anchored = True
+        self._count(held, 1)
+
+    def _listed(self, kind: int) -> list[Sequence[Held]]:
+        return [listed for known, listed in self._lists.items() if kind in (known, ANY_KIND)]
+
+    def _digest(self, kind: int, lists: list[Sequence[Held]]) -> int:
+        if kind != ANY_KIND:
+            return self._digests.get(kind, 0)
+        digest = 0
+        for one in self._digests.values():
+            digest ^= one
+        return digest
+
+    # --- the price tree -----------------------------------------------------------------------------------------
+
+    def branch_of(self, record: AnyRecord) -> str | None:
+        return self._branches.of(tree_path(record)) if self._branches else None
+
+    def branch_names(self) -> list[str]:
+        return list(self._branches)
+
+    def _packed(self) -> bytes:
+        return self._branches.packed
+
+    def _branch(self, order: Held) -> str | None:
+        return self._branches.of(self._path(order)) if self._branches else None
+
+    def _path(self, order: Held) -> str:
+        bits = order.rank >> _TIME_BITS
+        if self.market is not None and self.market[1] == Side.BUY:
+            bits = _BITS_MAX - bits
+        return path_behind(f"{bits:0{PRICE_BITS}b}", order.id)
+
+    def has_moved(self, maker: PublicKey) -> bool:
+        """Whether a maker that says it is alive here has no order here, or one that belongs to a branch."""
+        if not self._branches:
+            return False
+        own = [order for order in self._lists[Kind.ORDER] if order.author == maker]
+        return not own or any(self._branch(order) is not None for order in own)
+
+    def node(self) -> TreeNode | None:
+        """This node as it is now; None while no order has shown of which market it is."""
+        if self.market is None:
+            return None
+        orders = [TreeOrder(held.id, self._path(held), held.wire) for held in self._lists[Kind.ORDER]]
+        return TreeNode(self.key, *self.market, self.prefix, orders, tuple(self._branches))
+
+    def rebranch(self, add: list[str], drop: list[str]) -> None:
+        """Change to whom this node delegates."""
+        for branch in drop:
+            self._branches.drop(branch)
+        self._branches.add(add)
+        self._loose = sum(self._branch(order) is None for order in self._lists[Kind.ORDER])
+
+    def _divide(self) -> None:
+        loose = [self._path(order) for order in self._lists[Kind.ORDER] if self._branch(order) is None]
+        self.rebranch(divide(loose), [])
+        # Where there is no room for more branches, to try again with each order would cost a look at all of them.
+        self._divide_above = max(limits.TREE_NODE_ORDERS_MAX, self._loose + limits.TREE_NODE_ORDERS_MAX // 8)
+
+    # --- quotas -------------------------------------------------------------------------------------------------
+
+    def loser(self, new: AnyRecord, anchored: bool, now: float) -> Held | AnyRecord | None:
+        if not anchored:
+            return None
+        maker, is_order = new.body.author, new.kind is Kind.ORDER
+        if is_order and self._orders_by_maker.get(maker, 0) >= limits.ORDERS_PER_MAKER_AND_INDEX_KEY_MAX:
+            crowder = maker
+        elif self._anchored >= limits.RECORDS_PER_INDEX_KEY_MAX:
+            most = max(self._anchored_by_maker, key=self._anchored_by_maker.__getitem__)
+            crowder = most if self._anchored_by_maker[most] > self._anchored_by_maker.get(maker, 0) else maker
+        else:
+            return None
+        own = [held for held in self if held.anchored and held.author == crowder]
+        if crowder == maker and is_order:
+            own.append(Held(new, self, anchored, "self", 0))
+        loser = min(own, key=_worth, default=None)
+        return new if loser is not None and loser.id == new.id else loser
+
+    def _count(self, held: Held, change: int) -> None:
+        # Beats are one for each maker and index: those of makers with orders need no quota of their own.
+        if not held.anchored or held.kind is Kind.BEAT:
+            return
+        self._anchored += change
+        for counter in (self._anchored_by_maker, *([self._orders_by_maker] if held.kind is Kind.ORDER else [])):
+            if change > 0:
+                counter[held.author] += 1
+            else:
+                count_down(counter, held.author)
+
+    def _rank(self, record: AnyRecord, row: int) -> int:
+        if is_a(record, Order):
+            bits = int(price_bits(record.body.price), 2)
+            bits = _BITS_MAX - bits if record.body.side is Side.BUY else bits
+            return bits << _TIME_BITS | record.body.created
+        # Beats cost nothing: those of makers who have no order here must not stand before the others.
+        idle = record.kind is Kind.BEAT and not self.has_orders_of(record.body.author)
+        return _IDLE + row if idle else row
+
+
+def _rank_of(held: Held) -> tuple[int, RecordId]:
+    return held.rank, held.id
+
+
+def _spoken_of(record: AnyRecord) -> bytes:
+    return record.body.order_id if is_a(record, Status) else record.body.author
+
+
+def _worth(held: Held) -> tuple[int, int, int]:
+    """Orders go before tombstones; of orders the lowest stamp with the farthest expiry, of tombstones the nearest."""
+    if held.kind is Kind.ORDER:
+        return (0, held.number, -held.expires)
+    return (1, 0, held.expires if held.kind is Kind.STATUS else 0)
