@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -197,7 +198,7 @@ class Node(Queries):
     def _gap(self, key: DhtKey) -> None:
         parts = self._running
         if (watched := parts.market.watched_at(key)) is not None:
-            self._tasks.spawn(parts.market.pull(watched))
+            self._tasks.spawn(watched.catching_up.run(partial(parts.market.pull, watched)))
         if (order_id := parts.counter.order_at(key)) is not None:
             parts.desk.on_gap(order_id)
             parts.settling.on_gap(order_id)
