@@ -142,6 +142,7 @@ TREE_NODE_ORDERS_MAX: Final = 1024  # B: a node that has more delegates
 TREE_NODE_ORDERS_MIN: Final = 256  # a node whose branches hold fewer takes them back: a quarter, so that it rests
 TREE_BRANCHES_MAX: Final = 64  # of one node; their names fit beside a record in an answer
 TREE_DEPTH_MAX: Final = 32  # delegations that a publisher follows; a book of a million orders has three levels
+TREE_WITNESSES: Final = 4  # orders that a node with branches keeps beside: what has no record, nobody hands on
 TREE_PATH_FRESH_S: Final = 60.0  # how long a publisher trusts what it learnt of a tree
 TREE_PATHS_MAX: Final = 4096  # branches that a publisher remembers
 TREE_PLACES_MAX: Final = 8  # nodes of one tree at which one holder keeps an order: one stamp, few places

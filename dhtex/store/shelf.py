@@ -203,6 +203,11 @@ class Shelf:
         """The branch to which an order, or a Status of it, belongs; None while that is this node."""
         return self.branches.of(tree_path(record)) if self.branches else None
 
+    @property
+    def has_witnesses(self) -> bool:
+        """Whether enough orders stand here to be handed on, so that whoever becomes a holder hears of this node."""
+        return len(self._lists[Kind.ORDER]) >= limits.TREE_WITNESSES
+
     def has_moved(self, maker: PublicKey) -> bool:
         """Whether a maker that says it is alive here has no order here, or one that belongs to a branch."""
         if not self.branches:

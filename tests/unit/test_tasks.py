@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from dhtex.tasks import Again
 
 
@@ -36,6 +38,7 @@ async def test_what_fails_can_be_asked_for_again() -> None:
         done.append(1)
 
     again = Again(pause_s=0.0)
-    assert await asyncio.gather(again.run(fail), return_exceptions=True) != [None]
+    with pytest.raises(ValueError, match="^$"):
+        await again.run(fail)
     await again.run(work)
     assert done == [1]
