@@ -205,8 +205,9 @@ def _traffic(node: Node) -> int:
 async def _beat_cost(nodes: list[Node]) -> float:
     costs = []
     for node in nodes[:MAKERS]:
-        order = node._running.offers.open_orders()[0]
-        before = sent(nodes)
-        await node._running.beats.beat_for(order)
+        parts = node._running
+        order, before = parts.offers.open_orders()[0], sent(nodes)
+        prefix = parts.directory.tree_prefix(order.id)
+        await parts.beats.beat(order.body.pair, order.body.side, prefix, parts.keys.signer(order.body))
         costs.append(sent(nodes) - before)
     return statistics.median(costs)

@@ -275,7 +275,7 @@ class Node(Queries):
     async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
         """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
         order, published = await self._running.offers.add(draft, progress)
-        self._tasks.spawn(self._running.beats.beat_for(order))
+        self._tasks.spawn(self._running.beats.published(order))
         return self._published(order, published)
 
     def _published(self, order: Record[Order], published: Published) -> PublishView:

@@ -184,7 +184,7 @@ def test_a_divided_book_outlives_all_holders_of_its_root(monkeypatch: pytest.Mon
         goal = int.from_bytes(key)
         room.hosts.sort(key=lambda host: int.from_bytes(host.parts.node_id) ^ goal)
         leaving, staying = room.hosts[: limits.HOLDERS], room.hosts[limits.HOLDERS :]
-        while any(_loose(host, key) for host in leaving):
+        while any(_loose(host, key) for host in leaving):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(10)
         for host in leaving:
             host.crash(power=False)

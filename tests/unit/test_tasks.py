@@ -38,7 +38,7 @@ async def test_what_fails_can_be_asked_for_again() -> None:
         done.append(1)
 
     again = Again(pause_s=0.0)
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         await again.run(fail)
     await again.run(work)
     assert done == [1]
