@@ -31,8 +31,9 @@ INTRO = """## Watchers
 the {leases} nearest of them, as nodes have, and acknowledge what they are pushed. An event is a new order: its cost are
 the datagrams that nodes and watchers send until all have heard and a third of a second more, searches and puts
 included. The time counts from the call that publishes until a watcher has the first push of it; whoever hears nothing
-within {patience:.0f} s is not told, and would read what it missed when its lease is renewed. The CPU is that of the whole
-process. Medians of {events} events. One push more is {each:.0f} µs of CPU, its acknowledgement and both ends included.
+within {patience:.0f} s is not told, and would read what it missed when its lease is renewed. The CPU is that of the
+whole process. Medians of {events} events. One push more is {each:.0f} µs of CPU, its acknowledgement and both ends
+included.
 
 {rows}
 """
