@@ -144,7 +144,7 @@ class Crowd:
     async def everyone(self) -> None:
         """Wait until all have heard of it, but not for ever: a push is a hint, and a gap is noticed later."""
         deadline = time.monotonic() + HEARD_S_MAX
-        while len(self.heard()) < len(self.watchers) and time.monotonic() < deadline:
+        while len(self.heard()) < len(self.watchers) and time.monotonic() < deadline:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
 
 

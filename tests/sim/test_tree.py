@@ -4,6 +4,7 @@ import asyncio
 import random
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -138,6 +139,29 @@ def test_a_book_splits_at_a_bounded_cost_and_rests_then(monkeypatch: pytest.Monk
         assert handed[0] == 0
 
     play(story, nodes + 1)
+
+
+def test_a_reader_that_has_just_come_has_500_orders_for_300_datagrams() -> None:
+    """Requests and answers both; three readers, since now and then somebody else asks one of them something."""
+    nodes, count = 24, 500
+
+    async def story(room: Room) -> None:
+        await room.start(nodes)
+        await room.publish(count, "mailbox")
+        await asyncio.sleep(60)
+        costs: list[int] = []
+        for cold in room.hosts[nodes:]:
+            await room.join(cold)
+            await asyncio.sleep(40)
+            protocol = cold.parts.overlay.protocol
+            before = protocol.datagrams_in + protocol.datagrams_out
+            shown, _, seconds = await room.cost(partial(room.listing, cold, 10 * count))
+            costs.append(protocol.datagrams_in + protocol.datagrams_out - before)
+            assert (len(shown.orders), shown.coverage.complete) == (count, True)
+            assert seconds < 0.2
+        assert sorted(costs)[1] <= 300
+
+    play(story, nodes + 3)
 
 
 @pytest.mark.parametrize("settled_s", [0, 240])
