@@ -45,8 +45,8 @@ that the reader sends and receives; the CPU is that of the process, all nodes of
 {cold_rows}
 
 A maker says that it is alive by one put of a Beat for each node of a tree where it has orders, every
-{beat_s:.0f} s. Measured: datagrams of all nodes for one Beat, the least of {makers}; computed: what that makes for so many
-makers with orders at one node each.
+{beat_s:.0f} s. Measured: datagrams of all nodes for one Beat, the least of {makers}; computed: what that makes for so
+many makers with orders at one node each.
 
 {beats}
 """
