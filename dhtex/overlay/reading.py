@@ -96,9 +96,13 @@ class _Pull:
         _, plan, rank = request.context
         if self.settled or plan not in (self.plan, self._ids):
             return
+        begins = self._sole is not None and self._told is None
+        if answer is None and begins:
+            self._go_on()  # it is silent, and the next may know as well
+            return
         if answer is None:
             plan.on_lost(rank)
-        elif self._sole is not None and self._told is None and self._begin_anew(answer, plan is self._ids):
+        elif begins and self._begin_anew(answer, plan is self._ids):
             return
         else:
             self._least = min(self._least, answer.total)
@@ -117,20 +121,21 @@ class _Pull:
             self._parted.append(Version(digest, total if complete else self._least, 1, wires, complete, by))
         else:
             self.complete = complete
-        if self.complete or plan.cut_short or not (plan.wanted or self._sole) or not self._next_alone():
+        if self.complete or plan.cut_short or not (plan.wanted or self._sole):
+            self._alone.clear()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Ask the next holder alone, or end if there is none."""
+        if not self._alone:
             self.settled = True
             self.reading.settled()
-
-    def _next_alone(self) -> bool:
-        """Ask the next holder alone, if there is one."""
+            return
         self._keep()
-        if not self._alone:
-            return False
         self._sole, self._told = self._alone.pop(), None
         self._sources = [self._sole]
         self._plan_anew(self.total)
         self.pump()
-        return True
 
     def _plan_anew(self, total: int) -> None:
         self.plan = PagePlan(total, self.reading.limit, self.plan.stride)
@@ -150,9 +155,7 @@ class _Pull:
             return False
         by = (*same.by, self._by.pop(self._sole))
         self._parted[self._parted.index(same)] = Version(*told, len(by), same.wires, True, by)
-        if not self._next_alone():
-            self.settled = True
-            self.reading.settled()
+        self._go_on()
         return True
 
     def _keep(self) -> None:
