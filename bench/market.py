@@ -20,6 +20,7 @@ EVENTS_MANY = 300
 ORDERS = 1000
 SETTLE_S_MAX = 90
 QUIET_PER_S = 5  # datagrams of a node
+STEADY_S = 5  # makers of many orders are never quieter: they read what they may have missed
 INTRO = """## Market
 
 Medians. {nodes} whole nodes and the reader run in one process and share its one core. The cold node has just
@@ -64,11 +65,16 @@ def sent(nodes: list[Node]) -> int:
 
 
 async def settle(nodes: list[Node]) -> None:
-    """Wait, not for ever, until newcomers have found their place and records are where they belong."""
+    """Wait, not for ever, until newcomers have found their place and records are where they belong: until the network
+    is quiet, or a second brings about as much as those before it."""
+    rates: list[int] = []
     for _ in range(SETTLE_S_MAX):
         before = sent(nodes)
         await asyncio.sleep(1.0)
-        if sent(nodes) - before < QUIET_PER_S * len(nodes):
+        rates.append(sent(nodes) - before)
+        last = rates[-1 - STEADY_S : -1]
+        steady = len(last) == STEADY_S and max(last) < 1.5 * min(last) and rates[-1] > 0.8 * min(last)
+        if steady or rates[-1] < QUIET_PER_S * len(nodes):
             return
 
 

@@ -14,10 +14,11 @@ def make_orders(count: int, makers: int, chance: random.Random) -> list[Record[O
     """Orders in BTC/USD by so many makers, at prices around 50,000; their stamps have no work in them."""
     identities = [Identity.from_seed(chance.randbytes(32)) for _ in range(makers)]
     created = int(SystemClock().now())
-    return [_order(identities[index % makers], created, chance) for index in range(count)]
+    return [make_order(identities[index % makers], created, chance, 0) for index in range(count)]
 
 
-def _order(maker: Identity, created: int, chance: random.Random) -> Record[Order]:
+def make_order(maker: Identity, created: int, chance: random.Random, bits: int) -> Record[Order]:
+    """An order by a maker at a chance price, good for a day, with so much work in its stamp."""
     order = Order(
         version=VERSION,
         network=NETWORK,
@@ -41,4 +42,4 @@ def _order(maker: Identity, created: int, chance: random.Random) -> Record[Order
         parent=b"",
         group=b"",
     )
-    return seal_record(order, maker.sign, stamp.mint(id_of(order), 0, stamp.hour_of(created)))
+    return seal_record(order, maker.sign, stamp.mint(id_of(order), bits, stamp.hour_of(created)))

@@ -145,6 +145,7 @@ TREE_NODE_ORDERS_MAX: Final = 1024  # B: a node that has more delegates
 TREE_NODE_ORDERS_MIN: Final = 256  # a node whose branches hold fewer takes them back: a quarter, so that it rests
 TREE_BRANCHES_MAX: Final = 64  # of one node; their names fit beside a record in an answer
 TREE_DEPTH_MAX: Final = 32  # delegations that a publisher follows; a book of a million orders has three levels
+TREE_WITNESSES: Final = 4  # orders that a node with branches keeps beside: what has no record, nobody hands on
 TREE_PATH_FRESH_S: Final = 60.0  # how long a publisher trusts what it learnt of a tree
 TREE_PATHS_MAX: Final = 4096  # branches that a publisher remembers
 TREE_PLACES_MAX: Final = 8  # nodes of one tree at which one holder keeps an order: one stamp, few places
@@ -158,6 +159,7 @@ TREE_TEND_FIRST_S: Final = 30.0  # and within this when it is new, after this wh
 TREE_TEND_TURN_S: Final = 15.0  # the next closest holder begins so much later, and finds part of the work done
 TREE_MOVES_PER_S: Final = 32  # orders that one holder moves to where they belong, each to eight at most
 WATCH_WALK_S: Final = 30.0  # a watcher looks this often whether a tree has new nodes
+CATCH_UP_PAUSE_S: Final = 1.0  # between two readings of a watched pair because of gaps: a bad line has many
 REPAIRS_PER_READ_MAX: Final = 32  # records that a reader hands to holders which lack them
 
 # --- Faces --------------------------------------------------------------------------------------------------------

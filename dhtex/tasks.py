@@ -4,7 +4,7 @@ nobody awaits them; and they end with whoever began them.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -36,3 +36,28 @@ class Tasks:
         self._running.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a background task failed", exc_info=error)
+
+
+class Again:
+    """Does something when it is asked to, one at a time: calls that come meanwhile make one more of it together, after
+    a pause. So what a storm of news sets off costs as much as a little of it."""
+
+    def __init__(self, pause_s: float) -> None:
+        self._pause_s = pause_s
+        self._running = False
+        self._wanted = False
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it, unless that is under way."""
+        self._wanted = True
+        if self._running:
+            return
+        self._running = True
+        try:
+            while self._wanted:
+                self._wanted = False
+                await work()
+                if self._wanted:
+                    await asyncio.sleep(self._pause_s)
+        finally:
+            self._running = False

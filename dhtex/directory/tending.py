@@ -12,6 +12,10 @@ Last, orders that belong elsewhere are moved, whoever put them, for a maker may 
 they belong, or, when the way from the root does not lead here any more, to where it does lead. The target's holders are
 asked what they have; what most of them have is let go, the rest is handed to those that lack it, TREE_MOVES_PER_S, and
 looked at once more soon. So nothing is let go that a reader would not find, and a tree at rest costs a few questions.
+
+A node keeps its best TREE_WITNESSES orders although they stand at a branch too. What has no record is handed on to
+nobody; with these a new holder hears of the node, looks after it soon, and so learns its branches from the others
+before they are gone.
 """
 
 import asyncio
@@ -22,6 +26,7 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.paths import agreed
 from dhtex.directory.pricetree import ROOT
+from dhtex.market.branches import is_below
 from dhtex.market.holding import TreeNode, TreeOrder
 from dhtex.market.ids import DhtKey, RecordId, index_key
 from dhtex.market.records import Kind
@@ -104,7 +109,8 @@ class Tending:
             return
         first = self._turn.get(key, 0) % len(node.branches)
         self._turn[key] = first + BRANCHES_PER_TURN
-        orders, whole = len(node.orders), len(node.branches) <= BRANCHES_PER_TURN
+        orders = sum(not order.path.startswith(node.branches) for order in node.orders)
+        whole = len(node.branches) <= BRANCHES_PER_TURN
         for branch in (node.branches[first:] + node.branches[:first])[:BRANCHES_PER_TURN]:
             answer = await self._skim(node.pair, node.side, branch)
             count = max((version.total for version in answer.versions), default=0)
@@ -138,9 +144,12 @@ class Tending:
             return False
         named: dict[str, list[str]] = {}
         targets: dict[str, list[TreeOrder]] = {}
+        witnesses = 0
         for order in node.orders:
             target = await self._way(node, order.path, named)
-            if target != node.prefix:
+            if is_below(target, node.prefix) and witnesses < limits.TREE_WITNESSES:
+                witnesses += 1
+            elif target != node.prefix:
                 targets.setdefault(target, []).append(order)
         handed = [await self._move_to(node, prefix, orders) for prefix, orders in targets.items()]
         return any(handed)

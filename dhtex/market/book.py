@@ -116,6 +116,12 @@ class Matcher:
             live=query.live,
         )
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether every live order of the pair and side that are asked for passes."""
+        bounds = (self.price_min, self.price_max, self.amount)
+        return not (self.payment or self.mine or self.not_mine) and all(bound is None for bound in bounds)
+
     def matches(self, view: OrderView) -> bool:
         """Whether an order passes all filters; `amount` asks whether exactly that much may be taken of it."""
         if (self.pair and view.symbol != self.pair) or (self.side and view.side != self.side):

@@ -26,7 +26,7 @@ def milliseconds(time_s: float) -> int:
 def iso_time(time_s: float) -> str:
     """ISO 8601 in UTC with milliseconds, as `2027-01-15T08:00:00.000Z`."""
     seconds, fraction = divmod(min(max(milliseconds(time_s), 0), _SHOWN_MS_MAX), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:03d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{fraction:03d}Z"
 
 
 def cost(amount: str, price: str) -> str:

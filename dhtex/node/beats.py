@@ -9,7 +9,7 @@ from dhtex.clock import Clock
 from dhtex.directory.service import Directory
 from dhtex.market.identity import Identity
 from dhtex.market.keyring import Keyring
-from dhtex.market.records import VERSION, Beat, Order, Record, Side, seal_record
+from dhtex.market.records import VERSION, Beat, Liveness, Order, Record, Side, seal_record
 from dhtex.node.offers import Offers
 
 JITTER: Final = (0.8, 1.0)
@@ -41,10 +41,13 @@ class Beats:
                 await self.beat(pair, side, prefix, signer)
             await asyncio.sleep(limits.BEAT_INTERVAL_S * self._entropy.uniform(*JITTER))
 
-    async def beat_for(self, order: Record[Order]) -> None:
-        """Say once that the maker of an own order is there."""
-        signer = self._keys.signer(order.body)
-        await self.beat(order.body.pair, order.body.side, self._directory.tree_prefix(order.id), signer)
+    async def published(self, order: Record[Order]) -> None:
+        """An own order is out. It is a sign of life itself, unless its stamp took long: then say that the maker is
+        there."""
+        body = order.body
+        if body.liveness is Liveness.BEAT and self._clock.now() - body.created > limits.BEAT_INTERVAL_S:
+            prefix = self._directory.tree_prefix(order.id)
+            await self.beat(body.pair, body.side, prefix, self._keys.signer(body))
 
     async def beat(self, pair: str, side: Side, prefix: str, signer: Identity) -> None:
         """Say once that the maker of this key is there."""

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -204,7 +205,7 @@ class Node(Queries):
     def _gap(self, key: DhtKey) -> None:
         parts = self._running
         if (watched := parts.market.watched_at(key)) is not None:
-            self._tasks.spawn(parts.market.pull(watched))
+            self._tasks.spawn(watched.catching_up.run(partial(parts.market.pull, watched)))
         if (order_id := parts.counter.order_at(key)) is not None:
             parts.desk.on_gap(order_id)
             parts.settling.on_gap(order_id)
@@ -281,7 +282,7 @@ class Node(Queries):
     async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
         """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
         order, published = await self._running.offers.add(draft, progress)
-        self._tasks.spawn(self._running.beats.beat_for(order))
+        self._tasks.spawn(self._running.beats.published(order))
         return self._published(order, published)
 
     def _published(self, order: Record[Order], published: Published) -> PublishView:

@@ -27,7 +27,7 @@ from dhtex.market.book import Matcher
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import OrderState, order_state
 from dhtex.market.money import Pair
-from dhtex.market.present import milliseconds, order_view, public_receipts
+from dhtex.market.present import is_live, milliseconds, order_view, public_receipts
 from dhtex.market.pricebits import price_bits, price_bound
 from dhtex.market.records import AnyRecord, Beat, Closing, Order, Record, Side, Status, is_a, parse_record
 from dhtex.market.trade import MakerState
@@ -36,6 +36,7 @@ from dhtex.node.naming import digits_of, only, whole
 from dhtex.node.offers import Offers
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
+from dhtex.tasks import Again
 from dhtex.views import BookView, ListingView, OrderQuery, OrderView
 
 ORDERS_REMEMBERED_MAX: Final = 20_000  # so that an id's first digits are enough after a listing
@@ -53,6 +54,7 @@ class Watched:
     coverage: dict[Side, Coverage] = field(default_factory=dict)
     ready: bool = False
     walk_due: float = 0.0
+    catching_up: Again = field(default_factory=lambda: Again(limits.CATCH_UP_PAUSE_S))
 
 
 class Market:
@@ -315,16 +317,21 @@ class Market:
         wish = Wish(limit=limit, low=price_bound(matcher.price_min), high=price_bound(matcher.price_max))
 
         def counts(reading: IndexReading, order: Record[Order]) -> bool:
-            return query.all or (self._is_shown(reading, order) and matcher.matches(self._found(reading, order)))
+            if query.all or not self._is_shown(reading, order):
+                return query.all
+            return matcher.takes_all or matcher.matches(self._found(reading, order))
 
         return wish, counts
 
     def _is_shown(self, reading: IndexReading, order: Record[Order]) -> bool:
-        return book.hidden_because(self._found(reading, order)) is None
+        body = order.body
+        return body.author in self._own_keys or is_live(body, self._heard_of(reading, body), self._clock.now())
+
+    def _heard_of(self, reading: IndexReading, body: Order) -> int:
+        return max(body.created, reading.beats.get(body.author, 0))
 
     def _found(self, reading: IndexReading, order: Record[Order]) -> OrderView:
-        heard_of = max(order.body.created, reading.beats.get(order.body.author, 0))
-        mine = order.body.author in self._own_keys
+        heard_of, mine = self._heard_of(reading, order.body), order.body.author in self._own_keys
         return order_view(order, OrderState(MakerState.OPEN), heard_of=heard_of, now=self._clock.now(), mine=mine)
 
     async def _read(

@@ -1,9 +1,9 @@
 """Pulling a long listing in pages from several holders at once: pure bookkeeping of what to ask and what is missing.
 
 Theory of operation. A listing has `total` records in an order that its holders agree on, and a page is "as many as fit
-from this rank on", so a page's length is not known beforehand. The ranks are cut into spans as long as the longest page
-seen; spans are asked in parallel, and what a page left over of its span becomes a new span. Whether the parts fit
-together is proven at the end by the digest over all ids.
+from this rank on", so a page's length is not known beforehand. The ranks are cut into spans of a few pages, as long as
+the records seen let expect; spans are asked in parallel, each page by page, since where a page ends the next begins
+without a gap or an overlap. Whether the parts fit together is proven at the end by the digest over all ids.
 """
 
 import hashlib
@@ -17,6 +17,11 @@ from dhtex.market.holding import NO_DIGEST, SHORT_ID_BYTES
 from dhtex.market.records import Kind, record_id
 
 LOSSES_MAX: Final = 4
+ID_STRIDE: Final = 128  # short ids that a page has, rather too few than too many
+PAGES_PER_SPAN_MAX: Final = 8  # a lost page holds up no more than these
+_STRIDE: Final = 3  # records that a page may have, before one was seen
+_PAGE_BYTES: Final = limits.DATAGRAM_BYTES_MAX - 80  # for records, beside what an answer says else
+_WIRE_HEAD_BYTES: Final = 3
 
 
 class _Envelope(msgspec.Struct, array_like=True, gc=False):
@@ -53,15 +58,16 @@ def split_ids(wires: list[bytes]) -> list[bytes]:
 
 
 class PagePlan:
-    """What to ask of a listing of `total` records, of which the first `limit` are wanted (None: all)."""
+    """What to ask of a listing of `total` records, of which the first `limit` are wanted (None: all). `stride` is how
+    many records a page may have."""
 
-    def __init__(self, total: int, limit: int | None = None) -> None:
+    def __init__(self, total: int, limit: int | None = None, stride: int = _STRIDE) -> None:
         most = total if limit is None else min(total, limit)
         self.wanted = min(most, limits.RECORDS_PER_INDEX_KEY_MAX)
         self.cut_short = most > self.wanted
         self._rows: list[bytes | None] = [None] * self.wanted
         self._missing = self.wanted
-        self._stride = 1
+        self.stride = stride
         self._frontier = 0
         self._gaps: list[tuple[int, int]] = []
         self._awaited: dict[int, int] = {}
@@ -87,17 +93,28 @@ class PagePlan:
             return None
         while self._gaps:
             start, end = self._gaps.pop()
+            start = self._first_missing(start, end)
             if start in self._awaited:
-                continue
-            self._awaited[start] = end
-            return start
+                self._awaited[start] = max(end, self._awaited[start])
+            elif start < end:
+                self._awaited[start] = end
+                return start
         while self._frontier < self.wanted:
-            start = self._frontier
-            self._frontier = min(start + self._stride, self.wanted)
-            if self._rows[start] is None and start not in self._awaited:
+            start = self._first_missing(self._frontier, self.wanted)
+            self._frontier = min(start + self._span, self.wanted)
+            if start < self.wanted and start not in self._awaited:
                 self._awaited[start] = self._frontier
                 return start
         return None
+
+    @property
+    def _span(self) -> int:
+        """How many ranks to ask for one after the other: few enough that all who may be asked at once are."""
+        pages = self.wanted // (self.stride * limits.PAGES_IN_FLIGHT_MAX)
+        return self.stride * max(1, min(pages, PAGES_PER_SPAN_MAX))
+
+    def _first_missing(self, start: int, end: int) -> int:
+        return next((place for place in range(start, end) if self._rows[place] is None), end)
 
     def on_page(self, rank: int, wires: list[bytes]) -> None:
         """A page from `rank` on. An empty one counts as lost."""
@@ -106,13 +123,13 @@ class PagePlan:
             if self._rows[place] is None:
                 self._rows[place] = wire
                 self._missing -= 1
-        after = rank + len(wires)
-        self._stride = max(self._stride, len(wires))
-        self._frontier = max(self._frontier, after) if after >= self._frontier else self._frontier
-        if not wires:
+        after = min(rank + len(wires), self.wanted)
+        self._frontier = max(self._frontier, after)
+        if wires:
+            bytes_each = sum(map(len, wires)) // len(wires) + _WIRE_HEAD_BYTES
+            self.stride = max(len(wires), _PAGE_BYTES // bytes_each)
+        else:
             self._losses += 1
-        while after < end and self._rows[after] is not None:
-            after += 1
         if after < end:
             self._gaps.append((after, end))
 
@@ -123,11 +140,11 @@ class PagePlan:
         self._missing = self._rows.count(None)
         start = None
         for place, row in enumerate([*self._rows, b""]):
-            if row is None:
-                start = place if start is None else start
-            elif start is not None:
+            if start is not None and (row is not None or place - start >= self._span):
                 self._gaps.append((start, place))
                 start = None
+            if row is None and start is None:
+                start = place
 
     def rows(self) -> list[bytes | None]:
         """What came, by rank."""

@@ -4,9 +4,11 @@ Theory of operation. The crawl that finds the holders brings the first page of e
 equal hold equal sets, so their *version* is pulled from all of them together, pages in parallel. Of versions that
 differ only the one that most vouch for is pulled so; of the others the short ids are, and then the records that are not
 known. Each holder lists orders by price and so in the same order; small sets may be listed by arrival, and come from
-one holder. The digest over the ids that came tells whether the version is complete; if not, it is pulled once more from
-each holder alone, until one of them gives what it vouches for: whoever repeats the digest of others but not their
-records hides nothing.
+one holder. The digest over the ids that came tells whether the version is complete. If not, somebody repeats the digest
+of others but not their records, or the list has changed meanwhile. So each holder is asked once more alone what it has
+now, by short ids, and only for records that have not come from anybody yet: until one of them gives what all vouched
+for. Whose list has changed is a version of its own. So a book in which much happens costs each holder's list of ids
+once more, and no list of records twice.
 
 A liar may also promise thousands of records and give them one by one, each just in time. So a reading ends after
 READ_S_MAX with what it has, or READ_GRACE_S after it has all of what most holders vouch for; what was not pulled by
@@ -22,7 +24,7 @@ from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
 from dhtex.overlay.contact import Contact
 from dhtex.overlay.crawl import Crawl, Network
-from dhtex.overlay.pages import PagePlan, digest_of, split_ids, wire_id
+from dhtex.overlay.pages import ID_STRIDE, PagePlan, digest_of, split_ids, wire_id
 from dhtex.overlay.requests import Request
 from dhtex.overlay.results import GetResult, Holder, Version
 
@@ -33,34 +35,36 @@ class _Pull:
     """One version on its way, and the holders that vouch for it."""
 
     def __init__(
-        self,
-        reading: "Reading",
-        digest: bytes,
-        total: int,
-        holders: list[Contact],
-        by: tuple[Holder, ...],
-        first: list[bytes],
+        self, reading: "Reading", digest: bytes, total: int, holders: dict[Contact, Holder], first: list[bytes]
     ) -> None:
         self.digest = digest
         self.total = total
-        self.voters = len(holders)
-        self._by = by
         self.reading = reading
         self.plan = PagePlan(total, reading.limit)
+        self._by = holders
         self._first = first
-        self._sources = holders
-        self._alone = holders[::-1]
+        self._sources = list(holders)
+        self._alone = self._sources[::-1]
+        self._sole: Contact | None = None  # who is asked alone, and the digest and total that it gives now
+        self._told: tuple[bytes, int] | None = None
+        self._least = total  # records that it had while it was asked
+        self._parted: list[Version] = []
         self.came: dict[bytes, None] = {}
         self._turn = 0
         self._ids: PagePlan | None = None
         self.settled = False
         self.complete = False
 
+    @property
+    def voters(self) -> int:
+        """How many holders vouch for it."""
+        return len(self._by)
+
     def start(self, *, by_ids: bool) -> None:
         """Use the page that came with the crawl, and ask for the rest; first for the ids, if most of it may be
         known."""
         if by_ids and self.total > SMALL and self.plan.wanted > len(self._first):
-            self._ids = PagePlan(self.total, self.reading.limit)
+            self._ids = PagePlan(self.total, self.reading.limit, ID_STRIDE)
         if self._first:
             self.plan.on_page(0, self._first)
         if self.total <= SMALL:
@@ -74,11 +78,11 @@ class _Pull:
             if not self.reading.is_pool_ready(self):
                 return
             ids, self._ids = self._ids, None
-            if ids.full:
-                pool = self.reading.pool(self)
-                self.plan.fill([pool.get(short) if short is not None else None for short in ids.rows()])
+            pool = self.reading.pool(self)
+            self.plan.fill([None if short is None else pool.get(short) for short in ids.rows()])
         plan = self.plan if self._ids is None else self._ids
-        while not self.settled and plan.in_flight < self.reading.window:
+        window = 1 if self._sole is not None and self._told is None else self.reading.window
+        while not self.settled and plan.in_flight < window:
             rank = plan.next()
             if rank is None:
                 break
@@ -92,25 +96,67 @@ class _Pull:
         _, plan, rank = request.context
         if self.settled or plan not in (self.plan, self._ids):
             return
+        begins = self._sole is not None and self._told is None
+        if answer is None and begins:
+            self._go_on()  # it is silent, and the next may know as well
+            return
         if answer is None:
             plan.on_lost(rank)
+        elif begins and self._begin_anew(answer, plan is self._ids):
+            return
         else:
+            self._least = min(self._least, answer.total)
+            plan = self.plan if self._ids is None else self._ids
             plan.on_page(rank, answer.wires if plan is self.plan else split_ids(answer.wires))
         self.pump()
 
     def _settle(self) -> None:
         plan = self.plan
-        all_of_it = plan.wanted == self.total
-        self.complete = plan.full and not plan.cut_short and (not all_of_it or digest_of(plan.wires()) == self.digest)
-        if not self.complete and plan.wanted and not plan.cut_short and self._alone:
+        digest, total = self._told or (self.digest, self.total)
+        all_of_it = plan.wanted == total
+        complete = plan.full and not plan.cut_short and (not all_of_it or digest_of(plan.wires()) == digest)
+        if self._sole is not None and (digest, total) != (self.digest, self.total):
             self._keep()
-            self.plan = PagePlan(self.total, self.reading.limit)
-            self._ids = PagePlan(self.total, self.reading.limit) if self.total > SMALL else None
-            self._sources = [self._alone.pop()]
-            self.pump()
+            wires, by = plan.wires() if complete else tuple(self.came), (self._by.pop(self._sole),)
+            self._parted.append(Version(digest, total if complete else self._least, 1, wires, complete, by))
+        else:
+            self.complete = complete
+        if self.complete or plan.cut_short or not (plan.wanted or self._sole):
+            self._alone.clear()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Ask the next holder alone, or end if there is none."""
+        if not self._alone:
+            self.settled = True
+            self.reading.settled()
             return
-        self.settled = True
-        self.reading.settled()
+        self._keep()
+        self._sole, self._told = self._alone.pop(), None
+        self._sources = [self._sole]
+        self._plan_anew(self.total)
+        self.pump()
+
+    def _plan_anew(self, total: int) -> None:
+        self.plan = PagePlan(total, self.reading.limit, self.plan.stride)
+        self._ids = PagePlan(total, self.reading.limit, ID_STRIDE) if total > SMALL else None
+
+    def _begin_anew(self, answer: wire.GetReply, ids: bool) -> bool:
+        """What the holder that is asked alone has now; whether its list needs no pulling, as another has the same."""
+        self._told = told = (answer.digest, answer.total)
+        self._least = answer.total
+        if told != (self.digest, self.total):
+            self._plan_anew(answer.total)
+            if ids != (self._ids is not None):
+                self.pump()
+                return True
+        same = next((v for v in self._parted if v.complete and (v.digest, v.total) == told), None)
+        if same is None or self._sole is None:
+            return False
+        by = (*same.by, self._by.pop(self._sole))
+        self._parted[self._parted.index(same)] = Version(*told, len(by), same.wires, True, by)
+        self._go_on()
+        return True
 
     def _keep(self) -> None:
         """Remember what came: each record is checked by its own signature, so nothing is lost to a bad neighbour."""
@@ -125,16 +171,25 @@ class _Pull:
         """Take what there is."""
         self.settled = True
 
-    def version(self) -> Version:
-        """What came of it."""
+    @property
+    def vouched(self) -> int:
+        """How many holders vouch for what came in full."""
+        parted = sum(version.holders for version in self._parted if version.complete)
+        return parted + (self.voters if self.complete else 0)
+
+    def versions(self) -> list[Version]:
+        """What came of it; more than one, if the lists of holders changed meanwhile."""
+        if not self._by:
+            return self._parted
         if not self.complete:
             self._keep()
         wires = self.plan.wires() if self.complete else tuple(self.came)
-        return Version(self.digest, self.total, self.voters, wires, self.complete, self._by)
+        rest = Version(self.digest, self.total, self.voters, wires, self.complete, tuple(self._by.values()))
+        return [*self._parted, rest]
 
 
-def _holders(crawl: Crawl, contacts: list[Contact]) -> tuple[Holder, ...]:
-    return tuple(Holder(contact.id, contact.address, crawl.answers[contact].branches) for contact in contacts)
+def _holders(crawl: Crawl, contacts: list[Contact]) -> dict[Contact, Holder]:
+    return {contact: Holder(contact.id, contact.address, crawl.answers[contact].branches) for contact in contacts}
 
 
 class Reading:
@@ -179,13 +234,13 @@ class Reading:
         if own is not None:
             same = groups.pop((own.digest, own.total), [])
             wires = tuple(own.wires if self.limit is None else own.wires[: self.limit])
-            by = (Holder(self._network.own_id, None, own.branches), *_holders(crawl, same))
+            by = (Holder(self._network.own_id, None, own.branches), *_holders(crawl, same).values())
             self._versions.append(Version(own.digest, own.total, 1 + len(same), wires, True, by))
         for (digest, total), contacts in groups.items():
             first = max((crawl.answers[contact].wires for contact in contacts), key=len)
             if total <= SMALL:
                 first = crawl.answers[contacts[0]].wires
-            self._pulls.append(_Pull(self, digest, total, contacts, _holders(crawl, contacts), first))
+            self._pulls.append(_Pull(self, digest, total, _holders(crawl, contacts), first))
         self.window = max(1, limits.PAGES_IN_FLIGHT_MAX // max(1, len(self._pulls)))
         self._pulls.sort(key=lambda pull: (-pull.voters, -pull.total, pull.digest))
         for place, pull in enumerate(self._pulls):
@@ -200,7 +255,7 @@ class Reading:
     def pool(self, asking: _Pull) -> dict[bytes, bytes]:
         """All records that came so far, by short id."""
         wires = [wire for version in self._versions for wire in version.wires]
-        wires += [wire for pull in self._pulls if pull.settled for wire in pull.version().wires]
+        wires += [wire for pull in self._pulls if pull.settled for version in pull.versions() for wire in version.wires]
         return {wire_id(wire)[:SHORT_ID_BYTES]: wire for wire in (*wires, *asking.came, *asking.plan.wires())}
 
     def ask_page(self, pull: _Pull, contact: Contact, plan: PagePlan, rank: int) -> None:
@@ -223,7 +278,7 @@ class Reading:
             pull.pump()
         if not self._finished and all(pull.settled for pull in self._pulls):
             self._finished = True
-            versions = self._versions + [pull.version() for pull in self._pulls]
+            versions = [*self._versions, *(version for pull in self._pulls for version in pull.versions())]
             versions.sort(key=lambda version: (-version.holders, -version.total, version.digest))
             own = self._own
             self._done(GetResult(self._asked, self._answered, tuple(versions), own is not None))
@@ -233,4 +288,4 @@ class Reading:
 
     def _vouched(self) -> int:
         """How many holders vouch for the versions that are complete."""
-        return sum(v.holders for v in self._versions) + sum(pull.voters for pull in self._pulls if pull.complete)
+        return sum(v.holders for v in self._versions) + sum(pull.vouched for pull in self._pulls)

@@ -99,7 +99,7 @@ class Holdings:
             wanted = required_bits(record.kind, bits) if fault is Code.STAMP_TOO_LOW else 0
             return PutVerdict(Taken.REFUSED, key, fault, wanted)
         if is_a(record, Order) and prefix is not None:
-            if below is not None:
+            if below is not None and shelf.has_witnesses:
                 return _moved(PutVerdict(Taken.REFUSED, key), below)
             if held is None and self._places[record.id] >= limits.TREE_PLACES_MAX:
                 return PutVerdict(Taken.REFUSED, key, FULL)

@@ -132,6 +132,10 @@ class IndexShelf(Shelf):
     def branch_names(self) -> list[str]:
         return list(self._branches)
 
+    @property
+    def has_witnesses(self) -> bool:
+        return len(self._lists[Kind.ORDER]) >= limits.TREE_WITNESSES
+
     def _packed(self) -> bytes:
         return self._branches.packed
 

@@ -111,6 +111,11 @@ class Shelf(Place, ABC):
         """To whom this node delegates."""
         return []
 
+    @property
+    def has_witnesses(self) -> bool:
+        """Whether enough orders stand here to be handed on, so that whoever becomes a holder hears of this node."""
+        return False
+
     def page(self, kind: int, rank: int, room_bytes: int) -> Page:
         """Records from `rank` on, as many as fit; their short ids, if `kind` has IDS beside it."""
         only_ids, kind = bool(kind & IDS), kind & ~IDS

@@ -4,6 +4,7 @@ import asyncio
 import random
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,10 +13,11 @@ import pytest
 from dhtex import limits
 from dhtex.directory import pricetree
 from dhtex.market import branches
+from dhtex.market.ids import DhtKey, index_key
 from dhtex.node import Node
 from dhtex.overlay.server import Overlay
 from dhtex.sim.history import History
-from dhtex.sim.host import PORT, Host
+from dhtex.sim.host import NETWORK, PORT, Host
 from dhtex.sim.loop import VirtualLoop
 from dhtex.sim.network import Network, Weather
 from dhtex.sim.world import MEMORY
@@ -139,6 +141,29 @@ def test_a_book_splits_at_a_bounded_cost_and_rests_then(monkeypatch: pytest.Monk
     play(story, nodes + 1)
 
 
+def test_a_reader_that_has_just_come_has_500_orders_for_300_datagrams() -> None:
+    """Requests and answers both; three readers, since now and then somebody else asks one of them something."""
+    nodes, count = 24, 500
+
+    async def story(room: Room) -> None:
+        await room.start(nodes)
+        await room.publish(count, "mailbox")
+        await asyncio.sleep(60)
+        costs: list[int] = []
+        for cold in room.hosts[nodes:]:
+            await room.join(cold)
+            await asyncio.sleep(40)
+            protocol = cold.parts.overlay.protocol
+            before = protocol.datagrams_in + protocol.datagrams_out
+            shown, _, seconds = await room.cost(partial(room.listing, cold, 10 * count))
+            costs.append(protocol.datagrams_in + protocol.datagrams_out - before)
+            assert (len(shown.orders), shown.coverage.complete) == (count, True)
+            assert seconds < 0.2
+        assert sorted(costs)[1] <= 300
+
+    play(story, nodes + 3)
+
+
 @pytest.mark.parametrize("settled_s", [0, 240])
 def test_who_cancels_is_gone_within_two_seconds_and_who_dies_within_ninety(
     settled_s: int, monkeypatch: pytest.MonkeyPatch
@@ -170,3 +195,33 @@ def test_who_cancels_is_gone_within_two_seconds_and_who_dies_within_ninety(
 
 def _cancel(order_id: str) -> Callable[[Node], Coroutine[Any, Any, object]]:
     return lambda node: node.cancel_order(order_id)
+
+
+def test_a_divided_book_outlives_all_holders_of_its_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go one after the other, ten seconds apart, and nobody puts an order again meanwhile."""
+    set_node_size(monkeypatch, 32)
+
+    async def story(room: Room) -> None:
+        await room.start(len(room.hosts))
+        ids = set(await room.publish(120, "mailbox"))
+        key = index_key(NETWORK, PAIR, "sell", "")
+        goal = int.from_bytes(key)
+        room.hosts.sort(key=lambda host: int.from_bytes(host.parts.node_id) ^ goal)
+        leaving, staying = room.hosts[: limits.HOLDERS], room.hosts[limits.HOLDERS :]
+        while any(_loose(host, key) for host in leaving):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(10)
+        for host in leaving:
+            host.crash(power=False)
+            await asyncio.sleep(10)
+            for reader in (staying[0], staying[-1]):
+                shown = await room.listing(reader, 1000)
+                assert {order.id for order in shown.orders} == ids or shown.coverage.missing
+        assert {order.id for order in (await room.listing(staying[3], 1000)).orders} == ids
+
+    play(story, 24)
+
+
+def _loose(host: Host, key: DhtKey) -> int:
+    """How many orders a holder of a node has there beyond those that it keeps for good."""
+    node = host.parts.holdings.tree_node(key)
+    return 0 if node is None else max(0, len(node.orders) - limits.TREE_WITNESSES)

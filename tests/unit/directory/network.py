@@ -29,22 +29,22 @@ class Member:
     tending: Tending
 
 
-def make_member(seed: int) -> Member:
+def make_member(seed: int, bits: int = 0) -> Member:
     clock, chance, verifier = SystemClock(), random.Random(seed), Verifier()
 
     def check(record: AnyRecord) -> Code | None:
-        return admit(record, clock.now(), 0, verifier.check)
+        return admit(record, clock.now(), bits, verifier.check)
 
-    holdings = Holdings(Database.open(None), NETWORK, 0, verifier)
+    holdings = Holdings(Database.open(None), NETWORK, bits, verifier)
     overlay = Overlay(NodeId(chance.randbytes(20)), NETWORK, holdings, clock, chance)
     directory = Directory(overlay, NETWORK, check, clock, chance)
     return Member(overlay, holdings, directory, Tending(overlay, holdings, NETWORK, clock, chance))
 
 
 @asynccontextmanager
-async def members(count: int) -> AsyncIterator[list[Member]]:
-    """So many nodes that know each other."""
-    made = [make_member(number) for number in range(count)]
+async def members(count: int, bits: int = 0) -> AsyncIterator[list[Member]]:
+    """So many nodes that know each other, of a network that asks for so much work."""
+    made = [make_member(number, bits) for number in range(count)]
     async with AsyncExitStack() as stack:
         ports = []
         for number, member in enumerate(made):

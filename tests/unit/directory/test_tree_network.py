@@ -12,6 +12,7 @@ from dhtex.directory.pricetree import Wish
 from dhtex.directory.reading import IndexReading
 from dhtex.directory.service import EVERYTHING
 from dhtex.market import branches
+from dhtex.market.admission import tree_path
 from dhtex.market.holding import MOVED, Taken, TreeOrder
 from dhtex.market.ids import index_key
 from dhtex.market.pricebits import price_at
@@ -209,3 +210,19 @@ async def test_a_node_of_which_all_orders_have_moved_keeps_its_branches(network:
     assert node is not None
     holder.holdings.put(make_beat(by=identity(8), at=int(time.time())).wire, "", time.time(), "test")
     assert holder.holdings.tree_node(ROOT_KEY) == node
+
+
+async def test_a_node_with_branches_takes_a_few_orders_of_them_to_be_handed_on(network: list[Member]) -> None:
+    made = orders()
+    await publish(network[0], made)
+    holder = next(member for member in network if (node := member.holdings.tree_node(ROOT_KEY)) and node.branches)
+    for order in _node_orders(holder):
+        holder.holdings.release(ROOT_KEY, order.id)
+    node = holder.holdings.tree_node(ROOT_KEY)
+    assert node is not None
+    below = [order for order in made if tree_path(order).startswith(node.branches)]
+    verdicts = [holder.holdings.put(order.wire, "", time.time(), "test") for order in below]
+    assert [verdict.code for verdict in verdicts] == [MOVED] * len(below)
+    assert [verdict.taken for verdict in verdicts][: limits.TREE_WITNESSES] == [Taken.STORED] * limits.TREE_WITNESSES
+    assert {verdict.taken for verdict in verdicts[limits.TREE_WITNESSES :]} == {Taken.REFUSED}
+    assert len(_node_orders(holder)) == limits.TREE_WITNESSES
