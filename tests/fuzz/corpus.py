@@ -98,6 +98,8 @@ class Corpus:
             return [NET, sender, below(chance, 9), key, self.record()]
         if verb is wire.DOWN:
             return [NET, sender, token, self.contact()]
+        if verb is wire.PROBE:
+            return [NET, sender, token, pick(chance, self.ids), pick(chance, (b"", self.contact()[20:]))]
         if verb is wire.STORE:
             return [sender, key, self.record() if chance.random() < 0.8 else any_value(chance)]
         return [] if verb is wire.STUN else [sender] if verb is wire.PING else [sender, key]
@@ -145,6 +147,8 @@ class Corpus:
             return [sender, token, ok, 120, chance.random() < 0.8, below(chance, 3)]
         if verb is wire.DOWN:
             return [sender, token, ok]
+        if verb is wire.PROBE:
+            return [sender, token, ok, chance.random() < 0.8]
         return [sender]
 
     def _finish(self, datagram: bytes) -> bytes:

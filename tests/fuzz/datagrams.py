@@ -64,6 +64,9 @@ class Line:
         else:
             self.replies += 1
 
+    def send_afresh(self, data: bytes, addr: Address) -> None:
+        self.sendto(data, addr)
+
     def close(self) -> None:
         return
 
