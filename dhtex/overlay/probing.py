@@ -112,13 +112,10 @@ class Probing:
     def asked(self, args: wire.ProbeArgs, token: bytes, peer: Peer) -> wire.ProbeReply:
         """Somebody wants to be reached, or says that somebody else wants that."""
         now = self._protocol.monotonic()
-        if args.target:
-            passed = self._knock(args, peer.address, now)
-        else:
-            passed = self._pass_on(args.nonce, peer.address, now)
-        return wire.ProbeReply(self._protocol.own_id, token, wire.OK, passed)
+        act = self._knock if args.target else self._pass_on
+        return wire.ProbeReply(self._protocol.own_id, token, wire.OK, act(args, peer.address, now))
 
-    def _pass_on(self, nonce: bytes, target: Address, now: float) -> bool:
+    def _pass_on(self, args: wire.ProbeArgs, target: Address, now: float) -> bool:
         """Ask one of our contacts, of the same IP version and another network, to knock there."""
         fit = [
             peer
@@ -133,8 +130,8 @@ class Probing:
             return False
         self._protocol.count("probes_passed_on")
         packed = wire.pack_address(target)
-        args = wire.ProbeArgs(self._protocol.net, self._protocol.own_id, b"", nonce, packed)
-        self._protocol.ask(self._entropy.choice(fit), wire.PROBE, args, lambda request, answer: None)
+        passed = wire.ProbeArgs(self._protocol.net, self._protocol.own_id, b"", args.nonce, packed)
+        self._protocol.ask(self._entropy.choice(fit), wire.PROBE, passed, lambda request, answer: None)
         return True
 
     def _knock(self, args: wire.ProbeArgs, asker: Address, now: float) -> bool:

@@ -294,7 +294,8 @@ class Protocol(StockVerbs):
             return None, None
         peer.kind, peer.token, peer.client = PeerKind.DHTEX, token, wire.is_client(ext)
         now = self.monotonic()
-        if now >= peer.view_due and (view := wire.reply_view(ext)) is not None:
+        votes = peer.in_table or self.selfview.address is None  # who wants a vote must first find a place in the table
+        if votes and now >= peer.view_due and (view := wire.reply_view(ext)) is not None:
             peer.view_due = now + limits.VIEW_S
             self.selfview.heard(peer.address, view, now)
         return answer, responder

@@ -121,10 +121,12 @@ class Corpus:
         if found is None:
             return b""
         verb, token = found[0], chance.randbytes(8)
+        if verb is wire.PROBE and chance.random() < 0.3:
+            return self._finish(b"\1" + verb.args.decode(asked[found[1] :]).nonce + pack(sender))
         answer: Any = self._answer(verb, sender, token)
         if isinstance(answer, list) and chance.random() < 0.2:
             answer = spoil_list(answer, chance)
-        seen = ("127.0.0.1", 4000) if chance.random() < 0.98 else pick(chance, self.addresses)
+        seen = ("9.9.9.9", 4000) if chance.random() < 0.98 else pick(chance, self.addresses)
         view = wire.encode_view(chance.random() < 0.1, 1 + below(chance, 1 << 31), seen)
         tail = wire.reply_trailer(NET, sender, token, view) if verb.stock and chance.random() < 0.9 else b""
         return self._finish(b"\1" + asked[1:21] + pack(answer) + tail)

@@ -116,6 +116,9 @@ class Siege:
                     self._send(line)
                 self.counts["datagrams"] += BATCH
                 if batch % REQUESTS_EACH == 0:
+                    node._running.overlay.selfview.reached_at = (
+                        None  # strangers come all the time; it shall ask all the same
+                    )
                     self.counts["peers"] = max(self.counts["peers"], len(node.peers()))
                     task = asyncio.ensure_future(self._request())
                     work.add(task)
@@ -184,6 +187,8 @@ class Siege:
         self.counts["records held"] = parts.holdings.count
         self.counts["addresses"] = len(parts.overlay.protocol.peers)
         self.counts["leases"] = counters["leases"]
+        self.counts["knocks"] = counters.get("knocks", 0)
+        self.counts["knocks sent"] = counters.get("knocks_sent", 0)
         if self.counts["unexpected"]:
             self.findings.rows.append(f"{self.counts['unexpected']} datagrams raised")
 

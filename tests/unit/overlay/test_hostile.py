@@ -300,7 +300,7 @@ def numbered(number: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["one address", "one network"])
 async def test_who_floods_from_few_addresses_shuts_out_no_other_stranger(kind: str) -> None:
-    async with wired() as (node, line):
+    async with wired() as (node, _):
         for number in range(3 * limits.STRANGER_DATAGRAMS_PER_S):
             source = ("8.8.4.4", 4001) if kind == "one address" else (f"8.8.4.{number % 256}", 1024 + number)
             node.protocol.datagram_received(numbered(number), source)
