@@ -197,7 +197,9 @@ class Diagnosis:
                 hint=f"forward UDP port {self._health.status().port} to this machine, or start with --map-port",
             )  # fmt: skip
         if mirror.address is not None and not mirror.public:
-            return CheckView(name="reachability", state=UNKNOWN, finding=f"all peers are on a network of their own{seen}")
+            return CheckView(
+                name="reachability", state=UNKNOWN, finding=f"all peers are on a network of their own{seen}"
+            )
         return CheckView(
             name="reachability", state=UNKNOWN, finding=f"no stranger has reached us yet{seen}",
             hint="peers are asked to have us reached; look again in some minutes",
