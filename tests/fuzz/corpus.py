@@ -45,6 +45,7 @@ class Corpus:
         self.records = [record.wire for record in make_records(now, chance)]
         self.ids = [chance.randbytes(20) for _ in range(40)]
         orders = [record for record in make_records(now, chance) if record.kind == 1]
+        self.orders = [order.id.hex() for order in orders]
         self.keys = [order_key(order.id) for order in orders]
         self.keys += [index_key(NETWORK, pair, side, "") for pair in PAIRS for side in ("buy", "sell")]
         self.keys += [chance.randbytes(20) for _ in range(10)]  # type: ignore[misc]

@@ -155,12 +155,13 @@ class Siege:
         """One request at the control interface, sound or spoilt."""
         chance = self._chance
         route = chance.choice([route for route in api.ROUTES if route.stream is None and route.path != "/v1/stop"])
-        known = chance.choice(self._corpus.keys).hex() if chance.random() < 0.3 else "abcdef"
-        orders = [order.id.hex() for order in self._node._running.offers.open_orders()]
-        path = route.path.replace("{id}", chance.choice([*orders, known]))
+        own = [order.id.hex() for order in self._node._running.offers.open_orders()] or [""]
+        key = chance.choice(self._corpus.keys).hex()
+        name = chance.choice((chance.choice(own), chance.choice(self._corpus.orders), key, "abcdef"))
+        path = route.path.replace("{id}", name)
         body = msgspec.json.encode(_fields(route.body, chance)) if route.method == "POST" else b""
         query = "&".join(f"{name}={value}" for name, value in _fields(route.query, chance).items()).encode()
-        if chance.random() < 0.4:
+        if chance.random() < 0.3:
             body, query = spoil_bytes(body, chance), spoil_bytes(query, chance)
         scope: dict[str, Any] = {
             "type": "http", "http_version": "1.1", "method": route.method, "path": path, "raw_path": path.encode(),
@@ -174,6 +175,8 @@ class Siege:
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
                 self.counts[f"requests {message['status']}"] += 1
+                if message["status"] == 200 and route.method == "POST":
+                    self.counts[f"done {route.path}"] += 1
                 if message["status"] == 500:
                     self.findings.rows.append(f"500 for {route.method} {path} {query!r} {body!r}")
 
@@ -197,11 +200,13 @@ def _fields(kind: type[msgspec.Struct], chance: random.Random) -> dict[str, Any]
     """Values for some fields of a request, of which many make sense."""
     sense = {
         "side": ("buy", "sell", "both"), "amount": ("1", "0.5", "1e3", "0", ""), "pair": (*PAIRS, "BTC", "/"),
-        "price": ("1", "50000", "0.00001"), "wait_s": (0.0, 5.0, -1.0), "limit": (0, 1, 100, -1, 10**9),
-        "expires_s": (0, 60, 86_400, 10**12), "confirm": ("ask", "auto"), "payment": (["sepa"], [""], ["x"] * 20),
+        "price": ("1", "50000", "0.00001"), "wait_s": (0.0, 5.0, -1.0), "limit": (9, 1, 100, -1, 10**9),
+        "expires_s": (600, 0, 86_400, 10**12), "confirm": ("ask", "auto"), "payment": (["sepa"], [""], ["x"] * 20),
         "address": ("127.0.0.1:5001", "[::1]:1", "host", "1.2.3.4:99999"),
     }  # fmt: skip
     names = [field.name for field in msgspec.structs.fields(kind)]
+    if chance.random() < 0.5:  # all that is known, in sense
+        return {name: sense[name][0] for name in names if name in sense}
     chosen = [name for name in names if chance.random() < 0.6]
     made = {name: chance.choice(sense.get(name, ("", "x"))) for name in chosen}
     if chosen and chance.random() < 0.2:
