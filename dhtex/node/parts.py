@@ -113,7 +113,7 @@ def build(
 ) -> Parts:
     """Build everything on an open state; nothing listens yet. Raises StateError."""
     journal = Journal(database)
-    check_rows(database)
+    check_rows(database, config.network)
     seed, node_id, epoch = journal.identity(entropy)
     node_id = settled_id(journal, node_id, entropy)
     keys = _keyring(seed, config, journal, clock.now())
