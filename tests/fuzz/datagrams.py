@@ -96,6 +96,11 @@ class Siege:
             logging.getLogger("dhtex").removeHandler(self.findings)
             loop.close()
 
+    @property
+    def held(self) -> int:
+        """Records that the node holds."""
+        return self._node._running.holdings.count
+
     async def _live(self, datagrams: int, progress: Callable[["Siege", int], None]) -> None:
         loop, line = asyncio.get_running_loop(), Line()
         self._corpus = Corpus(self._chance, int(EPOCH_S))
@@ -187,7 +192,7 @@ class Siege:
         counters = parts.overlay.counters
         self.counts["unexpected"] = counters.get("unexpected", 0)
         self.counts["replies"] = line.replies
-        self.counts["records held"] = parts.holdings.count
+        self.counts["records held"] = self.held
         self.counts["addresses"] = len(parts.overlay.protocol.peers)
         self.counts["leases"] = counters["leases"]
         self.counts["knocks"] = counters.get("knocks", 0)
