@@ -43,7 +43,7 @@ def start(
     contact: Annotated[str, typer.Option("--contact", metavar="TEXT", help="Sealed to whoever you trade with.")] = "",
     lan: Annotated[bool, typer.Option("--lan", help="Find nodes on the local network; needs dhtex[lan].")] = False,
     map_port: Annotated[
-        bool, typer.Option("--map-port", help="Have the router forward the port (UPnP); needs dhtex[nat].")
+        bool, typer.Option("--map-port", help="Have the router forward the port (NAT-PMP, UPnP); needs dhtex[nat].")
     ] = False,
     client: Annotated[bool, typer.Option("--client", help="Use the network without being routed to.")] = False,
     tag: Annotated[str, typer.Option("--tag", envvar="DHTEX_TAG", metavar="SECRET", help=_TAG)] = "",

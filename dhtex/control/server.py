@@ -133,7 +133,8 @@ async def _openapi(_request: Request) -> Response:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    path = request.scope["path"]  # `request.url` decodes the query as well, and that may be no text
     if error.status_code == 404:
-        return failure(NotFoundError(f"there is no {request.url.path}", hint=f"see {openapi.PATH}"))
-    _, view = describe(UsageError(f"{request.method} {request.url.path}: {error.detail}", hint=f"see {openapi.PATH}"))
+        return failure(NotFoundError(f"there is no {path}", hint=f"see {openapi.PATH}"))
+    _, view = describe(UsageError(f"{request.method} {path}: {error.detail}", hint=f"see {openapi.PATH}"))
     return json_answer(error.status_code, view)

@@ -192,12 +192,17 @@ class Diagnosis:
             return CheckView(name="reachability", state=OK, finding=f"serves as a client, as it was told{seen}")
         if mirror.reachable is False:
             return CheckView(
-                name="reachability", state=WARNING, finding=f"no stranger has reached us; serving as a client{seen}",
+                name="reachability", state=WARNING,
+                finding=f"nobody whom we had asked to reach us did; serving as a client{seen}",
                 hint=f"forward UDP port {self._health.status().port} to this machine, or start with --map-port",
             )  # fmt: skip
+        if mirror.address is not None and not mirror.public:
+            return CheckView(
+                name="reachability", state=UNKNOWN, finding=f"all peers are on a network of their own{seen}"
+            )
         return CheckView(
-            name="reachability", state=UNKNOWN, finding=f"no stranger has tried to reach us yet{seen}",
-            hint="look again when the node has run for a quarter of an hour",
+            name="reachability", state=UNKNOWN, finding=f"no stranger has reached us yet{seen}",
+            hint="peers are asked to have us reached; look again in some minutes",
         )  # fmt: skip
 
     async def _orders(self) -> CheckView:

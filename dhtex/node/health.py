@@ -93,18 +93,19 @@ class Health:
 
     def _lines(self) -> Iterator[str]:
         view, canary = self.status(), self._parts.canary
-        skew_s = self._parts.overlay.selfview.skew_s()
+        mirror = self._parts.overlay.selfview
         gauges: dict[str, float | None] = {
             "ready": view.state == READY,
             "uptime_seconds": view.uptime_s,
             "peers": view.peers,
             "network_nodes": view.network_nodes,
             "client": view.client,
+            "reachable": mirror.reachable,
             "orders_open": view.orders_open,
             "records_held": view.records_held,
             "canary_holders_asked": canary.asked,
             "canary_holders_returned": canary.returned,
-            "clock_skew_seconds": skew_s,
+            "clock_skew_seconds": mirror.skew_s(),
             **{name: count for name, count in view.counters.items() if name in _LEVELS},
         }
         for name, value in gauges.items():

@@ -33,6 +33,7 @@ from dhtex.overlay.transport import OpenEndpoint
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
+from dhtex.store.soundness import check_rows
 from dhtex.trading.receipts import Receipts
 from dhtex.trading.selling import Terms
 from dhtex.trading.service import Desk
@@ -101,8 +102,9 @@ def _keyring(seed: bytes, config: NodeConfig, journal: Journal, now: float) -> K
     """The keys of this node, those of its orders that still matter among them."""
     keys = Keyring(seed, config.tag)
     for own in journal.orders():
-        if own.expires + limits.TOMBSTONE_S > now and is_a(order := parse_record(own.wire, config.network), Order):
-            keys.of(order.body)
+        live = own.expires + limits.TOMBSTONE_S > now
+        if live and is_a(order := parse_record(own.wire, config.network), Order) and keys.of(order.body) is None:
+            raise StateError("the state file is damaged: its orders are not of its key", hint="put back a backup")
     return keys
 
 
@@ -111,6 +113,7 @@ def build(
 ) -> Parts:
     """Build everything on an open state; nothing listens yet. Raises StateError."""
     journal = Journal(database)
+    check_rows(database, config.network)
     seed, node_id, epoch = journal.identity(entropy)
     node_id = settled_id(journal, node_id, entropy)
     keys = _keyring(seed, config, journal, clock.now())

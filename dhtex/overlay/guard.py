@@ -17,6 +17,7 @@ from dhtex.overlay.contact import Peer
 
 TOKEN_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
+_SLOTS: Final = 1024
 
 
 class Tokens:
@@ -78,6 +79,42 @@ class Bucket:
             return False
         self._left = left - 1.0
         return True
+
+
+class Strangers:
+    """What unverified addresses may send in one second: so many in all, fewer of one network, and few of one address.
+
+    Counted in SLOTS places each, by a keyed hash, so that nobody can choose whose place he takes; who shares one with a
+    flooder shares its fate for a second.
+    """
+
+    def __init__(self, secret: bytes, now: float) -> None:
+        self._secret = secret
+        self._pings = Bucket(limits.STRANGER_DATAGRAMS_PER_S, now)
+        self._others = Bucket(limits.STRANGER_DATAGRAMS_PER_S, now)
+        self._second = now
+        self._of_address = [0] * _SLOTS
+        self._of_network = [0] * _SLOTS
+
+    def admit(self, address: Address, is_ping: bool, now: float) -> bool:
+        """Use up one datagram, if there is one."""
+        if now - self._second >= 1.0:
+            self._second = now
+            self._of_address = [0] * _SLOTS
+            self._of_network = [0] * _SLOTS
+        slot = self._slot(f"{address[0]} {address[1]}")
+        if self._of_address[slot] >= limits.STRANGER_ADDRESS_DATAGRAMS_PER_S:
+            return False
+        ip = address[0]
+        network = self._slot(ip.rpartition(".")[0] or ":".join(ip.split(":", 4)[:4]))
+        if self._of_network[network] >= limits.STRANGER_NETWORK_DATAGRAMS_PER_S:
+            return False
+        self._of_address[slot] += 1
+        self._of_network[network] += 1
+        return (self._pings if is_ping else self._others).take(now)
+
+    def _slot(self, name: str) -> int:
+        return int.from_bytes(hashlib.blake2b(name.encode(), key=self._secret, digest_size=2).digest()) % _SLOTS
 
 
 def within_rate(peer: Peer, now: float) -> bool:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from dhtex import limits
 from dhtex.overlay import wire
-from dhtex.overlay.contact import Contact, parse_compact
+from dhtex.overlay.contact import Contact, Peer, parse_compact
 from dhtex.overlay.guard import Bucket
 from dhtex.overlay.protocol import Protocol
 
@@ -23,7 +23,7 @@ class Hints:
         now = protocol.monotonic()
         self._told = Bucket(limits.HINTS_PER_S, now)
         self._heard = Bucket(limits.HINTS_PER_S, now)
-        protocol.on_hint, protocol.hint = self.hear, self.tell
+        protocol.on_verb[wire.DOWN], protocol.hint = self.hear, self.tell
         self._recent: OrderedDict[bytes, float] = OrderedDict()  # who was told of whom, and until when that is enough
 
     def tell(self, namer: Contact, silent: Contact) -> None:
@@ -40,7 +40,7 @@ class Hints:
             args = wire.DownArgs(protocol.net, protocol.own_id, b"", silent.wire)
             protocol.ask(peer, wire.DOWN, args, lambda request, answer: None)
 
-    def hear(self, args: wire.DownArgs, token: bytes) -> wire.DownReply:
+    def hear(self, args: wire.DownArgs, token: bytes, _peer: Peer) -> wire.DownReply:
         """Somebody found a node silent: ask it ourselves, if we know it and have not asked just now."""
         protocol, now = self._protocol, self._protocol.monotonic()
         contact = parse_compact(args.contact)

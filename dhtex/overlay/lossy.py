@@ -27,6 +27,10 @@ class LossyEndpoint:
         if self._chance.random() >= self._loss:
             self._inner.sendto(data, addr)
 
+    def send_afresh(self, data: bytes, addr: Address) -> None:
+        if self._chance.random() >= self._loss:
+            self._inner.send_afresh(data, addr)
+
     def close(self) -> None:
         self._inner.close()
 

@@ -23,7 +23,7 @@ from dhtex.market.ids import NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact, Peer, PeerKind, Peers, contact_at
-from dhtex.overlay.guard import Bucket, Parking, Tokens, within_rate
+from dhtex.overlay.guard import Parking, Strangers, Tokens, within_rate
 from dhtex.overlay.requests import Done, Request, Requests, Soft, _nobody
 from dhtex.overlay.selfview import SelfView
 from dhtex.overlay.serving import Serving, ask_for_token
@@ -55,18 +55,17 @@ class Protocol:
         self.requests = Requests(self.send)
         self.on_peer: Callable[[Peer], None]
         self.on_peer_lost: Callable[[Peer], None]
-        self.on_watch: Callable[[wire.WatchArgs, bytes, Peer], wire.WatchReply]
+        self.on_verb: dict[wire.Verb, Callable[[Any, bytes, Peer], Any]] = {}
         self.selfview: SelfView
         self.on_push: Callable[[wire.PushArgs, Address], bool]
-        self.on_hint: Callable[[wire.DownArgs, bytes], wire.DownReply]
+        self.on_knock: Callable[[bytes, Address], bool]
         self.hint: Callable[[Contact, Contact], None]
         self.datagrams_in = self.datagrams_out = self.bytes_in = self.bytes_out = 0
         self.monotonic = clock.monotonic
         self._random_bytes = entropy.randbytes
         self._parking = Parking()
         now = clock.monotonic()
-        self._strangers = Bucket(limits.STRANGER_DATAGRAMS_PER_S, now)
-        self._strange_pings = Bucket(limits.STRANGER_DATAGRAMS_PER_S, now)
+        self._strangers = Strangers(entropy.randbytes(16), now)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._closed = False
@@ -193,8 +192,10 @@ class Protocol:
             return peer
         if peer is None:
             peer = self.peer_at(address)
+        now = self.monotonic()
+        peer.verified_until = max(peer.verified_until, now + limits.TOKEN_LIFE_S)
         if not peer.last_asked:
-            self.selfview.unasked(self.monotonic())
+            self.selfview.unasked(now)
         contact = contact_at(sender, *address)
         if contact is None or peer.pinging or peer.client:
             return peer
@@ -228,7 +229,7 @@ class Protocol:
     def _take_reply(self, data: bytes, addr: Address, now: float) -> None:
         request = self.requests.find(data[1:21])
         if request is None:
-            self.count("dropped_unasked")
+            self.count("knocks" if self.on_knock(data[1:21], addr) else "dropped_unasked")
             return
         peer = request.peer
         if peer.address != addr:
@@ -288,7 +289,8 @@ class Protocol:
             self.table.remove(peer)
             return None, None
         peer.kind, peer.token, peer.client = PeerKind.DHTEX, token, wire.is_client(ext)
-        if now >= peer.view_due and (view := wire.reply_view(ext)) is not None:
+        votes = peer.in_table or self.selfview.address is None  # who wants a vote must first find a place in the table
+        if votes and now >= peer.view_due and (view := wire.reply_view(ext)) is not None:
             peer.view_due = now + limits.VIEW_S
             self.selfview.heard(peer.address, view, now)
         return answer, responder
@@ -314,7 +316,7 @@ class Protocol:
             if not within_rate(peer, now):
                 self.count("dropped_rate_peer")
                 return
-        elif not (self._strange_pings if verb is wire.PING else self._strangers).take(now):
+        elif not self._strangers.admit(addr, verb is wire.PING, now):
             self.count("dropped_rate_strangers")
             return
         if verb.stock:
@@ -346,10 +348,8 @@ class Protocol:
                     reply = self.serving.get(args, token)
                 elif verb is wire.PUT:
                     reply = self.serving.put(args, token, addr)
-                elif verb is wire.DOWN:
-                    reply = self.on_hint(args, token)
                 else:
-                    reply = self.on_watch(args, token, peer)
+                    reply = self.on_verb[verb](args, token, peer)
         self.send(b"\1" + data[1:21] + wire.encode(reply), addr)
 
     # --- Stock verbs -----------------------------------------------------------------------------------------------

@@ -1,17 +1,22 @@
 """What others tell about us: the address that they see, their time, and whether they reach us unasked.
 
-Theory of operation. Every marked answer carries the sender's clock and the address that it answers to. The address that
-most of the latest voters see is ours; one voter alone is believed only while there is no other. The median difference
-of their clocks to ours is our skew: clocks that lie must be half of those that we asked.
+Theory of operation. Every marked answer carries the sender's clock and the address that it answers to; each network of
+peers (a /24 or /64; a local address for itself) has one vote, its latest, for VOTE_S. The median difference of their
+clocks to ours is our skew: clocks that lie must be half of those.
 
-A request from an address to which we never sent anything proves that strangers reach us: no NAT or firewall lets it
-through by chance. The opposite can only be concluded from silence, so it takes long, and is said of public addresses
-only. Who is not reached serves as a *client*: it uses the network, and says so in its answers, so nobody routes to it.
+The first voter is believed while there is no other. An address that is believed changes only when more than half of all
+votes name another one, two at least. To be at another IP means to meet the network again, which costs requests at all
+peers: so that is done at most once in MOVED_PAUSE_S, and not at all if the votes have turned back by then.
+
+A datagram from where we never sent anything proves that strangers reach us: no NAT or firewall lets it through by
+chance. `probing` asks for one, and reports when none came. Who is not reached serves as a *client*: it uses the
+network, and says so in its answers, so nobody routes to it.
 """
 
-from collections import Counter
+import math
 from collections.abc import Callable
 from statistics import median
+from typing import NamedTuple
 
 from dhtex import limits
 from dhtex.clock import Clock
@@ -19,8 +24,16 @@ from dhtex.overlay.addresses import Address, is_local, subnet
 from dhtex.overlay.wire import View, encode_view
 
 
+class _Vote(NamedTuple):
+    """What a network saw last: our address, how far its clock is ahead, and when that was."""
+
+    seen: Address
+    ahead_s: float
+    at: float
+
+
 class SelfView:
-    """The mirror of one node. Driven by `heard`, `unasked` and `judge`."""
+    """The mirror of one node. Driven by `heard`, `unasked`, `unreached` and `tick`."""
 
     def __init__(self, clock: Clock) -> None:
         self.on_moved: Callable[[], None] = lambda: None
@@ -29,36 +42,40 @@ class SelfView:
         self.address: Address | None = None
         self.reached_at: float | None = None
         self._clock = clock
-        self._votes: dict[Address, tuple[Address, float]] = {}
-        self._tally: Counter[Address] = Counter()  # of the addresses that the votes name
-        self._public_since: float | None = None
+        self._votes: dict[bytes | Address, _Vote] = {}  # oldest first
+        self._home = ""  # the IP at which we met the network last
+        self._may_move_at = -math.inf
 
     def heard(self, voter: Address, view: View, now: float) -> None:
         """A peer's answer came, with its view of us."""
-        if voter in self._votes:
-            self._drop(voter)
-        self._votes[voter] = (view.seen, view.time + 0.5 - self._clock.now())
-        self._tally[view.seen] += 1
-        if len(self._votes) > limits.VOTERS_MAX:
-            self._drop(next(iter(self._votes)))
+        place = subnet(voter[0]) or voter
+        self._votes.pop(place, None)
+        self._votes[place] = _Vote(view.seen, view.time + 0.5 - self._clock.now(), now)
+        while len(self._votes) > limits.VOTERS_MAX or now - next(iter(self._votes.values())).at > limits.VOTE_S:
+            del self._votes[next(iter(self._votes))]
         if view.seen == self.address:
             return
-        (first, count), *others = self._tally.most_common(2)
-        if first == self.address or (others and others[0][1] == count):
+        if self.address is None:
+            self._home = view.seen[0]
+        elif not self._agreed(view.seen, elsewhere=view.seen[0] != self.address[0]):
             return
-        if self.address is not None and count < limits.VOTERS_MIN:
-            return
-        moved, self.address = self.address is not None and self.address[0] != first[0], first
-        self._public_since = None if is_local(first[0]) else now
+        self.address = view.seen
         self.reached_at = None
-        if moved:
-            self.on_moved()
+        self.client = self.always_client
+        self.tick(now)
 
-    def _drop(self, voter: Address) -> None:
-        seen, _ = self._votes.pop(voter)
-        self._tally[seen] -= 1
-        if not self._tally[seen]:
-            del self._tally[seen]
+    def _agreed(self, seen: Address, *, elsewhere: bool) -> bool:
+        """Whether most voters see us there; at another IP, whatever the port: some routers give each peer its own."""
+        count = sum(seen[0] == vote.seen[0] if elsewhere else seen == vote.seen for vote in self._votes.values())
+        return count >= limits.VOTERS_MIN and 2 * count > len(self._votes)
+
+    def tick(self, now: float) -> None:
+        """Tell of a move, once it is time. Call now and then."""
+        if self.address is None or self.address[0] == self._home or now < self._may_move_at:
+            return
+        self._home = self.address[0]
+        self._may_move_at = now + limits.MOVED_PAUSE_S
+        self.on_moved()
 
     def tell(self, asker: Address) -> bytes:
         """Our own view of things, for the trailer of an answer."""
@@ -69,20 +86,23 @@ class SelfView:
         self.reached_at = now
         self.client = self.always_client
 
-    def judge(self, now: float, peers: int) -> None:
-        """Decide whether we are a client. Call now and then."""
-        since = self._public_since
-        if self.always_client:
-            self.client = True
-        elif self.reached_at is not None or since is None:
-            self.client = False
-        elif peers >= limits.HOLDERS and now - since >= limits.UNREACHED_S:
-            self.client = True
+    def unreached(self) -> None:
+        """Many tried to have us reached, and nobody came."""
+        self.reached_at = None
+        self.client = True
+
+    def doubted(self) -> None:
+        """Somebody came whom a NAT might have let in: that we are not reached is no longer believed."""
+        self.client = self.always_client
 
     def forget(self) -> None:
         """The network may be another one now: start with no votes."""
         self._votes.clear()
-        self._tally.clear()
+
+    @property
+    def public(self) -> bool:
+        """Whether our address is a global one, as far as we know."""
+        return self.address is not None and not is_local(self.address[0])
 
     @property
     def reachable(self) -> bool | None:
@@ -93,13 +113,14 @@ class SelfView:
 
     def public_ip(self) -> str | None:
         """Our global address, as far as peers of PUBLIC_VOTERS_MIN networks agree: one liar must not choose it."""
-        if self.address is None or is_local(self.address[0]):
+        if self.address is None or not self.public:
             return None
-        agreed = {subnet(voter[0]) for voter, (seen, _) in self._votes.items() if seen[0] == self.address[0]} - {None}
-        return self.address[0] if len(agreed) >= limits.PUBLIC_VOTERS_MIN else None
+        ip = self.address[0]
+        agreed = sum(isinstance(place, bytes) and vote.seen[0] == ip for place, vote in self._votes.items())
+        return ip if agreed >= limits.PUBLIC_VOTERS_MIN else None
 
     def skew_s(self) -> float | None:
         """How far the clocks of others are ahead of ours (negative: behind), at the median; None with too few."""
         if len(self._votes) < limits.VOTERS_MIN:
             return None
-        return median(ahead for _, ahead in self._votes.values())
+        return median(vote.ahead_s for vote in self._votes.values())

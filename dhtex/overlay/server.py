@@ -19,6 +19,7 @@ from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.hints import Hints
 from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.ports import Holdings
+from dhtex.overlay.probing import Probing
 from dhtex.overlay.protocol import Protocol
 from dhtex.overlay.putting import Putting, hand_on
 from dhtex.overlay.reading import Reading
@@ -33,7 +34,7 @@ from dhtex.overlay.sweep import sweep
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
-from dhtex.overlay.wire import GetReply, network_tag
+from dhtex.overlay.wire import WATCH, GetReply, network_tag
 from dhtex.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -85,12 +86,13 @@ class Overlay(StockServer):
         self._upkeep = Upkeep(self.protocol, self._searches.survey, entropy)
         self._searches.widening.survey = self._upkeep.joined
         self.protocol.serving = self.protocol.stock.serving = serving
-        self.protocol.on_watch = self._watching.on_watch
+        self.protocol.on_verb[WATCH] = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push
         Hints(self.protocol)
         self.selfview = SelfView(clock)
         self.protocol.selfview = self.selfview
         self.selfview.on_moved = self.resumed
+        self._probing = Probing(self.protocol, entropy)
         self.protocol.on_peer = self._peer_found
         self.protocol.on_peer_lost = self._peer_lost
 
@@ -359,7 +361,8 @@ class Overlay(StockServer):
             wall, now = self._clock.now(), self._clock.monotonic()
             if passed_s > limits.RESUMED_S:
                 self.resumed()
-            self.selfview.judge(now, len(self.protocol.table))
+            self.selfview.tick(now)
+            self._probing.tick(now)
             self.protocol.tokens.rotate(now)
             self._upkeep.tick(now)
             self._watching.tick(now)

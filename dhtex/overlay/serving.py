@@ -75,7 +75,7 @@ class Serving:
         return taken
 
 
-TokenNeeded = wire.GetReply | wire.PutReply | wire.WatchReply | wire.DownReply
+TokenNeeded = wire.GetReply | wire.PutReply | wire.WatchReply | wire.DownReply | wire.ProbeReply
 
 
 def ask_for_token(verb: wire.Verb, own_id: NodeId, token: bytes) -> TokenNeeded:
@@ -86,6 +86,8 @@ def ask_for_token(verb: wire.Verb, own_id: NodeId, token: bytes) -> TokenNeeded:
         return wire.PutReply(own_id, token, wire.TOKEN_NEEDED, "", "", 0, b"")
     if verb is wire.DOWN:
         return wire.DownReply(own_id, token, wire.TOKEN_NEEDED)
+    if verb is wire.PROBE:
+        return wire.ProbeReply(own_id, token, wire.TOKEN_NEEDED, False)
     return wire.WatchReply(own_id, token, wire.TOKEN_NEEDED, 0, False, 0)
 
 

@@ -35,6 +35,10 @@ class Endpoint(Protocol):
         """Send to a literal address; a failure is a loss."""
         ...
 
+    def send_afresh(self, data: bytes, addr: Address) -> None:
+        """The same from a port that nobody has heard of, so that no NAT expects it; there is no answer."""
+        ...
+
     def close(self) -> None:
         """Stop receiving and free the port."""
         ...
@@ -86,6 +90,18 @@ class UdpEndpoint:
         try:
             if sock is not None:
                 sock.sendto(data, addr)
+        except (OSError, OverflowError, TypeError, ValueError):
+            self.lost_at_send += 1
+
+    def send_afresh(self, data: bytes, addr: Address) -> None:
+        sock = self._v6 if ":" in addr[0] else self._v4
+        if sock is None:
+            return
+        try:
+            with socket.socket(sock.family, socket.SOCK_DGRAM) as fresh:
+                fresh.setblocking(False)
+                fresh.bind((sock.getsockname()[0], 0))
+                fresh.sendto(data, addr)
         except (OSError, OverflowError, TypeError, ValueError):
             self.lost_at_send += 1
 

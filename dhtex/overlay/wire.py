@@ -146,6 +146,25 @@ class DownReply(_Message, gc=False):
     ok: int
 
 
+class ProbeArgs(_Message, gc=False):
+    """`target` is empty for the sender's own address, else the packed address of whoever asked the sender."""
+
+    net: _Net
+    sender: _Id
+    token: _Token
+    nonce: Annotated[bytes, msgspec.Meta(min_length=20, max_length=20)]
+    target: bytes
+
+
+class ProbeReply(_Message, gc=False):
+    """`passed`: whether somebody was asked, or the knock was sent."""
+
+    responder: _Id
+    token: _Token
+    ok: int
+    passed: bool
+
+
 _ENCODER: Final = msgspec.msgpack.Encoder()
 encode = _ENCODER.encode
 
@@ -181,13 +200,14 @@ PUT: Final = _verb(b"dx_put", PutArgs, msgspec.msgpack.Decoder(PutReply))
 WATCH: Final = _verb(b"dx_watch", WatchArgs, msgspec.msgpack.Decoder(WatchReply))
 PUSH: Final = _verb(b"dx_push", PushArgs, msgspec.msgpack.Decoder(PushReply))
 DOWN: Final = _verb(b"dx_down", DownArgs, msgspec.msgpack.Decoder(DownReply))
+PROBE: Final = _verb(b"dx_probe", ProbeArgs, msgspec.msgpack.Decoder(ProbeReply))
 PING: Final = _verb(b"ping", tuple[_Id], _ID, stock=True)
 STUN: Final = _verb(b"stun", tuple[()], _GENERIC, stock=True)
 STORE: Final = _verb(b"store", tuple[_Id, _Key, Any], _GENERIC, stock=True)
 FIND_NODE: Final = _verb(b"find_node", tuple[_Id, _Key], _GENERIC, stock=True)
 FIND_VALUE: Final = _verb(b"find_value", tuple[_Id, _Key], _GENERIC, stock=True)
 _STOCK: Final = (PING, STUN, STORE, FIND_NODE, FIND_VALUE)
-VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, DOWN, *_STOCK)}
+VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, DOWN, PROBE, *_STOCK)}
 _HEADS: Final = {verb.head: verb for verb in VERBS.values()}
 
 
@@ -236,16 +256,18 @@ class View(NamedTuple):
 
 def encode_view(client: bool, time: int, seen: Address) -> bytes:
     """Flags, time and address in 11 bytes (IPv4) or 23."""
-    return (_CLIENT_FLAG if client else b"\0") + time.to_bytes(4) + _pack_address(seen)
+    return (_CLIENT_FLAG if client else b"\0") + time.to_bytes(4) + pack_address(seen)
 
 
 @lru_cache(limits.ADDRESSES_TRACKED_MAX)
-def _pack_address(address: Address) -> bytes:
+def pack_address(address: Address) -> bytes:
+    """An address in 6 bytes (IPv4) or 18."""
     return ipaddress.ip_address(address[0]).packed + address[1].to_bytes(2)
 
 
 @lru_cache(limits.ADDRESSES_TRACKED_MAX)
-def _unpack_address(packed: bytes) -> Address | None:
+def unpack_address(packed: bytes) -> Address | None:
+    """The address, which must have 6 or 18 bytes; None if nobody can live there."""
     ip = canonical_ip(ipaddress.ip_address(packed[:-2]).compressed)
     return None if ip is None else (ip, int.from_bytes(packed[-2:]))
 
@@ -266,7 +288,7 @@ def reply_view(ext: bytes | None) -> View | None:
     rest = b"" if ext is None else ext[_REPLY_EXT_BYTES:]
     if len(rest) not in (11, 23):
         return None
-    seen = _unpack_address(rest[5:])
+    seen = unpack_address(rest[5:])
     return None if seen is None else View(bool(rest[0] & _CLIENT), int.from_bytes(rest[1:5]), seen)
 
 

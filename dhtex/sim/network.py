@@ -8,6 +8,7 @@ address then, within that one's life; what a dead machine sends does not leave i
 """
 
 import asyncio
+import copy
 import math
 import random
 from collections import deque
@@ -26,6 +27,7 @@ KEPT_DATAGRAMS: Final = 512  # of which some come again
 TAIL_S: Final = (0.2, 4.0)
 CLOGGED_DATAGRAMS_MAX: Final = 2000  # of all lines together; more are lost
 FIRST_PORT: Final = 20_000
+FRESH_PORT: Final = 50_000
 NOBODY: Final = ("10.99.0.1", 4000)
 
 
@@ -55,6 +57,11 @@ class SimEndpoint:
     def sendto(self, data: bytes, addr: Address) -> None:
         if self.life.alive:
             self._network.send(self, data, addr)
+
+    def send_afresh(self, data: bytes, addr: Address) -> None:
+        afresh = copy.copy(self)
+        afresh.address = (self.address[0], FRESH_PORT)
+        afresh.sendto(data, addr)
 
     def receive(self, data: bytes, addr: Address) -> None:
         """Hand a datagram over, within the machine's life."""

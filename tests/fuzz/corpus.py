@@ -45,6 +45,7 @@ class Corpus:
         self.records = [record.wire for record in make_records(now, chance)]
         self.ids = [chance.randbytes(20) for _ in range(40)]
         orders = [record for record in make_records(now, chance) if record.kind == 1]
+        self.orders = [order.id.hex() for order in orders]
         self.keys = [order_key(order.id) for order in orders]
         self.keys += [index_key(NETWORK, pair, side, "") for pair in PAIRS for side in ("buy", "sell")]
         self.keys += [chance.randbytes(20) for _ in range(10)]  # type: ignore[misc]
@@ -98,6 +99,8 @@ class Corpus:
             return [NET, sender, below(chance, 9), key, self.record()]
         if verb is wire.DOWN:
             return [NET, sender, token, self.contact()]
+        if verb is wire.PROBE:
+            return [NET, sender, token, pick(chance, self.ids), pick(chance, (b"", self.contact()[20:]))]
         if verb is wire.STORE:
             return [sender, key, self.record() if chance.random() < 0.8 else any_value(chance)]
         return [] if verb is wire.STUN else [sender] if verb is wire.PING else [sender, key]
@@ -119,10 +122,12 @@ class Corpus:
         if found is None:
             return b""
         verb, token = found[0], chance.randbytes(8)
+        if verb is wire.PROBE and chance.random() < 0.3:
+            return self._finish(b"\1" + verb.args.decode(asked[found[1] :]).nonce + pack(sender))
         answer: Any = self._answer(verb, sender, token)
         if isinstance(answer, list) and chance.random() < 0.2:
             answer = spoil_list(answer, chance)
-        seen = ("127.0.0.1", 4000) if chance.random() < 0.98 else pick(chance, self.addresses)
+        seen = ("9.9.9.9", 4000) if chance.random() < 0.98 else pick(chance, self.addresses)
         view = wire.encode_view(chance.random() < 0.1, 1 + below(chance, 1 << 31), seen)
         tail = wire.reply_trailer(NET, sender, token, view) if verb.stock and chance.random() < 0.9 else b""
         return self._finish(b"\1" + asked[1:21] + pack(answer) + tail)
@@ -145,6 +150,8 @@ class Corpus:
             return [sender, token, ok, 120, chance.random() < 0.8, below(chance, 3)]
         if verb is wire.DOWN:
             return [sender, token, ok]
+        if verb is wire.PROBE:
+            return [sender, token, ok, chance.random() < 0.8]
         return [sender]
 
     def _finish(self, datagram: bytes) -> bytes:

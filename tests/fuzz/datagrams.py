@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -64,6 +65,9 @@ class Line:
         else:
             self.replies += 1
 
+    def send_afresh(self, data: bytes, addr: Address) -> None:
+        self.sendto(data, addr)
+
     def close(self) -> None:
         return
 
@@ -80,7 +84,7 @@ class Siege:
         self.counts: Counter[str] = Counter()
         self._seed = seed
         self._chance = random.Random(seed)
-        self._ids: dict[Address, bytes] = {}
+        self._ids = [self._chance.randbytes(20) for _ in range(40)]
 
     def run(self, datagrams: int, progress: Callable[["Siege", int], None] = lambda siege, done: None) -> None:
         """Send so many datagrams, from second 0 of a new virtual time."""
@@ -92,6 +96,11 @@ class Siege:
         finally:
             logging.getLogger("dhtex").removeHandler(self.findings)
             loop.close()
+
+    @property
+    def held(self) -> int:
+        """Records that the node holds."""
+        return self._node._running.holdings.count
 
     async def _live(self, datagrams: int, progress: Callable[["Siege", int], None]) -> None:
         loop, line = asyncio.get_running_loop(), Line()
@@ -113,6 +122,9 @@ class Siege:
                     self._send(line)
                 self.counts["datagrams"] += BATCH
                 if batch % REQUESTS_EACH == 0:
+                    node._running.overlay.selfview.reached_at = (
+                        None  # strangers come all the time; it shall ask all the same
+                    )
                     self.counts["peers"] = max(self.counts["peers"], len(node.peers()))
                     task = asyncio.ensure_future(self._request())
                     work.add(task)
@@ -134,7 +146,7 @@ class Siege:
         chance, corpus = self._chance, self._corpus
         if line.asked and chance.random() < 0.3:
             asked, address = line.asked.pop(below(chance, len(line.asked)))
-            sender = self._ids.setdefault(address, chance.choice(corpus.ids))
+            sender = self._ids[(zlib.crc32(address[0].encode()) + address[1]) % len(self._ids)]  # always the same
             datagram = corpus.reply(asked, sender)
             address = address if chance.random() < 0.95 else corpus.address()
         elif chance.random() < 0.02:
@@ -149,12 +161,13 @@ class Siege:
         """One request at the control interface, sound or spoilt."""
         chance = self._chance
         route = chance.choice([route for route in api.ROUTES if route.stream is None and route.path != "/v1/stop"])
-        known = chance.choice(self._corpus.keys).hex() if chance.random() < 0.3 else "abcdef"
-        orders = [order.id.hex() for order in self._node._running.offers.open_orders()]
-        path = route.path.replace("{id}", chance.choice([*orders, known]))
+        own = [order.id.hex() for order in self._node._running.offers.open_orders()] or [""]
+        key = chance.choice(self._corpus.keys).hex()
+        name = chance.choice((chance.choice(own), chance.choice(self._corpus.orders), key, "abcdef"))
+        path = route.path.replace("{id}", name)
         body = msgspec.json.encode(_fields(route.body, chance)) if route.method == "POST" else b""
         query = "&".join(f"{name}={value}" for name, value in _fields(route.query, chance).items()).encode()
-        if chance.random() < 0.4:
+        if chance.random() < 0.3:
             body, query = spoil_bytes(body, chance), spoil_bytes(query, chance)
         scope: dict[str, Any] = {
             "type": "http", "http_version": "1.1", "method": route.method, "path": path, "raw_path": path.encode(),
@@ -168,6 +181,8 @@ class Siege:
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
                 self.counts[f"requests {message['status']}"] += 1
+                if message["status"] == 200 and route.method == "POST":
+                    self.counts[f"done {route.path}"] += 1
                 if message["status"] == 500:
                     self.findings.rows.append(f"500 for {route.method} {path} {query!r} {body!r}")
 
@@ -178,9 +193,11 @@ class Siege:
         counters = parts.overlay.counters
         self.counts["unexpected"] = counters.get("unexpected", 0)
         self.counts["replies"] = line.replies
-        self.counts["records held"] = parts.holdings.count
+        self.counts["records held"] = self.held
         self.counts["addresses"] = len(parts.overlay.protocol.peers)
         self.counts["leases"] = counters["leases"]
+        self.counts["knocks"] = counters.get("knocks", 0)
+        self.counts["knocks sent"] = counters.get("knocks_sent", 0)
         if self.counts["unexpected"]:
             self.findings.rows.append(f"{self.counts['unexpected']} datagrams raised")
 
@@ -189,11 +206,13 @@ def _fields(kind: type[msgspec.Struct], chance: random.Random) -> dict[str, Any]
     """Values for some fields of a request, of which many make sense."""
     sense = {
         "side": ("buy", "sell", "both"), "amount": ("1", "0.5", "1e3", "0", ""), "pair": (*PAIRS, "BTC", "/"),
-        "price": ("1", "50000", "0.00001"), "wait_s": (0.0, 5.0, -1.0), "limit": (0, 1, 100, -1, 10**9),
-        "expires_s": (0, 60, 86_400, 10**12), "confirm": ("ask", "auto"), "payment": (["sepa"], [""], ["x"] * 20),
+        "price": ("1", "50000", "0.00001"), "wait_s": (0.0, 5.0, -1.0), "limit": (9, 1, 100, -1, 10**9),
+        "expires_s": (600, 0, 86_400, 10**12), "confirm": ("ask", "auto"), "payment": (["sepa"], [""], ["x"] * 20),
         "address": ("127.0.0.1:5001", "[::1]:1", "host", "1.2.3.4:99999"),
     }  # fmt: skip
     names = [field.name for field in msgspec.structs.fields(kind)]
+    if chance.random() < 0.5:  # all that is known, in sense
+        return {name: sense[name][0] for name in names if name in sense}
     chosen = [name for name in names if chance.random() < 0.6]
     made = {name: chance.choice(sense.get(name, ("", "x"))) for name in chosen}
     if chosen and chance.random() < 0.2:

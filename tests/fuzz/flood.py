@@ -21,7 +21,7 @@ from dhtex.node import Node
 from dhtex.overlay import wire
 from tests.builders import NETWORK
 
-KINDS = ("noise", "answers", "pings", "gets")
+KINDS = ("noise", "answers", "pings", "pings/24", "pings/0", "gets", "gets/0")  # and how far the sources are spread
 _NET = wire.network_tag(NETWORK)
 _BURST_S = 0.005
 _PING_EACH_S = 0.05
@@ -39,13 +39,27 @@ def _serve(pipe: Connection) -> None:
     asyncio.run(live())
 
 
+def _sources(kind: str, chance: random.Random) -> list[socket.socket]:
+    """One address, 200 of one /24, or 400 of as many /24: all of 127/8 is this machine."""
+    spread = kind.partition("/")[2]
+    ips = {
+        "": ["127.0.0.1"],
+        "24": [f"127.7.7.{number + 1}" for number in range(200)],
+        "0": [f"127.{number % 200 + 20}.{chance.randrange(256)}.{chance.randrange(1, 255)}" for number in range(400)],
+    }[spread]
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in ips]
+    for sock, ip in zip(sockets, ips, strict=True):
+        sock.bind((ip, 0))
+    return sockets
+
+
 def _garbage(kind: str, chance: random.Random) -> bytes:
     sender, key = chance.randbytes(20), chance.randbytes(20)
     if kind == "noise":
         return chance.randbytes(chance.randrange(1, 1200))
     if kind == "answers":
         return b"\1" + chance.randbytes(20) + wire.encode(sender) + wire.reply_trailer(_NET, sender, bytes(8))
-    if kind == "pings":
+    if kind.startswith("pings"):
         return b"\0" + chance.randbytes(20) + wire.PING.head + wire.encode((sender,)) + wire.request_trailer(_NET, 150)
     arguments = (_NET, sender, b"12345678", key, 0, 0, True)
     return b"\0" + chance.randbytes(20) + wire.GET.head + wire.encode(arguments)
@@ -54,18 +68,21 @@ def _garbage(kind: str, chance: random.Random) -> bytes:
 def _flood(port: int, per_s: int, kind: str, pipe: Connection) -> None:
     chance, sent = random.Random(1), 0
     pool = [_garbage(kind, chance) for _ in range(2000)]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+    sockets = _sources(kind, chance)
+    for sock in sockets:
         sock.connect(("127.0.0.1", port))
-        began = time.monotonic()
-        pipe.send("begun")
-        while not pipe.poll():
-            due = int((time.monotonic() - began) * per_s)
-            while sent < due:
-                with contextlib.suppress(OSError):  # what the system refuses is a loss
-                    sock.send(pool[sent % len(pool)])
-                sent += 1
-            time.sleep(_BURST_S)
-        pipe.send((sent, time.monotonic() - began))
+    began = time.monotonic()
+    pipe.send("begun")
+    while not pipe.poll():
+        due = int((time.monotonic() - began) * per_s)
+        while sent < due:
+            with contextlib.suppress(OSError):  # what the system refuses is a loss
+                sockets[sent % len(sockets)].send(pool[sent % len(pool)])
+            sent += 1
+        time.sleep(_BURST_S)
+    pipe.send((sent, time.monotonic() - began))
+    for sock in sockets:
+        sock.close()
 
 
 class Pinger:

@@ -52,6 +52,9 @@ async def test_a_lossy_line_loses_its_share_and_the_same_seed_loses_the_same() -
         def sendto(self, data: bytes, addr: Address) -> None:
             sent[-1].append(data[0])
 
+        def send_afresh(self, data: bytes, addr: Address) -> None:
+            self.sendto(data, addr)
+
         def close(self) -> None: ...
 
     for seed in (1, 1, 2):

@@ -302,6 +302,21 @@ async def test_the_table_names_no_route_twice() -> None:
     assert all((route.run is None) != (route.stream is None) for route in api.ROUTES)
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/v1/why/", "/v1/status"])
+async def test_a_query_that_is_no_text_is_the_callers_fault(served: Served, path: str) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"a=\xff", "headers": [], "root_path": ""}
+    await served.server._app(scope, receive, send)
+    assert sent[0]["status"] in (400, 404)
+
+
 async def test_closing_lets_an_answer_finish(served: Served) -> None:
     served.node.wait = asyncio.Event()
     pending = asyncio.create_task(ask(served, "GET", "/v1/orders"))

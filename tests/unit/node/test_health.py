@@ -115,8 +115,9 @@ async def test_the_doctor_says_what_is_wrong_and_what_to_do() -> None:
         assert sick._parts is not None
         mirror = sick._parts.overlay.selfview
         for number in range(40):
-            mirror.heard(("10.0.0.1", number + 1), wire.View(False, int(SystemClock().now()) - 90, ("9.9.9.9", 1)), 0.0)
-        mirror.judge(10_000.0, peers=20)
+            told = wire.View(False, int(SystemClock().now()) - 90, ("9.9.9.9", 1))
+            mirror.heard(("10.0.0.1", number + 1), told, SystemClock().monotonic())
+        mirror.unreached()
         view = await sick.doctor()
         found = checks_of(view.checks)
         assert not view.healthy

@@ -9,7 +9,8 @@ import pytest
 
 from dhtex.config import NodeConfig
 from dhtex.errors import UsageError
-from dhtex.node import Node
+from dhtex.node import Node, mapping
+from dhtex.node.natpmp import NatPmp
 from tests.unit.overlay.fakes import until
 
 
@@ -84,6 +85,7 @@ class FakeRouter:
         if FakeRouter.refuses:
             raise FakeUpnpError("ConflictInMappingEntry")
         assert (fields["protocol"], fields["external_port"]) == ("UDP", fields["internal_port"])
+        assert fields["remote_host"].exploded == ""  # 0.0.0.0 would be a host of that name
         FakeRouter.mapped.append((str(fields["internal_client"]), fields["internal_port"]))
 
     async def async_delete_port_mapping(self, **fields: Any) -> None:
@@ -119,6 +121,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> None:
         module = ModuleType(name)
         vars(module).update(fields)
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(mapping, "NatPmp", lambda: NatPmp(lambda: None))
     FakeAir.services.clear()
     FakeAir.handlers.clear()
     FakeRouter.mapped.clear()
@@ -165,9 +168,9 @@ async def test_the_router_maps_the_port_while_the_node_runs() -> None:
 async def test_a_router_that_refuses_is_no_reason_not_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeRouter, "refuses", True)
     async with Node(settings(map_port=True)) as node:
-        mapping = node._outside._mapping
-        assert mapping is not None
-        await until(lambda: mapping.state == "no router maps the port")
+        asked = node._outside._mapping
+        assert asked is not None
+        await until(lambda: asked.state == "no router maps the port")
         assert node.status().state == "alone"
 
 

@@ -46,6 +46,9 @@ ASKED: dict[str, tuple[str, tuple[object, ...], bytes]] = {
     "dx_get of ids, guessed token": ("dx_get", (NET, ID, TOKEN, KEY, IDS, 0, False), b""),
     "dx_down": ("dx_down", (NET, ID, b"", b""), b""),
     "dx_down, of a peer": ("dx_down", (NET, ID, TOKEN, key_of(100) + bytes((127, 0, 0, 1, 23, 112))), b""),
+    "dx_probe": ("dx_probe", (NET, ID, b"", ID, b""), b""),
+    "dx_probe, guessed token": ("dx_probe", (NET, ID, TOKEN, ID, b""), b""),
+    "dx_probe of another, guessed token": ("dx_probe", (NET, ID, TOKEN, ID, bytes((127, 0, 0, 9, 19, 136))), b""),
     "dx_push": ("dx_push", (NET, ID, 0, KEY, b""), b""),
 }
 

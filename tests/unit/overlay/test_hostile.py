@@ -41,6 +41,9 @@ class _Wire:
     def sendto(self, data: bytes, addr: Address) -> None:
         self.sent.append((data, addr))
 
+    def send_afresh(self, data: bytes, addr: Address) -> None:
+        self.sendto(data, addr)
+
     def close(self) -> None:
         return
 
@@ -220,6 +223,9 @@ async def test_a_stranger_never_gets_more_bytes_than_he_sent(trailer: bytes) -> 
                     sent.append(len(data))
                 inner.sendto(data, addr)
 
+            def send_afresh(self, data: bytes, addr: Address) -> None:
+                self.sendto(data, addr)
+
             def close(self) -> None:
                 inner.close()
 
@@ -288,6 +294,41 @@ async def test_a_flood_of_strangers_neither_stops_pings_nor_peers() -> None:
             await third.close()
 
 
+def numbered(number: int) -> bytes:
+    return request("stun", request_id=number.to_bytes(20))
+
+
+@pytest.mark.parametrize("kind", ["one address", "one network"])
+async def test_who_floods_from_few_addresses_shuts_out_no_other_stranger(kind: str) -> None:
+    async with wired() as (node, _):
+        for number in range(3 * limits.STRANGER_DATAGRAMS_PER_S):
+            source = ("8.8.4.4", 4001) if kind == "one address" else (f"8.8.4.{number % 256}", 1024 + number)
+            node.protocol.datagram_received(numbered(number), source)
+        dropped = node.counters["dropped_rate_strangers"]
+        assert dropped > 2 * limits.STRANGER_DATAGRAMS_PER_S
+        for number in range(64):
+            node.protocol.datagram_received(numbered(number), (f"9.9.{number}.9", 4001))
+        # A place is shared with a flooding address by one in 1,024; from one network all places are in use a little.
+        assert node.counters["dropped_rate_strangers"] - dropped <= 1
+
+
+async def test_sixty_four_nodes_at_one_address_are_no_flood() -> None:
+    async with wired() as (node, _):
+        for number in range(64 * 12):
+            node.protocol.datagram_received(numbered(number), ("8.8.4.4", 4001 + number % 64))
+        assert "dropped_rate_strangers" not in node.counters
+
+
+async def test_who_has_shown_a_token_is_no_stranger_even_if_the_table_has_no_place_for_it() -> None:
+    async with wired() as (node, line):
+        node.protocol.table.wants = lambda contact: False  # type: ignore[method-assign]
+        net, token = node.protocol.net, node.protocol.tokens.issue(HERE[0])
+        for number in range(10 * limits.STRANGER_ADDRESS_DATAGRAMS_PER_S):
+            asked = request("dx_get", net, ID, token, bytes(20), 0, 0, False, request_id=number.to_bytes(20))
+            node.protocol.datagram_received(asked, HERE)
+        assert len(line.sent) == 10 * limits.STRANGER_ADDRESS_DATAGRAMS_PER_S
+
+
 async def test_no_reply_is_larger_than_a_datagram_may_be() -> None:
     async with cluster(30) as nodes:
         largest = 0
@@ -302,6 +343,9 @@ async def test_no_reply_is_larger_than_a_datagram_may_be() -> None:
                     nonlocal largest
                     largest = max(largest, len(data))
                     self._inner.sendto(data, addr)
+
+                def send_afresh(self, data: bytes, addr: Address) -> None:
+                    self.sendto(data, addr)
 
                 def close(self) -> None:
                     self._inner.close()

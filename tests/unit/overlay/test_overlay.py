@@ -238,6 +238,9 @@ class _Lossy:
         if self._chance.random() >= self._loss:
             self._inner.sendto(data, addr)
 
+    def send_afresh(self, data: bytes, addr: Address) -> None:
+        self.sendto(data, addr)
+
     def close(self) -> None:
         self._inner.close()
 
@@ -287,6 +290,9 @@ class _Cut:
     def sendto(self, data: bytes, addr: Address) -> None:
         if addr[1] not in self.beyond:
             self._inner.sendto(data, addr)
+
+    def send_afresh(self, data: bytes, addr: Address) -> None:
+        self.sendto(data, addr)
 
     def close(self) -> None:
         self._inner.close()

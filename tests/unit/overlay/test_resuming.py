@@ -53,9 +53,11 @@ async def test_after_a_sleep_peers_are_asked_leases_renewed_and_watched_keys_rea
 
 async def test_another_public_address_counts_as_a_sleep_and_another_port_does_not() -> None:
     async with cluster(2) as (node, _):
+        now = node.protocol.monotonic()
 
-        def vote(voter: int, ip: str, port: int) -> None:
-            node.selfview.heard(("10.0.0.1", voter), wire.View(False, int(SystemClock().now()), (ip, port)), 1.0)
+        def vote(voter: int, ip: str, port: int, later_s: float = 0.0) -> None:
+            view = wire.View(False, int(SystemClock().now()), (ip, port))
+            node.selfview.heard(("10.0.0.1", voter), view, now + later_s)
 
         for voter in range(1, 6):
             vote(voter, "9.9.9.9", 1)
@@ -66,5 +68,5 @@ async def test_another_public_address_counts_as_a_sleep_and_another_port_does_no
         vote(6, "8.8.8.8", 1)  # one alone may lie
         assert node.counters.get("resumed", 0) == count
         for voter in range(1, 6):
-            vote(voter, "8.8.8.8", 1)
+            vote(voter, "8.8.8.8", 1, limits.MOVED_PAUSE_S + 1)
         assert node.counters["resumed"] == count + 1

@@ -67,18 +67,81 @@ def test_votes_are_bounded() -> None:
     assert len(view._votes) == limits.VOTERS_MAX
 
 
-def test_a_public_node_that_no_stranger_reaches_becomes_a_client_and_turns_back() -> None:
+def test_a_node_that_is_not_reached_is_a_client_until_a_stranger_comes() -> None:
     view = mirror({number: (HERE, 0) for number in range(3)})
-    start = 1_000_000.0
-    view.judge(start + limits.UNREACHED_S - 1, peers=20)
-    assert (view.client, view.reachable) == (False, None)
-    view.judge(start + limits.UNREACHED_S, peers=20)
+    assert (view.public, view.client, view.reachable) == (True, False, None)
+    view.unreached()
     assert (view.client, view.reachable) == (True, False)
-    view.unasked(start + limits.UNREACHED_S + 1)
+    view.unasked(1.0)
     assert (view.client, view.reachable) == (False, True)
-    local = mirror({number: (("192.168.0.2", 1), 0) for number in range(3)})
-    local.judge(start + 10 * limits.UNREACHED_S, peers=20)
-    assert not local.client
+    assert not mirror({number: (("192.168.0.2", 1), 0) for number in range(3)}).public
+
+
+def crowd(view: SelfView, networks: range, seen: Address, now: float, nodes: int = 1) -> None:
+    """So many nodes of each of these /24 networks vote."""
+    for network in networks:
+        for number in range(nodes):
+            view.heard((f"8.{network}.0.{number + 1}", 3001), wire.View(False, int(now), seen), now)
+
+
+def moves_of(view: SelfView) -> list[str]:
+    """The IPs at which the network is met again from now on."""
+    moves: list[str] = []
+    view.on_moved = lambda: moves.append("" if view.address is None else view.address[0])
+    return moves
+
+
+def test_a_third_of_liars_moves_nobody_however_often_and_from_however_many_nodes_they_vote() -> None:
+    view = SelfView(HandClock())
+    moves = moves_of(view)
+    crowd(view, range(20), HERE, 0.0)
+    for second in range(0, 3600, 5):
+        crowd(view, range(20, 30), THERE, second, nodes=10)
+        if second % 180 == 0:
+            crowd(view, range(20), HERE, second)  # quiet peers are asked no more often
+        view.tick(second)
+    assert (view.address, moves) == (HERE, [])
+
+
+def test_liars_in_the_majority_cost_one_move_in_a_while_and_a_move_that_is_taken_back_costs_none() -> None:
+    view = SelfView(HandClock())
+    moves = moves_of(view)
+    crowd(view, range(20), HERE, 0.0)
+    for second in range(1, 1200):
+        crowd(view, range(20), THERE if second % 2 else HERE, second)
+        view.tick(second)
+    assert moves == ["8.8.8.8", "9.9.9.9"]
+    assert limits.MOVED_PAUSE_S == 600
+    crowd(view, range(20), HERE, 1200.0)
+    for second in range(1200, 3000):
+        view.tick(second)
+    assert moves == ["8.8.8.8", "9.9.9.9"]  # the last one was taken back before it was time
+
+
+def test_a_real_move_is_noticed_once_half_of_the_networks_have_seen_it() -> None:
+    view = SelfView(HandClock())
+    moves = moves_of(view)
+    crowd(view, range(20), HERE, 0.0)
+    crowd(view, range(10), THERE, 60.0)
+    assert (view.address, moves) == (HERE, [])
+    crowd(view, range(10, 11), THERE, 61.0)
+    assert (view.address, moves) == (THERE, ["8.8.8.8"])
+
+
+def test_behind_a_router_that_gives_each_peer_another_port_a_move_is_noticed_too() -> None:
+    view = SelfView(HandClock())
+    moves = moves_of(view)
+    for number in range(40):
+        crowd(view, range(number % 20, number % 20 + 1), ("9.9.9.9" if number < 20 else "8.8.8.8", 5000 + number), 1.0)
+    assert moves == ["8.8.8.8"]
+
+
+def test_old_views_do_not_count() -> None:
+    view = SelfView(HandClock())
+    crowd(view, range(30), HERE, 0.0)
+    crowd(view, range(30, 32), THERE, limits.VOTE_S + 1)
+    assert view.address == THERE
+    assert len(view._votes) == 2
 
 
 @pytest.mark.parametrize("seen", [("1.2.3.4", 5), ("2001:db8::1", 65535)])

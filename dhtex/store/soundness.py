@@ -1,0 +1,51 @@
+"""Whether the rows of a journal say what they said when they were written: SQLite's own quick check sees pages only."""
+
+from typing import Final
+
+from dhtex.errors import StateError
+from dhtex.market.records import Kind, Record, parse_record
+from dhtex.market.trade import MakerState, TakerState
+from dhtex.store.database import Database
+
+_ANSWERS: Final = (Kind.STATUS, Kind.REFUSAL)
+# Table, the column with the id of the record, its bytes, what it may be; records without an id may be missing.
+_RECORDS: Final = (
+    ("orders", "order_id", "wire", (Kind.ORDER,)),
+    ("orders", "x''", "status_wire", (Kind.STATUS,)),
+    ("answers", "x''", "wire", _ANSWERS),
+    ("pending", "accept_id", "wire", (Kind.ACCEPT,)),
+    ("trades", "order_id", "order_wire", (Kind.ORDER,)),
+    ("trades", "accept_id", "accept_wire", (Kind.ACCEPT,)),
+    ("trades", "x''", "answer_wire", _ANSWERS),
+    ("receipts", "x''", "wire", (Kind.RECEIPT,)),
+)
+_STATES: Final[dict[str, frozenset[str]]] = {"orders": frozenset(MakerState), "trades": frozenset(TakerState)}
+
+
+def check_rows(database: Database, network: str) -> None:
+    """Raises StateError when a row of the journal cannot be what this program wrote, or is of another network."""
+    for table in dict.fromkeys(table for table, *_ in _RECORDS):
+        if database.rows(f"PRAGMA integrity_check({table})") != [("ok",)]:
+            raise _damaged(table)
+    for table, names, wires, kinds in _RECORDS:
+        for name, wire in database.rows(f"SELECT {names}, {wires} FROM {table}"):
+            record = parse_record(wire, None) if isinstance(wire, bytes) else None
+            if name == wire == b"":
+                continue
+            if not isinstance(record, Record) or record.kind not in kinds or (name and name != record.id):
+                raise _damaged(table)
+            if record.body.network != network:
+                raise StateError(
+                    f"the orders and trades in this node's state are of the network {record.body.network}",
+                    hint=f"start it with --network {record.body.network}, or another node with another --port",
+                )
+    for table, states in _STATES.items():
+        if not {state for (state,) in database.rows(f"SELECT DISTINCT state FROM {table}")} <= states:
+            raise _damaged(table)
+
+
+def _damaged(table: str) -> StateError:
+    return StateError(
+        f"the state file is damaged: its table {table} holds what nobody wrote",
+        hint="put back a backup, or move the file away and begin anew",
+    )
