@@ -97,9 +97,7 @@ class Judge:
         said: list[Record[Status] | Record[Refusal]] = [
             status for status in self.ledger.statuses.get(order_id, {}).values() if status.body.accept_id == accept_id
         ]
-        maker = self._maker_of(order)
-        if maker is None or not maker.restores:  # else it may have forgotten a refusal, and give another reason now
-            said += self.ledger.refusals.get(accept_id, {}).values()
+        said += self.ledger.refusals.get(accept_id, {}).values()
         answers = [record for record in said if record.body.author == order.body.maker]
         if len(answers) > 1:
             self._violation("one_winner", f"accept {_short(accept_id)} got {len(answers)} different answers")
