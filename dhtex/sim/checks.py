@@ -11,7 +11,7 @@
     bounded          datagrams, requests under way, records held
     no_exception     nothing is raised that nobody expects, nothing hangs
 
-Journals are looked at every few seconds, datagrams as they are sent, listings as they are made.
+Journals are looked at whenever something is decided, datagrams as they are sent, listings as they are made.
 """
 
 from collections import Counter
@@ -155,12 +155,17 @@ class Judge:
 
     # --- journals -----------------------------------------------------------------------------------------------------
 
+    def look_at(self, host: Host) -> None:
+        """Compare the journal of a machine with what it held before."""
+        if host.up and not host.lies:
+            self._look_at_orders(host)
+            self._look_at_trades(host)
+
     def look(self) -> None:
-        """Compare all journals with what they held before."""
+        """Compare all journals with what they held before, and what there is with its bounds."""
         for host in self._hosts:
+            self.look_at(host)
             if host.up and not host.lies:
-                self._look_at_orders(host)
-                self._look_at_trades(host)
                 self._look_at_bounds(host)
         sent, then = self._history.counts["datagrams"], self._time()
         rate = (sent - self._datagrams[0]) / max(1.0, then - self._datagrams[1]) / len(self._hosts)

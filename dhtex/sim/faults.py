@@ -233,9 +233,10 @@ class Troubles:
 
     async def _restore(self) -> None:
         """One machine's state is put back as it was. Not while it decides, or is cut off: see the fence's reach."""
-        host = self._entropy.choice([host for host in self._hosts if not host.lies])
+        honest = [host for host in self._hosts if not host.lies]
         while True:
             await self._pause(40.0)
+            host = self._entropy.choice(honest[:2])
             if not host.up:
                 continue
             if not host.backed_up:

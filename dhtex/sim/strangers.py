@@ -53,6 +53,7 @@ class Strangers:
         self._may_act = may_act
         self._tell_people = tell_people
         self._life_s = life_s
+        self.forge_s = FORGE_S
         self._loop = asyncio.get_running_loop()
 
     def _chance(self, name: str) -> random.Random:
@@ -82,7 +83,7 @@ class Strangers:
         chance = self._chance("forger")
         identity = Identity.from_seed(chance.randbytes(32))
         while True:
-            await asyncio.sleep(chance.expovariate(1 / FORGE_S))
+            await asyncio.sleep(chance.expovariate(1 / self.forge_s))
             orders, host = list(self._judge.ledger.orders.values()), chance.choice(self._hosts)
             if not orders or not host.up or not self._may_act():
                 continue

@@ -46,6 +46,7 @@ class Settings:
     hours: float = 0.05
     faults: str = ""  # names separated by commas; empty: the seed chooses
     actions: int = 0  # of people and strangers, after which they rest; 0: no end
+    emphasis: str = ""  # what they do more often, of EMPHASES, separated by commas
     stop_early: bool = False  # end with the first violation
     judged: bool = True  # to the end; else it stops with the trouble
 
@@ -85,11 +86,14 @@ class World:
         self.restarted = self.entropy.random() < RESTARTED
         self.peace_s = RESTARTED_S if self.restarted else PATIENT_S
         self.judge = Judge(history, self.hosts, self._loop.time, self.peace_s - LOOKED_S)
+        for host in self.hosts:
+            host.on_decision = self.judge.look_at
         people = self.people = [host for host in self.hosts if not host.lies]
         seed = settings.seed
-        self.workload = Workload(people, self.judge, history, seed, self._life_s_max(), settings.actions)
+        self.workload = Workload(people, self.judge, history, settings, self._life_s_max())
         may_act, tell = self.workload.may_act, self.workload.tell
         self.strangers = Strangers(people, self.judge, history, seed, may_act, tell, self._life_s_max())
+        self.strangers.forge_s /= 4 if "forgery" in settings.emphasis else 1
         self.troubles = Troubles(
             self.hosts, self.network, self.plan, settings, self.boot, self.judge.restored, history.counts
         )

@@ -24,6 +24,9 @@ from dhtex.market.records import VERSION, Accept, AnyRecord, Closing, Code, Conf
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, advance
 
 GoodSignature = Callable[[AnyRecord], bool]
+ReadBack = frozenset[RecordId]
+"""Orders of an older epoch whose keys were read just now: what copies of this node have signed about them is known."""
+NOTHING: Final = ReadBack()
 
 
 class Reason(StrEnum):

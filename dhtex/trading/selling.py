@@ -23,9 +23,11 @@ from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
 from dhtex.trading.letters import open_text, seal_text
 from dhtex.trading.maker import (
     ENDED,
+    NOTHING,
     Ask,
     Fill,
     GoodSignature,
+    ReadBack,
     Refuse,
     Repeat,
     Rules,
@@ -92,9 +94,7 @@ class Selling:
         orders = [parse_record(own.wire, self._terms.network) for own in others]
         return [o.id for o in [*orders, found[1]] if is_a(o, Order) and o.body.epoch < self._terms.epoch]
 
-    def consider(
-        self, accept: Record[Accept], now: float, read_back: frozenset[RecordId] = frozenset()
-    ) -> list[Effect]:
+    def consider(self, accept: Record[Accept], now: float, read_back: ReadBack = NOTHING) -> list[Effect]:
         """Answer an accept that somebody sent, or leave it. `read_back`: orders whose key was read just now."""
         found = self.order(RecordId(accept.body.order_id))
         if found is None:
@@ -133,7 +133,7 @@ class Selling:
         accept_id: RecordId | None,
         reply: str,
         now: float,
-        read_back: frozenset[RecordId] = frozenset(),
+        read_back: ReadBack = NOTHING,
     ) -> list[Effect]:
         """Give an order to an accept that waits; None means the only one. Raises NotFoundError, or UsageError when
         several wait, or RefusedError when it can no longer be, or not before it was read back."""
@@ -152,7 +152,7 @@ class Selling:
         order_id: RecordId,
         accept_id: RecordId | None,
         now: float,
-        read_back: frozenset[RecordId] = frozenset(),
+        read_back: ReadBack = NOTHING,
     ) -> list[Effect]:
         """Refuse an accept that waits. Raises as `confirm`."""
         _, order, accept = self._waiting(order_id, accept_id)
@@ -201,9 +201,7 @@ class Selling:
         self._journal.mark_published(accept_id)
         return []
 
-    def order_closed(
-        self, order_id: RecordId, now: float, read_back: frozenset[RecordId] = frozenset()
-    ) -> list[Effect]:
+    def order_closed(self, order_id: RecordId, now: float, read_back: ReadBack = NOTHING) -> list[Effect]:
         """Refuse all that wait for an order that has ended; nothing while it is open, or before it was read back."""
         found = self.order(order_id)
         if found is None or MakerState(found[0].state) not in ENDED:
@@ -231,12 +229,15 @@ class Selling:
             return []
         return [self._publish(order, accept.id, own.status_wire), Changed(trade)]
 
-    def expire(self, order_id: RecordId, now: float) -> list[Effect]:
-        """End an order whose time is over."""
+    def expire(self, order_id: RecordId, now: float, read_back: ReadBack = NOTHING) -> list[Effect]:
+        """End an order whose time is over; one of an older epoch when it was read back, or nobody can know better."""
         own = self._journal.order(order_id)
-        if own is None or now < own.expires or not self._journal.close_order(order_id, MakerState.EXPIRED, b""):
+        if own is None or now < own.expires:
             return []
-        return [Ended(order_id, MakerState.EXPIRED), *self.order_closed(order_id, now)]
+        may_be_filled = now < own.expires + limits.TOMBSTONE_S and not read_back.issuperset(self.fenced(order_id))
+        if may_be_filled or not self._journal.close_order(order_id, MakerState.EXPIRED, b""):
+            return []
+        return [Ended(order_id, MakerState.EXPIRED), *self.order_closed(order_id, now, read_back)]
 
     def lapse(self, accept_id: RecordId, now: float) -> list[Effect]:
         """Stop waiting for a person whose time to decide is over."""
@@ -296,7 +297,7 @@ class Selling:
         accept: Record[Accept],
         reply: str,
         now: float,
-        read_back: frozenset[RecordId],
+        read_back: ReadBack,
     ) -> list[Effect] | None:
         text = reply or self._terms.contact
         sealed = seal_text(text, accept.body.encryption_key, self._entropy.randbytes(32)) or b""
@@ -346,9 +347,7 @@ class Selling:
             closed.append(Closed(order.id, seal_record(status, self._keys.signer(order.body).sign).wire))
         return closed
 
-    def _group_closed(
-        self, others: list[Closed], now: float, read_back: frozenset[RecordId] = frozenset()
-    ) -> list[Effect]:
+    def _group_closed(self, others: list[Closed], now: float, read_back: ReadBack = NOTHING) -> list[Effect]:
         effects: list[Effect] = []
         for other in others:
             effects += [Ended(other.order_id, MakerState.CANCELED), *self.order_closed(other.order_id, now, read_back)]

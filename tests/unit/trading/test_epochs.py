@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 
+from dhtex import limits
 from dhtex.errors import NoPeerError, NotFoundError, RefusedError
 from dhtex.market.merge import order_state
 from dhtex.market.records import (
@@ -98,6 +99,51 @@ def test_the_copy_takes_over_the_trade_that_it_has_missed() -> None:
         assert (await taker.desk.wait(trade.accept_id, 30)).state == "confirmed"
         assert not [r for r in network.at_order[order.id].values() if r.kind.name == "REFUSAL"]
         await stop(copy, taker)
+
+    play(story())
+
+
+def test_the_copy_takes_over_a_trade_of_an_order_that_is_over() -> None:
+    async def story() -> None:
+        network = new_network()
+        original, taker = await parties(network, 2)
+        order, other = (original.publish(number=number, expires=NOW + 600) for number in range(2))
+        copy = await restored(network, original)
+        trade = await taker.accept(order, wait_s=30)
+        assert trade.state == "confirmed"
+        await until(lambda: not original.journal.unpublished())
+        await original.kill()
+        network.few = True
+        await until(lambda: VirtualClock().now() > NOW + 700, 1000)
+        assert taker.desk._followed == {}  # nobody repeats it
+        hidden = network.at_order.pop(order.id)
+        await copy.start()
+        await until(lambda: VirtualClock().now() > NOW + 900, 1000)
+        assert [copy.state(each) for each in (order, other)] == ["open", "open"]  # nothing is known yet
+        network.at_order[order.id] = hidden
+        network.few = False
+        await until(lambda: [copy.state(each) for each in (order, other)] == ["filled", "expired"])
+        assert [(t.accept_id, t.state) for t in copy.journal.trades()] == [(trade.accept_id, "confirmed")]
+        assert len(statuses(network, order)) == 1
+        await stop(copy, taker)
+
+    play(story())
+
+
+def test_after_a_day_an_order_of_an_older_epoch_is_over_whoever_answers() -> None:
+    async def story() -> None:
+        network = new_network()
+        original = (await parties(network, 1))[0]
+        order = original.publish(expires=NOW + 600)
+        copy = await restored(network, original)
+        await original.kill()
+        network.down = True
+        await copy.start()
+        await until(lambda: VirtualClock().now() > NOW + 700, 1000)
+        assert copy.state(order) == "open"
+        await until(lambda: copy.state(order) == "expired", 90_000)
+        assert VirtualClock().now() > NOW + 600 + limits.TOMBSTONE_S
+        await stop(copy)
 
     play(story())
 
