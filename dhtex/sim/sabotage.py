@@ -194,7 +194,7 @@ NAMES: Final[dict[str, tuple[Bug, str, str]]] = {
     for bug, faults, emphasis in (
         (unsynced_decisions, "power", ""),
         (reply_before_write, "crashes", ""),
-        (no_idempotency, "liar", "races"),
+        (no_idempotency, "liar", "races,pushes"),
         (statuses_by_time, "two_faced", ""),
         (group_outside_transaction, "none", ""),
         (two_fills, "none", "races"),

@@ -20,7 +20,8 @@ PEOPLE_BUSY: Final = (
     6  # more do less each, and so they do when it goes on for long: there is always about as much to do
 )
 USUAL_S: Final = 900.0
-EMPHASES: Final = ("races", "own", "by_hand", "forgery")
+RACES_S: Final = (0.001, 0.02, 0.3)  # in which several take one order: all before the first is answered, or not
+EMPHASES: Final = ("races", "own", "by_hand", "forgery", "pushes")
 QUIET_PAUSE_S: Final = 60.0
 LIVES_S: Final = (30, 90, 200, 600)
 LIFE_S_LONG: Final = 36_000  # who offers for longer does not sit and wait
@@ -118,7 +119,7 @@ class Workload:
             reply=chance.choice(("", "ring me")),
             cancel_after_s=0 if chance.random() < 0.9 else chance.choice((30, 120, 600)),
             group=group,
-            fresh_key=chance.random() < 0.3,
+            fresh_key=chance.random() < (0.7 if "own" in self._emphasis else 0.3),
         )
         published = await host.ask(lambda node: node.add_order(draft))
         self._count("orders")
@@ -134,8 +135,9 @@ class Workload:
 
     def _spawn_race(self, order_id: str, chance: random.Random) -> None:
         """Several take one order at nearly the same time."""
+        spread_s = chance.choice(RACES_S)
         for host in chance.sample(self._hosts, min(3, len(self._hosts))):
-            self._loop.call_later(chance.uniform(0.0, 0.3), self._race, host, order_id)
+            self._loop.call_later(chance.uniform(0.0, spread_s), self._race, host, order_id)
 
     def _race(self, host: Host, order_id: str) -> None:
         if host.life is not None and host.up and not self._is_own(host, order_id):

@@ -17,7 +17,7 @@ from dhtex.sim.checks import Judge
 from dhtex.sim.faults import KINDS, Plan, Troubles
 from dhtex.sim.history import History
 from dhtex.sim.host import PORT, Host
-from dhtex.sim.liar import corrupt
+from dhtex.sim.liar import PUSH_AGAIN_S, corrupt
 from dhtex.sim.loop import Crash, Life, VirtualLoop, current_life
 from dhtex.sim.network import Network, SimEndpoint
 from dhtex.sim.strangers import Strangers
@@ -79,7 +79,8 @@ class World:
         self.hosts = [Host(self, index) for index in range(nodes)]
         if "liar" in self.plan.kinds and nodes > 3:
             self.hosts[-1].lies = True
-            self.hosts[-1].on_up = lambda host: corrupt(host, settings.seed)
+            push_again_s = PUSH_AGAIN_S / (5 if "pushes" in settings.emphasis else 1)
+            self.hosts[-1].on_up = lambda host: corrupt(host, settings.seed, push_again_s)
         self._by_ip = {host.ip: host for host in self.hosts}
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._unhandled)
