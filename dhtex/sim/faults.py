@@ -32,7 +32,7 @@ KINDS: Final = (
     "day",
 )
 RARE: Final = {"restore", "liar", "two_faced", "flood", "stale"}  # drawn less often than the others
-DAY: Final = 0.005  # of the histories: a day is long, even an idle one
+DAY: Final = 0.02  # of the histories: a day is long, even an idle one
 SKEW_S: Final = 50.0  # two machines differ by less than what the protocol bears
 FUSES: Final = {
     "decision": 3, "decision_unsynced": 3, "decision_done": 3, "batch": 6, "batch_done": 6, "send": 300, "answer": 1,

@@ -30,6 +30,8 @@ RESTARTED_S: Final = 200.0  # the same when all machines are started anew: they 
 RESTARTED: Final = 0.8  # of the histories: they take less time, so there can be more
 DAY_S: Final = 25 * 3600.0  # a machine is away for this long, and the others rest
 DUSK_S: Final = 60.0  # in which much ends that the one who is away does not hear of
+DAWN_S: Final = 1200.0  # before it returns
+AWAKE: Final = 0.2  # of the days on which the others run through
 LOOKED_S: Final = 60.0  # in which all listings are looked at
 AFTERMATH_S: Final = 120.0  # beyond the last order's end: grace, a last reading
 MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # syncing costs nothing there
@@ -149,13 +151,20 @@ class World:
         self._dump()
 
     async def _day(self) -> None:
-        """A machine is off for a day. The others go on for a minute and then rest."""
+        """A machine is off for a day. The others go on for a minute and then rest; mostly they are off as well until
+        the day is nearly over, which says as much and is soon played."""
         await self._boot_all()
-        away = self.people[0]
+        away, *others = self.hosts
         away.crash(power=False)
         await asyncio.sleep(DUSK_S)
         self.workload.resting = True
-        await asyncio.sleep(DAY_S)
+        night_s = 0.0 if self.entropy.random() < AWAKE else DAY_S - DAWN_S
+        if night_s:
+            for host in others:
+                host.crash(power=False)
+            await asyncio.sleep(night_s)
+            await self._boot_all(others)
+        await asyncio.sleep(DAY_S - night_s)
         self.workload.resting = False
         self.history.counts["days"] += 1
 
@@ -166,8 +175,8 @@ class World:
         routines += [strangers.flood()] if "flood" in kinds else []
         return routines
 
-    async def _boot_all(self) -> None:
-        for host in self.hosts:
+    async def _boot_all(self, hosts: list[Host] | None = None) -> None:
+        for host in hosts or self.hosts:
             await asyncio.sleep(self.entropy.uniform(0.0, 0.5))
             while not host.up:
                 await self.boot(host)

@@ -49,6 +49,9 @@ def test_what_a_seed_draws_can_be_said_in_words() -> None:
     assert drawn.settings.nodes > 0
     assert drawn.settings.faults
     assert said.digest == drawn.digest
+    assert replay_command(replace(drawn.settings, emphasis="own"), "self_accept").endswith(
+        "--emphasis own --sabotage self_accept"
+    )
 
 
 def test_periodic_work_is_done_through_all_virtual_hours() -> None:
@@ -84,6 +87,13 @@ def test_what_must_hold_holds(seed: int, faults: str) -> None:
         ("spoof", "spoofed"),
     ):
         assert (outcome.counts[count] > 0) == (fault in faults), fault
+
+
+def test_what_must_hold_holds_when_one_returns_after_a_day() -> None:
+    outcome = play_history(Settings(seed=15, nodes=3, hours=0.02, faults="day"))
+    sound(outcome)
+    assert outcome.counts["days"] == 1
+    assert outcome.virtual_s > 25 * 3600
 
 
 @pytest.mark.parametrize("turn", range(4))
