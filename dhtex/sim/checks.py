@@ -53,6 +53,7 @@ class Judge:
         self._hosts = hosts
         self._time = time
         self._orders: dict[RecordId, str] = {}
+        self._journaled: dict[int, set[RecordId]] = {}
         self._trades: dict[tuple[int, RecordId], Trade] = {}
         self._group_winners: dict[bytes, RecordId] = {}
         self._children: dict[bytes, RecordId] = {}
@@ -150,8 +151,8 @@ class Judge:
     def restored(self, host: Host) -> None:
         """A machine's state was put back: its journal begins anew, what was said stays said."""
         self._trades = {at: trade for at, trade in self._trades.items() if at[0] != host.index}
-        own = {order.id for order in self.ledger.orders.values() if host.made(order.body)}
-        self._orders = {order_id: state for order_id, state in self._orders.items() if order_id not in own}
+        for order_id in self._journaled.pop(host.index, ()):  # not all of them were ever said
+            self._orders.pop(order_id, None)
 
     # --- journals -----------------------------------------------------------------------------------------------------
 
@@ -178,6 +179,7 @@ class Judge:
         for own in host.parts.journal.orders():
             before = self._orders.get(own.order_id, own.state)
             self._orders[own.order_id] = own.state
+            self._journaled.setdefault(host.index, set()).add(own.order_id)
             if before != own.state and before not in _LIVE:
                 self._violation("no_resurrection", f"order {_short(own.order_id)} was {before}, is {own.state}")
             status = parse_record(own.status_wire, NETWORK) if own.status_wire and before != own.state else None

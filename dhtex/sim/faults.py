@@ -232,14 +232,14 @@ class Troubles:
                 await self._boot(host)
 
     async def _restore(self) -> None:
-        """One machine's state is put back as it was. Not while it decides, or is cut off: see the fence's reach."""
+        """A machine's state is put back as it was. Not while it decides, or is cut off: see the fence's reach."""
         honest = [host for host in self._hosts if not host.lies]
         while True:
             await self._pause(40.0)
             host = self._entropy.choice(honest[:2])
             if not host.up:
                 continue
-            if not host.backed_up:
+            if not host.backed_up or self._entropy.random() < 0.5:
                 host.back_up()
             elif self._is_quiet(host):
                 host.restore()

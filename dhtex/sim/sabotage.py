@@ -184,11 +184,6 @@ def signature_not_checked() -> Any:
     return _patched((admission.Verifier, "check", lambda self, record: True))
 
 
-def refusals_forgotten() -> Any:
-    """A node whose state was restored asks others how its orders have ended, but not what it has refused."""
-    return _patched((selling.Selling, "recall", lambda self, refusal: []))
-
-
 NAMES: Final[dict[str, tuple[Bug, str, str]]] = {
     bug.__name__: (bug, faults, emphasis)
     for bug, faults, emphasis in (
@@ -204,7 +199,6 @@ NAMES: Final[dict[str, tuple[Bug, str, str]]] = {
         (self_accept, "none", "own"),
         (no_replay, "crashes,loss", ""),
         (signature_not_checked, "none", "forgery"),
-        (refusals_forgotten, "restore", "by_hand"),
     )
 }
 

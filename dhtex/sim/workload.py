@@ -21,7 +21,7 @@ PEOPLE_BUSY: Final = (
 )
 USUAL_S: Final = 900.0
 RACES_S: Final = (0.001, 0.02, 0.3)  # in which several take one order: all before the first is answered, or not
-EMPHASES: Final = ("races", "own", "by_hand", "forgery", "pushes")
+EMPHASES: Final = ("races", "own", "forgery", "pushes")
 QUIET_PAUSE_S: Final = 60.0
 LIVES_S: Final = (30, 90, 200, 600)
 LIFE_S_LONG: Final = 36_000  # who offers for longer does not sit and wait
@@ -45,7 +45,7 @@ class Workload:
     """Everyone who uses the network. `winding_down`: only what changes nothing is done from now on.
 
     At most `actions` things are done in all, if it is not 0: a shorter history begins as the longer one does.
-    `emphasis` names what is done more often: taking an order together, taking one's own, answering by hand.
+    `emphasis` names what is done more often: taking an order together, taking one's own.
     """
 
     pairs = PAIRS
@@ -71,7 +71,7 @@ class Workload:
         chance = random.Random(f"{self._seed}/person/{host.index}")
         doings = {
             self._make: 4, self._take: 6, self._amend: 1, self._cancel: 1, self._list: 3, self._watch: 1,
-            self._answer: 12 if "by_hand" in self._emphasis else 3, self._show: 1,
+            self._answer: 3, self._show: 1,
             self._take_own: 12 if "own" in self._emphasis else 2, self._take_best: 2, self._make_group: 1,
             self._cancel_all: 0.2, self._settle: 1, self._renew: 0.5,
         }  # fmt: skip
@@ -115,7 +115,7 @@ class Workload:
             minimum=chance.choice(("", "0.1")),
             expires_s=(life_s := chance.choice(self._lives_s)),
             liveness="mailbox" if life_s > LIFE_S_LONG else chance.choice(("beat", "beat", "mailbox")),
-            confirm="ask" if chance.random() < (0.7 if "by_hand" in self._emphasis else 0.25) else "auto",
+            confirm="ask" if chance.random() < 0.25 else "auto",
             reply=chance.choice(("", "ring me")),
             cancel_after_s=0 if chance.random() < 0.9 else chance.choice((30, 120, 600)),
             group=group,

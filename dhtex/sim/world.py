@@ -21,7 +21,7 @@ from dhtex.sim.liar import PUSH_AGAIN_S, corrupt
 from dhtex.sim.loop import Crash, Life, VirtualLoop, current_life
 from dhtex.sim.network import Network, SimEndpoint
 from dhtex.sim.strangers import Strangers
-from dhtex.sim.workload import Workload
+from dhtex.sim.workload import USUAL_S, Workload
 
 YOUNG_S: Final = 120.0  # a network in which nothing goes wrong has settled after this
 STEP_S: Final = 20.0  # between two looks at all journals
@@ -96,6 +96,7 @@ class World:
         self.workload = Workload(people, self.judge, history, settings, self._life_s_max())
         may_act, tell = self.workload.may_act, self.workload.tell
         self.strangers = Strangers(people, self.judge, history, seed, may_act, tell, self._life_s_max())
+        self.strangers.crowd_s *= max(1.0, settings.hours * 3600 / USUAL_S)
         self.strangers.forge_s /= 4 if "forgery" in settings.emphasis else 1
         self.troubles = Troubles(
             self.hosts, self.network, self.plan, settings, self.boot, self.judge.restored, history.counts
