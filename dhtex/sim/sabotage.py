@@ -197,7 +197,7 @@ NAMES: Final[dict[str, tuple[Bug, str, str]]] = {
         (no_tombstone_check, "none", ""),
         (deadline_not_checked, "flood", ""),
         (self_accept, "none", "own"),
-        (no_replay, "crashes,loss", ""),
+        (no_replay, "crashes,cuts", "races"),
         (signature_not_checked, "none", "forgery"),
     )
 }
