@@ -17,7 +17,7 @@ from dhtex.sim.shrink import shrink
 from dhtex.sim.world import Outcome, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS_MAX = 8
+SEEDS_MAX = 12
 ALL = ",".join(KINDS)
 ONE = """
 import sys
