@@ -11,7 +11,7 @@
     bounded          datagrams, requests under way, records held
     no_exception     nothing is raised that nobody expects, nothing hangs
 
-Journals are looked at every few seconds, datagrams as they are sent, listings as they are made.
+Journals are looked at whenever something is decided, datagrams as they are sent, listings as they are made.
 """
 
 from collections import Counter
@@ -53,6 +53,7 @@ class Judge:
         self._hosts = hosts
         self._time = time
         self._orders: dict[RecordId, str] = {}
+        self._journaled: dict[int, set[RecordId]] = {}
         self._trades: dict[tuple[int, RecordId], Trade] = {}
         self._group_winners: dict[bytes, RecordId] = {}
         self._children: dict[bytes, RecordId] = {}
@@ -97,9 +98,7 @@ class Judge:
         said: list[Record[Status] | Record[Refusal]] = [
             status for status in self.ledger.statuses.get(order_id, {}).values() if status.body.accept_id == accept_id
         ]
-        maker = self._maker_of(order)
-        if maker is None or not maker.restores:  # else it may have forgotten a refusal, and give another reason now
-            said += self.ledger.refusals.get(accept_id, {}).values()
+        said += self.ledger.refusals.get(accept_id, {}).values()
         answers = [record for record in said if record.body.author == order.body.maker]
         if len(answers) > 1:
             self._violation("one_winner", f"accept {_short(accept_id)} got {len(answers)} different answers")
@@ -152,17 +151,22 @@ class Judge:
     def restored(self, host: Host) -> None:
         """A machine's state was put back: its journal begins anew, what was said stays said."""
         self._trades = {at: trade for at, trade in self._trades.items() if at[0] != host.index}
-        own = {order.id for order in self.ledger.orders.values() if host.made(order.body)}
-        self._orders = {order_id: state for order_id, state in self._orders.items() if order_id not in own}
+        for order_id in self._journaled.pop(host.index, ()):  # not all of them were ever said
+            self._orders.pop(order_id, None)
 
     # --- journals -----------------------------------------------------------------------------------------------------
 
+    def look_at(self, host: Host) -> None:
+        """Compare the journal of a machine with what it held before."""
+        if host.up and not host.lies:
+            self._look_at_orders(host)
+            self._look_at_trades(host)
+
     def look(self) -> None:
-        """Compare all journals with what they held before."""
+        """Compare all journals with what they held before, and what there is with its bounds."""
         for host in self._hosts:
+            self.look_at(host)
             if host.up and not host.lies:
-                self._look_at_orders(host)
-                self._look_at_trades(host)
                 self._look_at_bounds(host)
         sent, then = self._history.counts["datagrams"], self._time()
         rate = (sent - self._datagrams[0]) / max(1.0, then - self._datagrams[1]) / len(self._hosts)
@@ -175,6 +179,7 @@ class Judge:
         for own in host.parts.journal.orders():
             before = self._orders.get(own.order_id, own.state)
             self._orders[own.order_id] = own.state
+            self._journaled.setdefault(host.index, set()).add(own.order_id)
             if before != own.state and before not in _LIVE:
                 self._violation("no_resurrection", f"order {_short(own.order_id)} was {before}, is {own.state}")
             status = parse_record(own.status_wire, NETWORK) if own.status_wire and before != own.state else None

@@ -32,7 +32,7 @@ KINDS: Final = (
     "day",
 )
 RARE: Final = {"restore", "liar", "two_faced", "flood", "stale"}  # drawn less often than the others
-DAY: Final = 0.005  # of the histories: a day is long, even an idle one
+DAY: Final = 0.02  # of the histories: a day is long, even an idle one
 SKEW_S: Final = 50.0  # two machines differ by less than what the protocol bears
 FUSES: Final = {
     "decision": 3, "decision_unsynced": 3, "decision_done": 3, "batch": 6, "batch_done": 6, "send": 300, "answer": 1,
@@ -232,13 +232,14 @@ class Troubles:
                 await self._boot(host)
 
     async def _restore(self) -> None:
-        """One machine's state is put back as it was. Not while it decides, or is cut off: see the fence's reach."""
-        host = self._entropy.choice([host for host in self._hosts if not host.lies])
+        """A machine's state is put back as it was. Not while it decides, or is cut off: see the fence's reach."""
+        honest = [host for host in self._hosts if not host.lies]
         while True:
             await self._pause(40.0)
+            host = self._entropy.choice(honest[:2])
             if not host.up:
                 continue
-            if not host.backed_up:
+            if not host.backed_up or self._entropy.random() < 0.5:
                 host.back_up()
             elif self._is_quiet(host):
                 host.restore()

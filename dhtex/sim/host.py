@@ -59,6 +59,7 @@ class Host:
         self.lies = False  # its owner means harm: what it says is not judged
         self.restores = 0
         self.on_up: Callable[[Host], None] = lambda host: None
+        self.on_decision: Callable[[Host], None] = lambda host: None
         self.skew_s = 0.0
         self.lives = 0
         self.started_s = 0.0
@@ -200,6 +201,8 @@ class Host:
     def _after_write(self, kind: str) -> None:
         self._note(kind)
         self._world.history.counts[f"writes_{kind}"] += 1
+        if kind == "decision" and self.up:
+            self.on_decision(self)
         if self.burn(f"{kind}_done"):
             self.end_here()
 

@@ -92,19 +92,19 @@ class Liar:
         return self._entropy.randbytes(20) + bytes((10, 98, 0, self._entropy.randrange(1, 250), 0x0F, 0xA0))
 
 
-def corrupt(host: Host, seed: int) -> None:
-    """Make a liar of the node that has just started on a machine."""
+def corrupt(host: Host, seed: int, push_again_s: float = PUSH_AGAIN_S) -> None:
+    """Make a liar of the node that has just started on a machine. It pushes something old every `push_again_s`."""
     overlay = host.parts.overlay
     liar = Liar(overlay.protocol.serving, overlay.protocol.own_id, random.Random(f"{seed}/liar/{host.lives}"))
     for key, _, record in host.parts.holdings.replicas(0.0):
         liar.remember(key, record)
     overlay.protocol.serving = liar  # type: ignore[assignment]
     assert host.life is not None
-    host.life.spawn(_push_again(host, liar))
+    host.life.spawn(_push_again(host, liar, push_again_s))
 
 
-async def _push_again(host: Host, liar: Liar) -> None:
+async def _push_again(host: Host, liar: Liar, pause_s: float) -> None:
     while True:
-        await asyncio.sleep(PUSH_AGAIN_S)
+        await asyncio.sleep(pause_s)
         if (old := liar.any_old()) is not None:
             host.parts.overlay._watching.stored(*old)

@@ -16,6 +16,7 @@ from dhtex.sim import sabotage
 from dhtex.sim.history import History
 from dhtex.sim.loop import StuckError, VirtualLoop
 from dhtex.sim.shrink import shrink
+from dhtex.sim.workload import EMPHASES
 from dhtex.sim.world import Outcome, Settings, live
 
 VIOLATIONS_SHOWN: Final = 12
@@ -51,6 +52,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=0.05, metavar="H", help="virtual hours of trouble (0.05)")
     parser.add_argument("--faults", default="", metavar="NAMES", help="which faults, with commas; none; else by chance")
     parser.add_argument("--actions", type=int, default=0, metavar="N", help="end people's doings after so many")
+    parser.add_argument("--emphasis", default="", metavar="NAMES", help=f"done more often, of {','.join(EMPHASES)}")
     parser.add_argument("--shrink", action="store_true", help="look for a shorter history that breaks the same")
     parser.add_argument("--sabotage", default="", choices=["", *sabotage.NAMES], metavar="NAME", help="plant a bug")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="histories played at the same time (1)")
@@ -66,6 +68,7 @@ def _settings(options: argparse.Namespace, seed: int) -> Settings:
         hours=options.hours,
         faults=options.faults,
         actions=options.actions,
+        emphasis=options.emphasis,
         stop_early=bool(options.sabotage or options.shrink),
     )
 
@@ -83,6 +86,7 @@ def replay_command(settings: Settings, planted: str = "") -> str:
     words = [f"scripts/sim --seeds 1 --seed {settings.seed} --nodes {settings.nodes} --hours {settings.hours:g}"]
     words += [f"--faults {settings.faults}"] if settings.faults else []
     words += [f"--actions {settings.actions}"] if settings.actions else []
+    words += [f"--emphasis {settings.emphasis}"] if settings.emphasis else []
     words += [f"--sabotage {planted}"] if planted else []
     return " ".join(words)
 
@@ -104,10 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; 1 when an invariant was broken."""
     options = _options(arguments)
     if options.list_sabotages:
-        print("\n".join(f"{name:24} {bug.__doc__}" for name, (bug, _) in sabotage.NAMES.items()))
+        print("\n".join(f"{name:24} {bug.__doc__}" for name, (bug, *_) in sabotage.NAMES.items()))
         return 0
     if options.sabotage and not options.faults:
-        options.faults = sabotage.NAMES[options.sabotage][1]
+        _, options.faults, options.emphasis = sabotage.NAMES[options.sabotage]
     first = 1 if options.seed is None else options.seed
     seeds = range(first, first + (1 if options.trace else options.seeds))
     began, totals, virtual_s, bad = time.monotonic(), Counter[str](), 0.0, list[Outcome]()

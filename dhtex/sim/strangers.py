@@ -52,6 +52,8 @@ class Strangers:
         self._may_act = may_act
         self._tell_people = tell_people
         self._life_s = life_s
+        self.crowd_s = CROWD_S
+        self.forge_s = FORGE_S
         self._loop = asyncio.get_running_loop()
 
     def _chance(self, name: str) -> random.Random:
@@ -64,7 +66,7 @@ class Strangers:
         """Put old orders and accepts again, whatever has become of them."""
         chance = self._chance("crowd")
         while True:
-            await asyncio.sleep(chance.expovariate(1 / CROWD_S))
+            await asyncio.sleep(chance.expovariate(1 / self.crowd_s))
             orders = list(self._judge.ledger.orders.values())[-ORDERS_REMEMBERED:]
             host = chance.choice(self._hosts)
             if not orders or not host.up or not self._may_act():
@@ -81,7 +83,7 @@ class Strangers:
         chance = self._chance("forger")
         identity = Identity.from_seed(chance.randbytes(32))
         while True:
-            await asyncio.sleep(chance.expovariate(1 / FORGE_S))
+            await asyncio.sleep(chance.expovariate(1 / self.forge_s))
             orders, host = list(self._judge.ledger.orders.values()), chance.choice(self._hosts)
             if not orders or not host.up or not self._may_act():
                 continue

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
 
 from dhtex.errors import DhtexError, RefusedError
 from dhtex.market.trade import TakerState
@@ -16,30 +16,50 @@ from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery, Receip
 
 PAIRS: Final = ("BTC/USD", "ETH/BTC", "XMR/EUR")
 PAUSE_S: Final = 8.0
+PEOPLE_BUSY: Final = (
+    6  # more do less each, and so they do when it goes on for long: there is always about as much to do
+)
+USUAL_S: Final = 900.0
+RACES_S: Final = (0.001, 0.02, 0.3)  # in which several take one order: all before the first is answered, or not
+EMPHASES: Final = ("races", "own", "forgery", "pushes")
 QUIET_PAUSE_S: Final = 60.0
 LIVES_S: Final = (30, 90, 200, 600)
 LIFE_S_LONG: Final = 36_000  # who offers for longer does not sit and wait
 STRANGER: Final = -1  # who is no machine's owner
 
 
+class Settings(Protocol):
+    """Of one history, what concerns people."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def hours(self) -> float: ...
+    @property
+    def actions(self) -> int: ...
+    @property
+    def emphasis(self) -> str: ...
+
+
 class Workload:
     """Everyone who uses the network. `winding_down`: only what changes nothing is done from now on.
 
     At most `actions` things are done in all, if it is not 0: a shorter history begins as the longer one does.
+    `emphasis` names what is done more often: taking an order together, taking one's own.
     """
 
     pairs = PAIRS
 
-    def __init__(
-        self, hosts: list[Host], judge: Judge, history: History, seed: int, life_s_max: int, actions: int
-    ) -> None:
+    def __init__(self, hosts: list[Host], judge: Judge, history: History, settings: Settings, life_s_max: int) -> None:
         self.winding_down = False
         self.resting = False
-        self._actions = actions
+        self._actions = settings.actions
+        self._pause_s = PAUSE_S * max(1.0, len(hosts) / PEOPLE_BUSY) * max(1.0, settings.hours * 3600 / USUAL_S)
+        self._emphasis = settings.emphasis.split(",")
         self._hosts = hosts
         self._judge = judge
         self._history = history
-        self._seed = seed
+        self._seed = settings.seed
         self._lives_s = (*(life_s for life_s in LIVES_S if life_s < life_s_max), life_s_max, life_s_max)
         self._board: deque[tuple[int, str]] = deque(maxlen=12)  # orders that people talk about: maker, id
         self._loop = asyncio.get_running_loop()
@@ -51,12 +71,13 @@ class Workload:
         chance = random.Random(f"{self._seed}/person/{host.index}")
         doings = {
             self._make: 4, self._take: 6, self._amend: 1, self._cancel: 1, self._list: 3, self._watch: 1,
-            self._answer: 3, self._show: 1, self._take_own: 2, self._take_best: 2, self._make_group: 1,
+            self._answer: 3, self._show: 1,
+            self._take_own: 12 if "own" in self._emphasis else 2, self._take_best: 2, self._make_group: 1,
             self._cancel_all: 0.2, self._settle: 1, self._renew: 0.5,
         }  # fmt: skip
         quiet = {self._list: 3, self._watch: 1, self._show: 1, self._answer: 3}
         while True:
-            await asyncio.sleep(chance.expovariate(1 / (QUIET_PAUSE_S if self.winding_down else PAUSE_S)))
+            await asyncio.sleep(chance.expovariate(1 / (QUIET_PAUSE_S if self.winding_down else self._pause_s)))
             choice = quiet if self.winding_down else doings
             doing = chance.choices(list(choice), list(choice.values()))[0]
             if not host.up or not self.may_act():
@@ -98,12 +119,12 @@ class Workload:
             reply=chance.choice(("", "ring me")),
             cancel_after_s=0 if chance.random() < 0.9 else chance.choice((30, 120, 600)),
             group=group,
-            fresh_key=chance.random() < 0.3,
+            fresh_key=chance.random() < (0.7 if "own" in self._emphasis else 0.3),
         )
         published = await host.ask(lambda node: node.add_order(draft))
         self._count("orders")
         self._board.append((host.index, published.order.id))
-        if group or chance.random() < 0.3:
+        if group or chance.random() < (0.9 if "races" in self._emphasis else 0.3):
             self._spawn_race(published.order.id, chance)
 
     async def _make_group(self, host: Host, chance: random.Random) -> None:
@@ -114,8 +135,9 @@ class Workload:
 
     def _spawn_race(self, order_id: str, chance: random.Random) -> None:
         """Several take one order at nearly the same time."""
+        spread_s = chance.choice(RACES_S)
         for host in chance.sample(self._hosts, min(3, len(self._hosts))):
-            self._loop.call_later(chance.uniform(0.0, 0.3), self._race, host, order_id)
+            self._loop.call_later(chance.uniform(0.0, spread_s), self._race, host, order_id)
 
     def _race(self, host: Host, order_id: str) -> None:
         if host.life is not None and host.up and not self._is_own(host, order_id):

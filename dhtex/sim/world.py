@@ -17,11 +17,11 @@ from dhtex.sim.checks import Judge
 from dhtex.sim.faults import KINDS, Plan, Troubles
 from dhtex.sim.history import History
 from dhtex.sim.host import PORT, Host
-from dhtex.sim.liar import corrupt
+from dhtex.sim.liar import PUSH_AGAIN_S, corrupt
 from dhtex.sim.loop import Crash, Life, VirtualLoop, current_life
 from dhtex.sim.network import Network, SimEndpoint
 from dhtex.sim.strangers import Strangers
-from dhtex.sim.workload import Workload
+from dhtex.sim.workload import USUAL_S, Workload
 
 YOUNG_S: Final = 120.0  # a network in which nothing goes wrong has settled after this
 STEP_S: Final = 20.0  # between two looks at all journals
@@ -30,6 +30,8 @@ RESTARTED_S: Final = 200.0  # the same when all machines are started anew: they 
 RESTARTED: Final = 0.8  # of the histories: they take less time, so there can be more
 DAY_S: Final = 25 * 3600.0  # a machine is away for this long, and the others rest
 DUSK_S: Final = 60.0  # in which much ends that the one who is away does not hear of
+DAWN_S: Final = 1200.0  # before it returns
+AWAKE: Final = 0.2  # of the days on which the others run through
 LOOKED_S: Final = 60.0  # in which all listings are looked at
 AFTERMATH_S: Final = 120.0  # beyond the last order's end: grace, a last reading
 MEMORY: Final = "/dev/shm" if os.path.isdir("/dev/shm") else None  # syncing costs nothing there
@@ -46,6 +48,7 @@ class Settings:
     hours: float = 0.05
     faults: str = ""  # names separated by commas; empty: the seed chooses
     actions: int = 0  # of people and strangers, after which they rest; 0: no end
+    emphasis: str = ""  # what they do more often, of EMPHASES, separated by commas
     stop_early: bool = False  # end with the first violation
     judged: bool = True  # to the end; else it stops with the trouble
 
@@ -78,18 +81,23 @@ class World:
         self.hosts = [Host(self, index) for index in range(nodes)]
         if "liar" in self.plan.kinds and nodes > 3:
             self.hosts[-1].lies = True
-            self.hosts[-1].on_up = lambda host: corrupt(host, settings.seed)
+            push_again_s = PUSH_AGAIN_S / (5 if "pushes" in settings.emphasis else 1)
+            self.hosts[-1].on_up = lambda host: corrupt(host, settings.seed, push_again_s)
         self._by_ip = {host.ip: host for host in self.hosts}
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._unhandled)
         self.restarted = self.entropy.random() < RESTARTED
         self.peace_s = RESTARTED_S if self.restarted else PATIENT_S
         self.judge = Judge(history, self.hosts, self._loop.time, self.peace_s - LOOKED_S)
+        for host in self.hosts:
+            host.on_decision = self.judge.look_at
         people = self.people = [host for host in self.hosts if not host.lies]
         seed = settings.seed
-        self.workload = Workload(people, self.judge, history, seed, self._life_s_max(), settings.actions)
+        self.workload = Workload(people, self.judge, history, settings, self._life_s_max())
         may_act, tell = self.workload.may_act, self.workload.tell
         self.strangers = Strangers(people, self.judge, history, seed, may_act, tell, self._life_s_max())
+        self.strangers.crowd_s *= max(1.0, settings.hours * 3600 / USUAL_S)
+        self.strangers.forge_s /= 4 if "forgery" in settings.emphasis else 1
         self.troubles = Troubles(
             self.hosts, self.network, self.plan, settings, self.boot, self.judge.restored, history.counts
         )
@@ -144,13 +152,20 @@ class World:
         self._dump()
 
     async def _day(self) -> None:
-        """A machine is off for a day. The others go on for a minute and then rest."""
+        """A machine is off for a day. The others go on for a minute and then rest; mostly they are off as well until
+        the day is nearly over, which says as much and is soon played."""
         await self._boot_all()
-        away = self.people[0]
+        away, *others = self.hosts
         away.crash(power=False)
         await asyncio.sleep(DUSK_S)
         self.workload.resting = True
-        await asyncio.sleep(DAY_S)
+        night_s = 0.0 if self.entropy.random() < AWAKE else DAY_S - DAWN_S
+        if night_s:
+            for host in others:
+                host.crash(power=False)
+            await asyncio.sleep(night_s)
+            await self._boot_all(others)
+        await asyncio.sleep(DAY_S - night_s)
         self.workload.resting = False
         self.history.counts["days"] += 1
 
@@ -161,8 +176,8 @@ class World:
         routines += [strangers.flood()] if "flood" in kinds else []
         return routines
 
-    async def _boot_all(self) -> None:
-        for host in self.hosts:
+    async def _boot_all(self, hosts: list[Host] | None = None) -> None:
+        for host in hosts or self.hosts:
             await asyncio.sleep(self.entropy.uniform(0.0, 0.5))
             while not host.up:
                 await self.boot(host)

@@ -226,10 +226,9 @@ class Journal:
             statements.keep_answer(connection, Answer(accept_id, order_id, status_wire), trade)
             return True
 
-    def keep_answer(self, order_id: RecordId, accept_id: RecordId, wire: bytes, trade: Trade) -> bool:
-        """Say no to an accept, for ever, or repeat the certificate that another copy of this node has signed.
-
-        False, and nothing changed, when it was answered before.
+    def keep_answer(self, order_id: RecordId, accept_id: RecordId, wire: bytes, trade: Trade | None) -> bool:
+        """Say no to an accept, for ever, or repeat what another copy of this node has signed; without a trade, if the
+        accept itself is not known. False, and nothing changed, when it was answered before.
         """
         with self._database.decision() as connection:
             if statements.is_answered(connection, accept_id):

@@ -83,7 +83,8 @@ def is_answered(connection: sqlite3.Connection, accept_id: RecordId) -> bool:
     return connection.execute("SELECT 1 FROM answers WHERE accept_id = ?", (accept_id,)).fetchone() is not None
 
 
-def keep_answer(connection: sqlite3.Connection, answer: Answer, trade: Trade) -> None:
+def keep_answer(connection: sqlite3.Connection, answer: Answer, trade: Trade | None) -> None:
     connection.execute(PUT_ANSWER, astuple(answer))
     connection.execute("DELETE FROM pending WHERE accept_id = ?", (answer.accept_id,))
-    connection.execute(PUT_TRADE, astuple(trade))
+    if trade is not None:
+        connection.execute(PUT_TRADE, astuple(trade))

@@ -24,6 +24,9 @@ from dhtex.market.records import VERSION, Accept, AnyRecord, Closing, Code, Conf
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, advance
 
 GoodSignature = Callable[[AnyRecord], bool]
+ReadBack = frozenset[RecordId]
+"""Orders of an older epoch whose keys were read just now: what copies of this node have signed about them is known."""
+NOTHING: Final = ReadBack()
 
 
 class Reason(StrEnum):
@@ -76,7 +79,8 @@ Decision = Ignore | Repeat | Refuse | Ask | Fill
 class Standing:
     """What the journal knows when an accept arrives: the order and its state, what was answered to this accept (empty:
     nothing), whether it waits for a person, and how many accepts of the order were answered or wait. `fenced`: the
-    order is older than this node's epoch and was not read back just now, so a copy of this node may have filled it."""
+    order is older than this node's epoch and was not read back just now, so a copy of this node may have filled it, or
+    refused this accept."""
 
     order: Record[Order]
     state: str
@@ -121,12 +125,15 @@ def decide(accept: Record[Accept], standing: Standing, rules: Rules, now: float)
     if standing.answered:
         return Repeat(standing.answered)
     code = objection(accept, standing.order, standing.state, rules, now)
+    asks = code is None and standing.order.body.confirm is Confirm.ASK
+    if standing.fenced and not asks:  # to ask a person is to decide nothing yet
+        return Ignore(Reason.FENCED)
     if code is not None:
         return Refuse(code) if standing.answers < limits.ANSWERS_PER_ORDER_MAX else Ignore(Reason.QUOTA)
     if standing.waiting:
         return Ignore(Reason.WAITING)
-    if standing.order.body.confirm is Confirm.AUTO:
-        return Ignore(Reason.FENCED) if standing.fenced else Fill()
+    if not asks:
+        return Fill()
     return Ask() if standing.waiting_count < limits.PENDING_PER_ORDER_MAX else Ignore(Reason.QUOTA)
 
 

@@ -15,7 +15,7 @@ from dhtex.market.drafts import check_reply
 from dhtex.market.ids import RecordId
 from dhtex.market.keyring import Keyring
 from dhtex.market.merge import order_state
-from dhtex.market.records import Accept, Closing, Code, Order, Record, Status, is_a, parse_record, seal_record
+from dhtex.market.records import Accept, Closing, Code, Order, Record, Refusal, Status, is_a, parse_record, seal_record
 from dhtex.market.trade import MAKER, MakerEvent, MakerState, TakerState, advance
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Closed, OwnOrder, Pending, Role, Sequel, Trade
@@ -23,9 +23,11 @@ from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
 from dhtex.trading.letters import open_text, seal_text
 from dhtex.trading.maker import (
     ENDED,
+    NOTHING,
     Ask,
     Fill,
     GoodSignature,
+    ReadBack,
     Refuse,
     Repeat,
     Rules,
@@ -82,19 +84,17 @@ class Selling:
         return [own for state in states for own in self._journal.orders(state)]
 
     def fenced(self, order_id: RecordId) -> list[RecordId]:
-        """The orders of an older epoch that a fill of this one would close: others of its group first, then itself.
-
-        This node was restored from a copy since they were made, so another copy may have closed them already.
-        """
+        """The orders of an older epoch that an answer about this one concerns: those of its group that a fill would
+        close, then itself. This node was restored from a copy since they were made, so another copy may have closed
+        them already, and answered accepts."""
         found = self.order(order_id)
-        if found is None or MakerState(found[0].state) in ENDED:
+        if found is None:
             return []
-        orders = [parse_record(own.wire, self._terms.network) for own in self._journal.others_open(found[0])]
+        others = [] if MakerState(found[0].state) in ENDED else self._journal.others_open(found[0])
+        orders = [parse_record(own.wire, self._terms.network) for own in others]
         return [o.id for o in [*orders, found[1]] if is_a(o, Order) and o.body.epoch < self._terms.epoch]
 
-    def consider(
-        self, accept: Record[Accept], now: float, read_back: frozenset[RecordId] = frozenset()
-    ) -> list[Effect]:
+    def consider(self, accept: Record[Accept], now: float, read_back: ReadBack = NOTHING) -> list[Effect]:
         """Answer an accept that somebody sent, or leave it. `read_back`: orders whose key was read just now."""
         found = self.order(RecordId(accept.body.order_id))
         if found is None:
@@ -118,7 +118,7 @@ class Selling:
             case Refuse(code):
                 return self._refuse(order, accept, code, now)
             case Fill():
-                filled = self._fill(own, order, accept, own.reply_text, now)
+                filled = self._fill(own, order, accept, own.reply_text, now, read_back)
                 # Somebody else has filled or closed it since it was read: what is true now decides.
                 return filled if filled is not None else self.consider(accept, now, read_back)
             case Ask():
@@ -133,7 +133,7 @@ class Selling:
         accept_id: RecordId | None,
         reply: str,
         now: float,
-        read_back: frozenset[RecordId] = frozenset(),
+        read_back: ReadBack = NOTHING,
     ) -> list[Effect]:
         """Give an order to an accept that waits; None means the only one. Raises NotFoundError, or UsageError when
         several wait, or RefusedError when it can no longer be, or not before it was read back."""
@@ -142,15 +142,22 @@ class Selling:
         code = objection(accept, order, own.state, self._rules, now)
         if code is None and not read_back.issuperset(self.fenced(order_id)):
             code = Code.WRONG_EPOCH
-        filled = None if code is not None else self._fill(own, order, accept, reply or own.reply_text, now)
+        filled = None if code is not None else self._fill(own, order, accept, reply or own.reply_text, now, read_back)
         if filled is None:
-            reason = code or Code.TAKEN
-            raise RefusedError("the order cannot be confirmed any more", reason=reason, hint=f"reason: {reason}")
+            raise _too_late(code or Code.TAKEN)
         return filled
 
-    def decline(self, order_id: RecordId, accept_id: RecordId | None, now: float) -> list[Effect]:
+    def decline(
+        self,
+        order_id: RecordId,
+        accept_id: RecordId | None,
+        now: float,
+        read_back: ReadBack = NOTHING,
+    ) -> list[Effect]:
         """Refuse an accept that waits. Raises as `confirm`."""
         _, order, accept = self._waiting(order_id, accept_id)
+        if not read_back.issuperset(self.fenced(order_id)):
+            raise _too_late(Code.WRONG_EPOCH)
         return self._refuse(order, accept, Code.DECLINED, now)
 
     def _waiting(
@@ -194,18 +201,19 @@ class Selling:
         self._journal.mark_published(accept_id)
         return []
 
-    def order_closed(self, order_id: RecordId, now: float) -> list[Effect]:
-        """Refuse all that wait for an order that has ended; nothing while it is open."""
+    def order_closed(self, order_id: RecordId, now: float, read_back: ReadBack = NOTHING) -> list[Effect]:
+        """Refuse all that wait for an order that has ended; nothing while it is open, or before it was read back."""
         found = self.order(order_id)
         if found is None or MakerState(found[0].state) not in ENDED:
             return []
         effects: list[Effect] = []
+        may_refuse = read_back.issuperset(self.fenced(order_id))
         for row in self._journal.pending(order_id):
             accept = parse_record(row.wire, self._terms.network)
             assert is_a(accept, Accept), "the journal holds what was once valid"
             if self._named(found[0], accept.id):
                 effects += self._adopt(found[0], found[1], accept)
-            else:
+            elif may_refuse:
                 effects += self._refuse(found[1], accept, ENDED[MakerState(found[0].state)], now)
         return effects
 
@@ -221,12 +229,15 @@ class Selling:
             return []
         return [self._publish(order, accept.id, own.status_wire), Changed(trade)]
 
-    def expire(self, order_id: RecordId, now: float) -> list[Effect]:
-        """End an order whose time is over."""
+    def expire(self, order_id: RecordId, now: float, read_back: ReadBack = NOTHING) -> list[Effect]:
+        """End an order whose time is over; one of an older epoch when it was read back, or nobody can know better."""
         own = self._journal.order(order_id)
-        if own is None or now < own.expires or not self._journal.close_order(order_id, MakerState.EXPIRED, b""):
+        if own is None or now < own.expires:
             return []
-        return [Ended(order_id, MakerState.EXPIRED), *self.order_closed(order_id, now)]
+        may_be_filled = now < own.expires + limits.TOMBSTONE_S and not read_back.issuperset(self.fenced(order_id))
+        if may_be_filled or not self._journal.close_order(order_id, MakerState.EXPIRED, b""):
+            return []
+        return [Ended(order_id, MakerState.EXPIRED), *self.order_closed(order_id, now, read_back)]
 
     def lapse(self, accept_id: RecordId, now: float) -> list[Effect]:
         """Stop waiting for a person whose time to decide is over."""
@@ -235,6 +246,20 @@ class Selling:
             return []
         void = replace(trade, state=TakerState.VOID)
         return [Changed(void)] if self._journal.drop_pending(accept_id, void) else []
+
+    def recall(self, refusal: Record[Refusal]) -> list[Effect]:
+        """Hear a Refusal. One of our key that is not in our journal was signed by a copy of this node: it is ours."""
+        body = refusal.body
+        order_id, accept_id = RecordId(body.order_id), RecordId(body.accept_id)
+        found = self.order(order_id) if self._journal.answer(accept_id) is None else None
+        if found is None or body.maker != found[1].body.maker or not self._terms.good(refusal):
+            return []
+        known = self._journal.trade(accept_id)
+        trade = known and replace(known, state=TakerState.REFUSED, code=body.code, answer_wire=refusal.wire)
+        if not self._journal.keep_answer(order_id, accept_id, refusal.wire, trade):
+            return []
+        publish = self._publish(found[1], accept_id, refusal.wire)
+        return [publish] if trade is None else [publish, Changed(trade)]
 
     def reconcile(self, status: Record[Status], now: float) -> list[Effect]:
         """Hear a Status about one of our orders. One of our key that is not in our journal was signed elsewhere: by a
@@ -266,7 +291,13 @@ class Selling:
     # --- the three answers ------------------------------------------------------------------------------------------
 
     def _fill(
-        self, own: OwnOrder, order: Record[Order], accept: Record[Accept], reply: str, now: float
+        self,
+        own: OwnOrder,
+        order: Record[Order],
+        accept: Record[Accept],
+        reply: str,
+        now: float,
+        read_back: ReadBack,
     ) -> list[Effect] | None:
         text = reply or self._terms.contact
         sealed = seal_text(text, accept.body.encryption_key, self._entropy.randbytes(32)) or b""
@@ -281,8 +312,8 @@ class Selling:
             self._publish(order, accept.id, status.wire),
             Changed(trade),
             Ended(order.id, MakerState.FILLED),
-            *self.order_closed(order.id, now),
-            *self._group_closed(others, now),
+            *self.order_closed(order.id, now, read_back),
+            *self._group_closed(others, now, read_back),
         ]
 
     def _child(self, own: OwnOrder, order: Record[Order], accept: Accept, now: float) -> OwnOrder | None:
@@ -316,10 +347,10 @@ class Selling:
             closed.append(Closed(order.id, seal_record(status, self._keys.signer(order.body).sign).wire))
         return closed
 
-    def _group_closed(self, others: list[Closed], now: float) -> list[Effect]:
+    def _group_closed(self, others: list[Closed], now: float, read_back: ReadBack = NOTHING) -> list[Effect]:
         effects: list[Effect] = []
         for other in others:
-            effects += [Ended(other.order_id, MakerState.CANCELED), *self.order_closed(other.order_id, now)]
+            effects += [Ended(other.order_id, MakerState.CANCELED), *self.order_closed(other.order_id, now, read_back)]
         return effects
 
     def _refuse(self, order: Record[Order], accept: Record[Accept], code: Code, now: float) -> list[Effect]:
@@ -360,3 +391,7 @@ class Selling:
         certificate = is_a(answer, Status)
         until = keep_until(answer) if certificate else keep_until(answer) - limits.TOMBSTONE_S + limits.ACCEPT_GRACE_S
         return Publish(order, accept_id, wire, certificate, until)
+
+
+def _too_late(reason: Code) -> RefusedError:
+    return RefusedError("the order cannot be confirmed any more", reason=reason, hint=f"reason: {reason}")

@@ -25,6 +25,7 @@ from dhtex.store.rows import Trade
 from dhtex.tasks import Tasks
 from dhtex.trading.buying import Buying
 from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
+from dhtex.trading.maker import ReadBack
 from dhtex.trading.ports import Progress, Publisher
 from dhtex.trading.selling import Selling, Terms
 from dhtex.trading.taker import Plan, Step
@@ -118,6 +119,8 @@ class Desk:
                 self.on_gap(RecordId(record.body.order_id))  # only what was just read back may be filled
         if is_a(record, Status):
             self._safely(lambda: self._selling.reconcile(record, self._clock.now()))
+        elif is_a(record, Refusal):
+            self._safely(lambda: self._selling.recall(record))
         if is_a(record, Status) or is_a(record, Refusal):
             self._hear(RecordId(record.body.order_id), [record])
 
@@ -167,7 +170,8 @@ class Desk:
 
     async def decline(self, order_id: RecordId, accept_id: RecordId | None) -> Trade:
         """Refuse an accept that waits for a person. Raises as `confirm`."""
-        return self._said(self._selling.decline(order_id, accept_id, self._clock.now()))
+        read = await self.read_back(order_id)
+        return self._said(self._selling.decline(order_id, accept_id, self._clock.now(), read))
 
     def _said(self, effects: list[Effect]) -> Trade:
         self._carry_out(effects)
@@ -293,40 +297,47 @@ class Desk:
             del self._pull_soon[order_id]
             await self._pull(order_id)
 
-    async def read_back(self, order_id: RecordId) -> frozenset[RecordId]:
-        """Before an order of an older epoch is filled or closed: hear what the copies of this node have signed for it
-        and for the rest of its group. The orders that were read, none in the usual case. Raises NoPeerError unless most
-        holders answer."""
+    async def read_back(self, order_id: RecordId) -> ReadBack:
+        """Before anything is signed about an order of an older epoch: hear what copies of this node have signed for it
+        and its group. The orders that were read, usually none. Raises NoPeerError unless most holders answer."""
         fenced = self._selling.fenced(order_id)
         for one in fenced:
-            for status in (r for r in await self._publisher.read_back(one) if is_a(r, Status)):
-                self.on_record(status)
-        return frozenset(fenced)
+            self._hear_answers(await self._publisher.read_back(one))
+        return ReadBack(fenced)
+
+    def _hear_answers(self, records: list[AnyRecord]) -> None:
+        for answer in (r for r in records if is_a(r, Status) or is_a(r, Refusal)):
+            self.on_record(answer)
 
     async def _pull(self, order_id: RecordId) -> None:
-        if ("expire", order_id) not in self._timers:  # it is due; the disk has refused to note it
-            self._safely(lambda: self._selling.expire(order_id, self._clock.now()))
+        self._safely(lambda: self._selling.expire(order_id, self._clock.now()))  # if the disk has refused to note it
+        if order_id not in self._open:
             return
         try:
             records = await self._publisher.read(order_id)
+            self._hear_answers(records)  # first: the order may have been closed elsewhere
             read = await self.read_back(order_id)
         except NoPeerError:
             return  # the rotation comes back to it
         answered = {r.body.accept_id for r in records if is_a(r, Status) or is_a(r, Refusal)}
-        accepts = [r for r in records if is_a(r, Accept) and r.id not in answered]
-        for status in (r for r in records if is_a(r, Status)):
-            self.on_record(status)  # first: the order may have been closed elsewhere
+        accepts = [r for r in records if is_a(r, Accept) and not (r.id in answered and self._journal.answer(r.id))]
+        for step in (self._selling.expire, self._selling.order_closed):
+            self._safely(partial(step, order_id, self._clock.now(), read))
         for accept in sorted(accepts, key=lambda r: (r.body.created, r.id)):
             self._safely(partial(self._selling.consider, accept, self._clock.now(), read))
 
     def _forget_order(self, order_id: RecordId) -> None:
-        self._open.pop(order_id, None)
-        self._pull_soon.pop(order_id, None)
         self._timers.cancel("expire", order_id)
         self._timers.at("unwatch", order_id, self._clock.now() + ENDED_WATCH_S, lambda now: self._unwatch(order_id))
+        if self._selling.fenced(order_id):
+            self.on_gap(order_id)  # those who still wait are refused when it was read back
+        else:
+            self._open.pop(order_id, None)
+            self._pull_soon.pop(order_id, None)
 
     def _unwatch(self, order_id: RecordId) -> list[Effect]:
-        if order_id not in self._open and not self._following(order_id):
+        if ("expire", order_id) not in self._timers and not self._following(order_id):
+            self._open.pop(order_id, None)
             self._publisher.unwatch(order_id)
         return []
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from dhtex.sim.shrink import shrink
 from dhtex.sim.world import Outcome, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS_MAX = 6
+SEEDS_MAX = 12
 ALL = ",".join(KINDS)
 ONE = """
 import sys
@@ -48,6 +49,9 @@ def test_what_a_seed_draws_can_be_said_in_words() -> None:
     assert drawn.settings.nodes > 0
     assert drawn.settings.faults
     assert said.digest == drawn.digest
+    assert replay_command(replace(drawn.settings, emphasis="own"), "self_accept").endswith(
+        "--emphasis own --sabotage self_accept"
+    )
 
 
 def test_periodic_work_is_done_through_all_virtual_hours() -> None:
@@ -85,6 +89,13 @@ def test_what_must_hold_holds(seed: int, faults: str) -> None:
         assert (outcome.counts[count] > 0) == (fault in faults), fault
 
 
+def test_what_must_hold_holds_when_one_returns_after_a_day() -> None:
+    outcome = play_history(Settings(seed=15, nodes=3, hours=0.02, faults="day"))
+    sound(outcome)
+    assert outcome.counts["days"] == 1
+    assert outcome.virtual_s > 25 * 3600
+
+
 @pytest.mark.parametrize("turn", range(4))
 def test_what_must_hold_holds_in_a_history_that_nobody_has_seen(turn: int) -> None:
     seed = system_entropy().randrange(1_000_000, 2_000_000_000)
@@ -94,8 +105,7 @@ def test_what_must_hold_holds_in_a_history_that_nobody_has_seen(turn: int) -> No
 
 def found(name: str, settings: Settings) -> Outcome:
     for seed in range(SEEDS_MAX):
-        one = Settings(seed=seed, nodes=settings.nodes, hours=settings.hours, faults=settings.faults, stop_early=True)
-        outcome = play_history(one, planted=name)
+        outcome = play_history(replace(settings, seed=seed, stop_early=True), planted=name)
         if outcome.violations:
             return outcome
     pytest.fail(f"{name} was not found with {SEEDS_MAX} seeds")
@@ -103,7 +113,10 @@ def found(name: str, settings: Settings) -> Outcome:
 
 @pytest.mark.parametrize("name", sorted(sabotage.NAMES))
 def test_every_planted_bug_is_found(name: str) -> None:
-    found(name, Settings(seed=0, nodes=4, hours=0.1, faults=sabotage.NAMES[name][1]))
+    """Each shows in most histories, so that not one in a thousand sets of seeds would miss it."""
+    _, faults, emphasis = sabotage.NAMES[name]
+    outcome = found(name, Settings(seed=0, nodes=4, hours=0.1, faults=faults, emphasis=emphasis))
+    assert not any("TypeError" in violation or "AttributeError" in violation for violation in outcome.violations)
 
 
 def test_a_broken_history_is_made_shorter() -> None:
@@ -128,4 +141,6 @@ def test_a_broken_history_says_how_to_play_it_again(capsys: pytest.CaptureFixtur
     assert f"    {command}\n" in said
     assert "BROKEN (commit " in said
     assert main([*arguments, "--shrink"]) == 1
-    assert "actions instead of" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "actions instead of" in said
+    assert "virtual : real" in said

@@ -4,10 +4,23 @@ import contextlib
 
 import pytest
 
+from dhtex import limits
 from dhtex.errors import NoPeerError, NotFoundError, RefusedError
 from dhtex.market.merge import order_state
-from dhtex.market.records import AnyRecord, Closing, Confirm, Liveness, Order, Record, Status, is_a, parse_record
-from tests.builders import NOW, identity, make_accept, make_status
+from dhtex.market.records import (
+    AnyRecord,
+    Closing,
+    Code,
+    Confirm,
+    Liveness,
+    Order,
+    Record,
+    Refusal,
+    Status,
+    is_a,
+    parse_record,
+)
+from tests.builders import NOW, identity, make_accept, make_refusal, make_status
 from tests.unit.trading.world import Network, Party, VirtualClock, new_network, parties, play, states, stop, until
 
 GROUP = identity(1).group("house")
@@ -22,6 +35,10 @@ async def restored(network: Network, original: Party) -> Party:
 
 def statuses(network: Network, order: Record[Order]) -> list[Record[Status]]:
     return [record for record in network.at_order[order.id].values() if is_a(record, Status)]
+
+
+def refusals(network: Network, order: Record[Order]) -> list[Record[Refusal]]:
+    return [record for record in network.at_order[order.id].values() if is_a(record, Refusal)]
 
 
 def never_disputed(network: Network, *orders: Record[Order]) -> bool:
@@ -86,6 +103,51 @@ def test_the_copy_takes_over_the_trade_that_it_has_missed() -> None:
     play(story())
 
 
+def test_the_copy_takes_over_a_trade_of_an_order_that_is_over() -> None:
+    async def story() -> None:
+        network = new_network()
+        original, taker = await parties(network, 2)
+        order, other = (original.publish(number=number, expires=NOW + 600) for number in range(2))
+        copy = await restored(network, original)
+        trade = await taker.accept(order, wait_s=30)
+        assert trade.state == "confirmed"
+        await until(lambda: not original.journal.unpublished())
+        await original.kill()
+        network.few = True
+        await until(lambda: VirtualClock().now() > NOW + 700, 1000)
+        assert taker.desk._followed == {}  # nobody repeats it
+        hidden = network.at_order.pop(order.id)
+        await copy.start()
+        await until(lambda: VirtualClock().now() > NOW + 900, 1000)
+        assert [copy.state(each) for each in (order, other)] == ["open", "open"]  # nothing is known yet
+        network.at_order[order.id] = hidden
+        network.few = False
+        await until(lambda: [copy.state(each) for each in (order, other)] == ["filled", "expired"])
+        assert [(t.accept_id, t.state) for t in copy.journal.trades()] == [(trade.accept_id, "confirmed")]
+        assert len(statuses(network, order)) == 1
+        await stop(copy, taker)
+
+    play(story())
+
+
+def test_after_a_day_an_order_of_an_older_epoch_is_over_whoever_answers() -> None:
+    async def story() -> None:
+        network = new_network()
+        original = (await parties(network, 1))[0]
+        order = original.publish(expires=NOW + 600)
+        copy = await restored(network, original)
+        await original.kill()
+        network.down = True
+        await copy.start()
+        await until(lambda: VirtualClock().now() > NOW + 700, 1000)
+        assert copy.state(order) == "open"
+        await until(lambda: copy.state(order) == "expired", 90_000)
+        assert VirtualClock().now() > NOW + 600 + limits.TOMBSTONE_S
+        await stop(copy)
+
+    play(story())
+
+
 def test_an_order_that_most_holders_know_without_a_status_is_good_again() -> None:
     async def story() -> None:
         network = new_network()
@@ -123,6 +185,114 @@ def test_while_too_few_holders_answer_nothing_is_filled_and_nothing_is_refused()
         assert (await taker.desk.wait(trade.accept_id, 300)).state == "confirmed"
         assert (await copy.desk.confirm(asked.id, None)).state == "confirmed"
         await stop(copy, taker)
+
+    play(story())
+
+
+@pytest.mark.parametrize("waits_in_the_backup", [True, False])
+def test_what_the_original_has_declined_the_copy_cannot_confirm(waits_in_the_backup: bool) -> None:
+    async def story() -> None:
+        network = new_network()
+        original, taker = await parties(network, 2)
+        order = original.publish(confirm=Confirm.ASK)
+        copy = None if waits_in_the_backup else await restored(network, original)
+        trade = await taker.accept(order)
+        await until(lambda: len(original.journal.pending()) == 1)
+        copy = copy or await restored(network, original)
+        await original.desk.decline(order.id, None)
+        await until(lambda: len(refusals(network, order)) == 1)
+        await original.kill()
+        await copy.start()
+        copy.desk.on_record(parsed(trade.accept_wire))  # the taker goes on repeating it
+        with pytest.raises((RefusedError, NotFoundError)):
+            await copy.desk.confirm(order.id, trade.accept_id)
+        with pytest.raises((RefusedError, NotFoundError)):
+            await copy.desk.decline(order.id, trade.accept_id)
+        copy.desk.on_record(parsed(trade.accept_wire))
+        await until(lambda: not copy.journal.unpublished())
+        (said,) = refusals(network, order)
+        assert (copy.journal.answer(trade.accept_id), copy.state(order)) == (said.wire, "open")
+        assert copy.journal.pending() == []
+        assert {(t.state, t.code) for t in copy.journal.trades()} == {("refused", "declined")}
+        await stop(copy, taker)
+
+    play(story())
+
+
+@pytest.mark.parametrize("pushed", [True, False])
+def test_an_accept_is_refused_with_the_bytes_of_the_original_or_not_before_most_were_read(pushed: bool) -> None:
+    async def story() -> None:
+        network = new_network(silent=not pushed)
+        original, taker = await parties(network, 2)
+        order = original.publish(liveness=Liveness.MAILBOX)
+        copy = await restored(network, original)
+        first, second = (make_accept(order, by=identity(9 + n), amount="7", deadline=NOW + 900) for n in range(2))
+        original.desk.on_record(first)
+        await until(lambda: len(refusals(network, order)) == 1)
+        await original.kill()
+        network.few = True
+        await copy.start()
+        for accept in (first, second):
+            network.store(order.id, accept)
+            copy.desk.on_record(accept)
+        await until(lambda: copy.journal.answer(first.id) is not None)  # whoever says that it was refused is enough
+        await until(lambda: network.reads > 8)
+        assert copy.journal.answer(second.id) is None
+        network.few = False
+        await until(lambda: copy.journal.answer(second.id) is not None)
+        await until(lambda: not copy.journal.unpublished())
+        assert len(refusals(network, order)) == 2
+        assert copy.journal.answer(first.id) in [said.wire for said in refusals(network, order)]
+        await stop(copy, taker)
+
+    play(story())
+
+
+def test_those_who_wait_for_an_order_that_has_ended_are_refused_when_it_was_read_back() -> None:
+    async def story() -> None:
+        network = new_network(silent=True)
+        original, one, other = await parties(network)
+        order = original.publish(confirm=Confirm.ASK)
+        trades = [await taker.accept(order) for taker in (one, other)]
+        await until(lambda: len(original.journal.pending()) == 2)
+        copy = await restored(network, original)
+        await original.desk.decline(order.id, trades[0].accept_id)
+        await until(lambda: len(refusals(network, order)) == 1)
+        await original.kill()
+        hidden = network.at_order[order.id].pop(refusals(network, order)[0].id)
+        network.few = True
+        await copy.start()
+        end = make_status(order, Closing.CANCELED)
+        network.store(order.id, end)
+        copy.desk.on_record(end)  # pushed by one holder; the others do not answer
+        assert copy.state(order) == "canceled"
+        await until(lambda: network.reads > 20)
+        assert refusals(network, order) == []
+        network.at_order[order.id][hidden.id] = hidden
+        network.few = False
+        await until(lambda: len(refusals(network, order)) == 2)
+        assert set(states(copy)) == {("refused", "declined"), ("refused", "canceled")}
+        await until(lambda: copy.journal.pending() == [])
+        await until(lambda: not copy.access.watches(order.id))
+        assert not copy.desk._open
+        await stop(copy, one, other)
+
+    play(story())
+
+
+@pytest.mark.parametrize("by", [1, 2])
+def test_only_a_refusal_of_the_maker_s_own_key_is_taken_over(by: int) -> None:
+    async def story() -> None:
+        network = new_network()
+        maker, taker = await parties(network, 2)
+        order = maker.publish(confirm=Confirm.ASK)
+        accept = make_accept(order)
+        maker.desk.on_record(accept)
+        said = make_refusal(order, accept, Code.DECLINED, by=identity(by), maker=order.body.maker)
+        maker.desk.on_record(said)
+        assert (maker.journal.answer(accept.id) is not None) == (by == 1)
+        assert len(maker.journal.pending()) == (by != 1)
+        await stop(maker, taker)
 
     play(story())
 
@@ -194,6 +364,8 @@ def test_through_loss_and_restores_an_order_has_one_winner(seed: int) -> None:
             won = [t for p in takers for t in p.journal.trades_of(order.id) if t.state == "confirmed"]
             assert {trade.accept_id for trade in won} == fills
             assert len(fills) <= 1
+            refused = [said.body.accept_id for said in refusals(network, order)]
+            assert len(refused) == len(set(refused))
         assert len([order for order in orders[1:] if maker.state(order) == "filled"]) <= 1
         await stop(*everyone)
 

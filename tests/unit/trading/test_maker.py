@@ -69,11 +69,14 @@ def test_time_decides_to_the_second() -> None:
     assert answer(last, now=ORDER.body.expires) == Refuse(Code.EXPIRED)
 
 
-def test_an_order_of_an_older_epoch_is_given_away_only_when_it_was_read_back() -> None:
-    fenced = replace(STANDING, fenced=True)
+def test_on_an_order_of_an_older_epoch_nothing_is_decided_before_it_was_read_back() -> None:
+    fenced, large = replace(STANDING, fenced=True), make_accept(ORDER, amount="9")
     assert answer(make_accept(ORDER), standing=fenced, epoch=2) == Ignore(Reason.FENCED)
     assert answer(make_accept(ORDER), epoch=2) == Fill()
-    assert answer(make_accept(ORDER, amount="9"), standing=fenced, epoch=2) == Refuse(Code.AMOUNT_OUT_OF_RANGE)
+    assert answer(large, standing=fenced, epoch=2) == Ignore(Reason.FENCED)  # it may have been refused already
+    assert answer(large, epoch=2) == Refuse(Code.AMOUNT_OUT_OF_RANGE)
+    asked = make_order(confirm=Confirm.ASK)
+    assert answer(make_accept(asked), standing=replace(fenced, order=asked), epoch=2) == Ask()
     assert answer(make_accept(ORDER), epoch=0) == Refuse(Code.WRONG_EPOCH)  # ours is the copy that is out of date
 
 

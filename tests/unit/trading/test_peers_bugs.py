@@ -31,7 +31,7 @@ from dhtex.store.journal import Journal
 from dhtex.store.rows import Answer, KeptReceipt, OwnOrder, Pending, Trade
 from dhtex.trading.maker import Ignore, Reason, Rules, Standing, decide
 from dhtex.views import ListingView, OrderQuery, OrderView
-from tests.builders import NETWORK, NOW, identity, make_accept, make_order, make_status
+from tests.builders import NETWORK, NOW, identity, make_accept, make_beat, make_order, make_status
 from tests.unit.overlay.test_table import OWN, far, peer
 from tests.unit.store.samples import STATUS, name, own_order, trade
 from tests.unit.trading.world import Party, VirtualClock, new_network, parties, play, states, stop, until
@@ -141,6 +141,39 @@ def test_5_a_cancellation_overtakes_the_order_or_the_order_is_replayed(holdings:
         assert holdings.page(INDEX, Kind.ORDER, 0, ROOM, now).total == 0
         assert holdings.stock_value(order_key(order.id), now) is None
     assert keep_until(end) >= order.body.expires + limits.TOMBSTONE_S
+
+
+def test_5_a_replayed_sign_of_life_revives_what_was_cancelled(holdings: Holdings) -> None:
+    """Komodo DeFi 2580: a keep-alive of a cancelled order, sent again, brought it back."""
+    order = make_order()
+    end = make_status(order, Closing.CANCELED, at=NOW + 1)
+    old, new = make_beat(at=NOW + 2), make_beat(at=NOW + 32)
+    for record in (order, end, new, old):
+        holdings.put(record.wire, "", NOW + 33, "10.0.0.1")
+    assert holdings.page(INDEX, Kind.ORDER, 0, ROOM, NOW + 33).total == 0
+    assert holdings.page(INDEX, Kind.BEAT, 0, ROOM, NOW + 33).wires == [new.wire]
+    assert view(order, end, now=NOW + 33).status == "canceled"
+
+
+def test_5_a_message_of_its_own_that_comes_back_is_taken_for_news() -> None:
+    """The same place: a node heard its own broadcast, and put the order into its book again."""
+
+    async def story() -> None:
+        network = new_network()
+        maker, taker = await parties(network, 2)
+        order, other = maker.publish(), maker.publish(number=1)
+        assert (await taker.accept(order, wait_s=30)).state == "confirmed"
+        maker.desk.on_record(make_accept(other, amount="9"))
+        await until(lambda: not maker.journal.unpublished())
+        orders, trades, puts = maker.journal.orders(), maker.journal.trades(), len(network.puts)
+        for record in [*network.at_order[order.id].values(), *network.at_order[other.id].values()]:
+            maker.desk.on_record(record)
+        await asyncio.sleep(1.0)
+        assert (maker.journal.orders(), maker.journal.trades()) == (orders, trades)
+        assert set(network.puts[puts:]) <= {trade.answer_wire for trade in trades}
+        await stop(maker, taker)
+
+    play(story())
 
 
 def test_6_an_order_on_hold_is_never_released() -> None:

@@ -6,9 +6,12 @@ from itertools import product
 
 import pytest
 
+from dhtex.market.records import Closing
 from dhtex.market.trade import MAKER, TAKER, MakerEvent, MakerState, TakerEvent, TakerState, advance
 from dhtex.store.database import Database
 from dhtex.store.journal import Journal
+from dhtex.store.rows import OwnOrder
+from tests.builders import NOW, make_order, make_status
 from tests.unit.store.samples import STATUS, name, own_order, trade
 from tests.unit.trading.world import new_network, parties, play, stop
 
@@ -32,6 +35,29 @@ def test_the_journal_writes_what_the_makers_table_has_and_nothing_else(state: Ma
     assert order.state == (to or state)
     if to is None:
         assert (len(journal.orders()), journal.trades(), journal.answer(name(100))) == (1, [], None)
+
+
+ENDS = {MakerEvent.FILL: Closing.FILLED, MakerEvent.CANCEL: Closing.CANCELED, MakerEvent.REPLACE: Closing.REPLACED}
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(MakerState, [*ENDS, MakerEvent.CONTRADICT])))
+def test_what_others_say_of_an_order_changes_what_the_makers_table_has_and_nothing_else(
+    state: MakerState, event: MakerEvent
+) -> None:
+    async def story() -> None:
+        (maker,) = await parties(new_network(), 1)
+        order = make_order(by=maker.identity)
+        row = OwnOrder(order.id, order.wire, state, 0, b"", "", order.body.created, order.body.expires)
+        if event is MakerEvent.CONTRADICT:
+            row = replace(row, seq=1, status_wire=make_status(order, Closing.CANCELED).wire)
+        maker.journal.add_order(row)
+        to = advance(MAKER, state, event)
+        effects = maker.desk._selling.reconcile(make_status(order, ENDS.get(event, Closing.REPLACED)), NOW + 5)
+        assert bool(effects) == (to is not None)
+        assert maker.state(order) == (to or state)
+        await stop(maker)
+
+    play(story())
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(TakerState, TakerEvent)))
