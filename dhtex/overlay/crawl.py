@@ -82,10 +82,10 @@ class Crawl:
     def start(self, seeds: Iterable[Peer] = ()) -> None:
         """Begin with what the routing table knows, and `seeds` beside."""
         network = self._network
-        near = network.table.closest(self.target, _SEEDS)
-        for peer in (*near, *seeds):
-            if peer.contact is not None:
-                self._lookup.add((peer.contact,), suspect=peer.failures > 0)
+        near = [*network.table.closest(self.target, _SEEDS), *seeds]
+        for suspect in (False, True):
+            peers = (peer for peer in near if suspect is (peer.failures > 0))
+            self._lookup.add([peer.contact for peer in peers if peer.contact is not None], suspect=suspect)
         network.table.looked_up(self.target, network.monotonic())
         self._pump()
 
@@ -158,8 +158,11 @@ class Crawl:
                 self._network.hint(self._namers[contact], contact)
         else:
             self.answers[contact] = answer
-            if self._enough is not None and self._enough(answer):
-                self._end()
+            if self._enough is not None:
+                if self.finished:
+                    return
+                if self._enough(answer):
+                    self._end()
             contacts = []
             for compact in answer.contacts[: limits.CONTACTS_PER_REPLY_MAX]:
                 if not self._lookup.knows(compact) and (named := parse_compact(compact)) is not None:
