@@ -50,6 +50,7 @@ class Protocol(StockVerbs):
         self.counts: dict[str, int] = {}
         self.tokens = Tokens(entropy, clock.monotonic())
         self.requests = Requests(self.send)
+        self.worth_asking = self.requests.families.worth_asking
         self.on_peer: Callable[[Peer], None]
         self.on_peer_lost: Callable[[Peer], None]
         self.on_watch: Callable[[wire.WatchArgs, bytes, Peer], wire.WatchReply]

@@ -2,7 +2,8 @@
 
 Theory of operation. Every marked answer carries the sender's clock and the address that it answers to. The address that
 most of the latest voters see is ours; one voter alone is believed only while there is no other. The median difference
-of their clocks to ours is our skew: clocks that lie must be half of those that we asked.
+of their clocks to ours is our skew: clocks that lie must be half of those that we asked. A node of both families has
+an address in each; who sees the one says nothing against the other.
 
 A request from an address to which we never sent anything proves that strangers reach us: no NAT or firewall lets it
 through by chance. The opposite can only be concluded from silence, so it takes long, and is said of public addresses
@@ -26,7 +27,7 @@ class SelfView:
         self.on_moved: Callable[[], None] = lambda: None
         self.always_client = False
         self.client = False
-        self.address: Address | None = None
+        self._addresses: dict[bool, Address] = {}  # by whether they are IPv6
         self.reached_at: float | None = None
         self._clock = clock
         self._votes: dict[Address, tuple[Address, float]] = {}
@@ -41,18 +42,26 @@ class SelfView:
         self._tally[view.seen] += 1
         if len(self._votes) > limits.VOTERS_MAX:
             self._drop(next(iter(self._votes)))
-        if view.seen == self.address:
+        family = ":" in view.seen[0]
+        known = self._addresses.get(family)
+        if view.seen == known:
             return
-        (first, count), *others = self._tally.most_common(2)
-        if first == self.address or (others and others[0][1] == count):
+        rivals = Counter({seen: count for seen, count in self._tally.items() if (":" in seen[0]) == family})
+        (first, count), *others = rivals.most_common(2)
+        if first == known or (others and others[0][1] == count):
             return
-        if self.address is not None and count < limits.VOTERS_MIN:
+        if known is not None and count < limits.VOTERS_MIN:
             return
-        moved, self.address = self.address is not None and self.address[0] != first[0], first
-        self._public_since = None if is_local(first[0]) else now
+        self._addresses[family] = first
+        self._public_since = None if all(is_local(ip) for ip, _ in self._addresses.values()) else now
         self.reached_at = None
-        if moved:
+        if known is not None and known[0] != first[0]:
             self.on_moved()
+
+    @property
+    def address(self) -> Address | None:
+        """Our address as others see it: that of IPv4 if there is one."""
+        return self._addresses.get(False) or self._addresses.get(True)
 
     def _drop(self, voter: Address) -> None:
         seen, _ = self._votes.pop(voter)
@@ -93,10 +102,11 @@ class SelfView:
 
     def public_ip(self) -> str | None:
         """Our global address, as far as peers of PUBLIC_VOTERS_MIN networks agree: one liar must not choose it."""
-        if self.address is None or is_local(self.address[0]):
-            return None
-        agreed = {subnet(voter[0]) for voter, (seen, _) in self._votes.items() if seen[0] == self.address[0]} - {None}
-        return self.address[0] if len(agreed) >= limits.PUBLIC_VOTERS_MIN else None
+        for _, (ip, _) in sorted(self._addresses.items()):
+            agreed = {subnet(voter[0]) for voter, (seen, _) in self._votes.items() if seen[0] == ip} - {None}
+            if not is_local(ip) and len(agreed) >= limits.PUBLIC_VOTERS_MIN:
+                return ip
+        return None
 
     def skew_s(self) -> float | None:
         """How far the clocks of others are ahead of ours (negative: behind), at the median; None with too few."""

@@ -56,6 +56,29 @@ def test_a_new_address_is_told_once_most_have_seen_it() -> None:
     assert moves == [THERE]
 
 
+def test_a_node_of_both_families_has_an_address_in_each_and_does_not_move_between_them() -> None:
+    view = mirror({number: (HERE, 0) for number in range(3)})
+    moves: list[Address | None] = []
+
+    def moved() -> None:
+        moves.append(view.address)
+        view.forget()  # as a node does
+
+    view.on_moved = moved
+    chance = random.Random(1)
+    for number in range(300):
+        seen = chance.choice([HERE, ("2a00::1", 3001)])
+        view.heard(voter(number), wire.View(False, 1_000_000, seen), 0.0)
+    assert (moves, view.address) == ([], HERE)
+    for number in range(3):
+        view.heard(voter(number), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
+    assert moves == []  # they are outvoted
+    view.forget()
+    for number in range(3):
+        view.heard(voter(number), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
+    assert moves == [HERE]
+
+
 def test_the_clock_is_judged_by_the_median() -> None:
     assert mirror({1: (HERE, 0)}).skew_s() is None
     skew_s = mirror({1: (HERE, -100), 2: (HERE, -100), 3: (HERE, 100_000)}).skew_s()
