@@ -110,6 +110,7 @@ HOLDERS_REMEMBERED_MAX: Final = 4096  # keys whose holders we looked up a moment
 REFUSAL_CODE_CHARS_MAX: Final = 24  # what a holder may call its reason
 HOLDERS_REMEMBERED_S: Final = 20.0  # puts and watches that follow each other need one search
 ID_PAGES_MAX: Final = 96  # of a fellow holder's list; a page has about 140 ids, or a liar gives them one by one
+DIGESTS_REMEMBERED_MAX: Final = 16_384  # told by fellow holders who compared: about 4 MB; who forgets asks again
 REPLICATE_RECORDS_PER_S: Final = 50  # handing on must not crowd out what users wait for
 
 # --- Watch --------------------------------------------------------------------------------------------------------

@@ -349,7 +349,7 @@ class Protocol(StockVerbs):
             else:
                 peer = self._met(args.sender, addr, peer)
                 if verb is wire.GET:
-                    reply = self.serving.get(args, token)
+                    reply = self.serving.get(args, token, addr)
                 elif verb is wire.PUT:
                     reply = self.serving.put(args, token, addr)
                 elif verb is wire.DOWN:

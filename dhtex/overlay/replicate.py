@@ -4,12 +4,14 @@ Theory of operation. Every REPLICATE_INTERVAL_S, jittered, all keys that we hold
 met peer is a holder, or a lost one was, come up soon, at the closest holder first, and then only for who is new among
 the holders as far as our table knows. For a key that is up, holders are asked for the digest of what they hold, by
 kind; where it differs from ours, for the ids of what they hold; and what is missing there is sent, within a budget.
+Whoever asks tells its own digest by the way, so of two that hold the same only one asks. Who the holders are, our table
+knows: these are our neighbours. They are searched for if we are no holder any more, or if they lie suspiciously close.
 Signed records end by their own time, which handing on does not change. Beats are not handed on: their makers repeat
 them.
 """
 
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,7 +19,7 @@ from typing import Final
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.market.holding import ANY_KIND, IDS, SHORT_ID_BYTES, Taken
-from dhtex.market.ids import DhtKey
+from dhtex.market.ids import DhtKey, NodeId
 from dhtex.market.records import Kind
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
@@ -29,7 +31,6 @@ from dhtex.overlay.requests import Request
 
 Row = tuple[str | None, bytes]
 
-PAST_THE_END: Final = (1 << 32) - 1
 SETTLE_S: Final = (2.0, 4.0)  # newcomers come in groups
 TURN_S: Final = 5.0  # the next closest holder waits this much longer, and then finds the work done
 KEYS_PER_TICK: Final = 8
@@ -59,6 +60,7 @@ class Replicator:
         holdings: Holdings,
         store: Callable[[bytes, str | None, Address], object],
         locate: Callable[[DhtKey, Callable[[DhtKey, list[Contact]], None]], None],
+        crowded: Callable[[DhtKey, list[bytes]], bool],
         clock: Clock,
         entropy: random.Random,
     ) -> None:
@@ -66,6 +68,7 @@ class Replicator:
         self._holdings = holdings
         self._store = store
         self._locate = locate
+        self._crowded = crowded
         self._clock = clock
         self._entropy = entropy
         self._next_pass = network.monotonic() + limits.REPLICATE_INTERVAL_S * entropy.uniform(0.5, 1.0)
@@ -75,6 +78,7 @@ class Replicator:
         self._walk_for: list[Contact] = []
         self._due: dict[DhtKey, tuple[float, list[Contact]]] = {}  # when, and whom to ask if not all
         self._rows: dict[DhtKey, list[Row]] = {}
+        self._told: OrderedDict[tuple[DhtKey, int, NodeId], tuple[int, float]] = OrderedDict()
         self._budget = 0.0
         self._ticked = network.monotonic()
         self._send_queue: deque[tuple[Contact, Row]] = deque()
@@ -88,6 +92,15 @@ class Replicator:
     def peer_lost(self, contact: Contact) -> None:
         """A peer was evicted, and may have been a holder of what we hold: another one takes its place."""
         self.peer_found(contact)
+
+    def asked(self, args: wire.GetArgs, address: Address) -> None:
+        """Somebody asks for a digest. If it is a peer, remember for a while what it said of its own."""
+        peer = self._network.table.get(args.sender)
+        if peer is not None and peer.address == address:
+            until = self._network.monotonic() + limits.REPLICATE_INTERVAL_S
+            self._told[args.key, args.kind, args.sender] = args.rank, until
+            if len(self._told) > limits.DIGESTS_REMEMBERED_MAX:
+                self._told.popitem(last=False)
 
     def tick(self, now: float) -> None:
         """Do a little. Call about once a second."""
@@ -108,8 +121,9 @@ class Replicator:
         if not self._send_queue:
             for key in [key for key, (due, _) in self._due.items() if due <= now][:KEYS_PER_TICK]:
                 _, fresh = self._due.pop(key)
-                if fresh:
-                    self._compare(key, fresh)
+                fellows = fresh or self._fellows(key)
+                if fellows:
+                    self._compare(key, fellows)
                 else:
                     self._locate(key, self._compare)
 
@@ -122,14 +136,9 @@ class Replicator:
     def _walk_on(self, now: float) -> None:
         """Look for keys whose holders have changed; a long list takes several ticks."""
         part, self._walk = self._walk[:KEYS_WALKED_PER_TICK], self._walk[KEYS_WALKED_PER_TICK:]
-        own = int.from_bytes(self._network.own_id)
         for key in part:
-            near = self._network.table.closest(key, limits.HOLDERS, dhtex_only=True)
-            contacts = [peer.contact for peer in near if peer.contact is not None]
+            rank, contacts = self._near(key)
             goal = int.from_bytes(key)
-            rank = sum(contact.long_id ^ goal < own ^ goal for contact in contacts)
-            if rank < limits.HOLDERS:
-                del contacts[limits.HOLDERS - 1 :]  # we are one of the holders
             farthest = contacts[-1].long_id ^ goal if len(contacts) >= limits.HOLDERS - 1 else 1 << 160
             changed = [contact for contact in self._walk_for if contact.long_id ^ goal <= farthest]
             if changed:
@@ -142,6 +151,20 @@ class Replicator:
                     due, fresh = min(due, before[0]), dict.fromkeys([*before[1], *fresh])
                 self._due[key] = due, list(fresh)
 
+    def _near(self, key: DhtKey) -> tuple[int, list[Contact]]:
+        """How many peers are closer to a key than we are (HOLDERS: too many), and its other holders, by our table."""
+        own, goal = int.from_bytes(self._network.own_id), int.from_bytes(key)
+        near = self._network.table.closest(key, limits.HOLDERS, dhtex_only=True)
+        contacts = [peer.contact for peer in near if peer.contact is not None]
+        rank = sum(contact.long_id ^ goal < own ^ goal for contact in contacts)
+        return rank, contacts[: limits.HOLDERS - 1] if rank < limits.HOLDERS else contacts
+
+    def _fellows(self, key: DhtKey) -> list[Contact]:
+        """The other holders, where our table knows them for sure: we are one of them, and they are no crowd."""
+        rank, contacts = self._near(key)
+        ids = [self._network.own_id, *(contact.id for contact in contacts)]
+        return contacts if rank < limits.HOLDERS and not self._crowded(key, ids) else []
+
     def _compare(self, key: DhtKey, contacts: list[Contact]) -> None:
         """Ask each holder of a key whether it holds what we hold."""
         rows = self._rows.get(key, [])
@@ -152,8 +175,12 @@ class Replicator:
             if not part:
                 continue
             digest = digest_of(record for _, record in part)
+            rank, now = wire.PAST_THE_END | int.from_bytes(digest[:4]) >> 1, network.monotonic()
             for contact in contacts:
-                args = wire.GetArgs(network.net, network.own_id, b"", key, kind, PAST_THE_END, False)
+                told, until = self._told.pop((key, kind, contact.id), (0, 0.0))
+                if told == rank and until > now:
+                    continue
+                args = wire.GetArgs(network.net, network.own_id, b"", key, kind, rank, False)
                 peer = network.peer_at(contact.address, contact)
                 network.ask(peer, wire.GET, args, self._compared, context=(contact, digest, part))
 
