@@ -169,7 +169,6 @@ class Protocol(StockVerbs):
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         for request in self.requests.abandon():
             request.done(request, None)
 
@@ -300,10 +299,12 @@ class Protocol(StockVerbs):
         return answer, responder
 
     def _renew(self, request: Request) -> None:
-        """The peer gave us a fresh token instead of an answer: repeat with it, once."""
+        """The peer gave us a fresh token instead of an answer: repeat with it, once. It may see us elsewhere by now."""
         if request.renewed:
             self._failed(request)
             return
+        if not request.peer.pinging and self.monotonic() >= request.peer.view_due:
+            self.ping(request.peer)
         request.args.token = request.peer.token
         again = Request(request.peer, request.verb, request.args, request.done, request.soft, request.context)
         again.renewed = True

@@ -96,6 +96,7 @@ class Overlay(StockServer):
         self.selfview = SelfView(clock)
         self.protocol.selfview = self.selfview
         self.selfview.on_moved = self.resumed
+        self.selfview.on_doubt = self._upkeep.ask_all
         self.protocol.on_peer = self._peer_found
         self.protocol.on_peer_lost = self._peer_lost
 

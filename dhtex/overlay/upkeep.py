@@ -52,10 +52,14 @@ class Upkeep:
             if len(self._lost) > limits.LOST_PEERS_MAX:
                 self._lost.popitem(last=False)
 
-    def resumed(self) -> None:
-        """Everybody may have gone meanwhile: ask all peers, PINGS_PER_TICK a tick, and look around ourselves."""
+    def ask_all(self) -> None:
+        """Ask all peers, PINGS_PER_TICK a tick."""
         for peer in self._protocol.table:
             peer.last_seen = peer.last_asked = self._protocol.monotonic() - limits.PING_IDLE_S
+
+    def resumed(self) -> None:
+        """Everybody may have gone meanwhile: ask all peers, and look around ourselves."""
+        self.ask_all()
         self._searched_self = -limits.REFRESH_INTERVAL_S
         for row in self._lost.values():
             row.due, row.pause_s = 0.0, LOST_PAUSE_S
@@ -88,7 +92,7 @@ class Upkeep:
         pings = 0
         for peer in self._protocol.table:
             idle_s = SUSPECT_S if peer.failures else limits.PING_IDLE_S
-            if not peer.pinging and now - max(peer.last_seen, peer.last_asked) >= idle_s:
+            if now - peer.last_seen >= idle_s and now - peer.last_asked >= idle_s and not peer.pinging:
                 self._protocol.ping(peer)
                 pings += 1
                 if pings == PINGS_PER_TICK:
