@@ -299,11 +299,11 @@ class Protocol(StockVerbs):
         return answer, responder
 
     def _renew(self, request: Request) -> None:
-        """The peer gave us a fresh token instead of an answer: repeat with it, once. It may see us elsewhere by now."""
+        """The peer gave us a fresh token instead of an answer: repeat with it, once. Was the old one sound, we have moved."""
         if request.renewed:
             self._failed(request)
             return
-        if not request.peer.pinging and self.monotonic() >= request.peer.view_due:
+        if request.args.token and not request.peer.pinging and self.monotonic() >= request.peer.view_due:
             self.ping(request.peer)
         request.args.token = request.peer.token
         again = Request(request.peer, request.verb, request.args, request.done, request.soft, request.context)
