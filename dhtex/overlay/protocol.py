@@ -299,7 +299,7 @@ class Protocol(StockVerbs):
         return answer, responder
 
     def _renew(self, request: Request) -> None:
-        """The peer gave us a fresh token instead of an answer: repeat with it, once. We may have moved, if it knew us."""
+        """The peer gave us a fresh token instead of an answer: repeat with it, once. It may see us elsewhere by now."""
         if request.renewed:
             self._failed(request)
             return
