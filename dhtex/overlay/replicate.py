@@ -25,7 +25,7 @@ from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact
 from dhtex.overlay.crawl import Network
-from dhtex.overlay.pages import digest_of, split_ids, wire_id
+from dhtex.overlay.pages import split_ids, wire_id
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.requests import Request
 
@@ -46,7 +46,7 @@ class _Difference:
     contact: Contact
     key: DhtKey
     kind: int
-    part: list[Row]
+    rows: list[Row]
     known: list[bytes] = field(default_factory=list)
     pages: int = 0
 
@@ -77,7 +77,7 @@ class Replicator:
         self._walk: list[DhtKey] = []
         self._walk_for: list[Contact] = []
         self._due: dict[DhtKey, tuple[float, list[Contact]]] = {}  # when, and whom to ask if not all
-        self._rows: dict[DhtKey, list[Row]] = {}
+        self._prefixes: dict[DhtKey, str | None] = {}  # of the keys that we hold
         self._told: OrderedDict[tuple[DhtKey, int, NodeId], tuple[int, float]] = OrderedDict()
         self._budget = 0.0
         self._ticked = network.monotonic()
@@ -109,13 +109,13 @@ class Replicator:
         self._ticked = now
         if now >= self._next_pass:
             self._next_pass = now + limits.REPLICATE_INTERVAL_S * self._entropy.uniform(0.75, 1.25)
-            self._rows = self._held()
-            for key in self._rows:
+            self._prefixes = self._held()
+            for key in self._prefixes:
                 self._due[key] = now + self._entropy.uniform(0, limits.REPLICATE_INTERVAL_S / 2), []
         if self._changes and not self._walk and now >= self._walk_at:
             self._walk_for, self._changes = self._changes, []
-            self._rows = self._held()
-            self._walk = list(self._rows)
+            self._prefixes = self._held()
+            self._walk = list(self._prefixes)
         self._walk_on(now)
         self._send_on()
         if not self._send_queue:
@@ -127,11 +127,8 @@ class Replicator:
                 else:
                     self._locate(key, self._compare)
 
-    def _held(self) -> dict[DhtKey, list[Row]]:
-        rows: dict[DhtKey, list[Row]] = {}
-        for key, prefix, record in self._holdings.replicas(self._clock.now()):
-            rows.setdefault(key, []).append((prefix, record))
-        return rows
+    def _held(self) -> dict[DhtKey, str | None]:
+        return {key: prefix for key, prefix, _ in self._holdings.replicas(self._clock.now())}
 
     def _walk_on(self, now: float) -> None:
         """Look for keys whose holders have changed; a long list takes several ticks."""
@@ -167,32 +164,33 @@ class Replicator:
 
     def _compare(self, key: DhtKey, contacts: list[Contact]) -> None:
         """Ask each holder of a key whether it holds what we hold."""
-        rows = self._rows.get(key, [])
-        at_order = bool(rows) and rows[0][0] is None
-        network = self._network
-        for kind in (ANY_KIND,) if at_order else _KINDS:
-            part = [row for row in rows if at_order or _kind(row[1]) == kind]
-            if not part:
+        if key not in self._prefixes:
+            return
+        prefix, network, now = self._prefixes[key], self._network, self._network.monotonic()
+        for kind in (ANY_KIND,) if prefix is None else _KINDS:
+            own = self._holdings.page(key, kind, 0, 0, self._clock.now())
+            if not own.total:
                 continue
-            digest = digest_of(record for _, record in part)
-            rank, now = wire.PAST_THE_END | int.from_bytes(digest[:4]) >> 1, network.monotonic()
+            rank = wire.PAST_THE_END | int.from_bytes(own.digest[:4]) >> 1
             for contact in contacts:
                 told, until = self._told.pop((key, kind, contact.id), (0, 0.0))
                 if told == rank and until > now:
                     continue
                 args = wire.GetArgs(network.net, network.own_id, b"", key, kind, rank, False)
                 peer = network.peer_at(contact.address, contact)
-                network.ask(peer, wire.GET, args, self._compared, context=(contact, digest, part))
+                network.ask(peer, wire.GET, args, self._compared, context=(contact, prefix, own.digest))
 
     def _compared(self, request: Request, answer: wire.GetReply | None) -> None:
-        contact, digest, part = request.context
+        contact, prefix, digest = request.context
         if answer is None or answer.digest == digest:
             return
-        if not answer.total or len(part) <= SENT_UNSEEN_MAX:
-            self._hand_on(contact, part)
+        key, kind = request.args.key, request.args.kind
+        room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
+        rows = [(prefix, record) for record in self._holdings.page(key, kind, 0, room, self._clock.now()).wires]
+        if not answer.total or len(rows) <= SENT_UNSEEN_MAX:
+            self._hand_on(contact, rows)
         else:
-            key = request.args.key
-            self._ask_ids(_Difference(contact, key, request.args.kind, part))
+            self._ask_ids(_Difference(contact, key, kind, rows))
 
     def _ask_ids(self, difference: "_Difference") -> None:
         network, contact = self._network, difference.contact
@@ -212,7 +210,7 @@ class Replicator:
             self._ask_ids(difference)
             return
         known = frozenset(difference.known)
-        lacking = [row for row in difference.part if wire_id(row[1])[:SHORT_ID_BYTES] not in known]
+        lacking = [row for row in difference.rows if wire_id(row[1])[:SHORT_ID_BYTES] not in known]
         self._hand_on(difference.contact, lacking)
 
     def _hand_on(self, contact: Contact, rows: list[Row]) -> None:
@@ -233,8 +231,3 @@ class Replicator:
         """A holder that knows better tells us."""
         if answer is not None and answer.taken == Taken.SUPERSEDED and answer.newer:
             self._store(answer.newer, request.context, request.peer.address)
-
-
-def _kind(record: bytes) -> int:
-    """The kind of a record that we hold: the second byte of its envelope, whatever the length of the rest."""
-    return record[1] if len(record) > 1 else 0

@@ -22,7 +22,7 @@ def contact_of(asker: Overlay, other: Overlay) -> Contact:
 
 def compare(giver: Overlay, taker: Overlay, key: DhtKey) -> None:
     replicator = giver._replicator
-    replicator._rows = replicator._held()
+    replicator._prefixes = replicator._held()
     replicator._budget = 1000.0
     replicator._compare(key, [contact_of(giver, taker)])
 
@@ -48,6 +48,20 @@ async def test_only_what_differs_is_sent(monkeypatch: pytest.MonkeyPatch, rows: 
         if rows > replicate.SENT_UNSEEN_MAX:
             assert sorted(taken) == [wires[number] for number in missing]
         assert held(taker).rows == held(giver).rows
+
+
+async def test_what_came_since_the_keys_were_looked_through_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(2) as (giver, taker):
+        await until(lambda: len(giver.peers()) == 1)
+        replicator, key = giver._replicator, key_of(1)
+        held(giver).rows[key] = [(None, record(key))]
+        replicator._prefixes = replicator._held()
+        for node in (giver, taker):
+            held(node).rows[key] = [(None, record(key)), (None, record(key, b"what came since"))]
+        monkeypatch.setattr(replicator, "_hand_on", lambda contact, rows: pytest.fail("nothing is missing there"))
+        replicator._compare(key, [contact_of(giver, taker)])
+        assert giver.protocol.requests
+        await until(lambda: not giver.protocol.requests)
 
 
 async def test_of_two_that_hold_the_same_only_one_asks() -> None:
