@@ -106,12 +106,12 @@ class Protocol(StockVerbs):
         body = verb.head + wire.encode((self.own_id, target)) + wire.request_trailer(self.net, wire.FIND_PADDING_BYTES)
         self._start(Request(peer, verb, None, done, soft, context), body)
 
-    def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, stock: bool = False) -> None:
-        """Ask a peer who it is. `stock` sends no trailer, where the budget of a stranger allows none."""
+    def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, tries: int = limits.REQUEST_TRIES) -> None:
+        """Ask a peer who it is."""
         peer.pinging = True
-        first = self._ping_stock if stock else self._ping_first
-        body = self._ping_back if peer.verified_until > self.monotonic() else first
-        self._start(Request(peer, wire.PING, "unmarked" if stock else None, done), body)
+        request = Request(peer, wire.PING, None, done)
+        request.tries_max = tries
+        self._start(request, self._ping_back if peer.verified_until > self.monotonic() else self._ping_first)
 
     def _ping_stranger(self, peer: Peer, marked: bool) -> None:
         if not peer.pinging:

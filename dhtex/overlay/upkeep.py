@@ -1,7 +1,7 @@
 """Keeping the routing table alive: pings, searches where nobody searched, and second chances for lost peers.
 
 A network that was cut in two must find itself again although each half has evicted the other. So peers that were lost
-are remembered for a while and asked now and then.
+are remembered for a while and asked now and then, with one datagram each time: nearly all of them are dead.
 """
 
 import random
@@ -112,4 +112,4 @@ class Upkeep:
             row.due = now + row.pause_s
             self._lost[wire] = row
             if not row.peer.pinging:
-                self._protocol.ping(row.peer)
+                self._protocol.ping(row.peer, tries=1)
