@@ -187,7 +187,12 @@ class Replicator:
         key, kind = request.args.key, request.args.kind
         room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
         rows = [(prefix, record) for record in self._holdings.page(key, kind, 0, room, self._clock.now()).wires]
-        if not answer.total or len(rows) <= SENT_UNSEEN_MAX:
+        lone = _only_one_between(digest, answer.digest, rows)
+        if lone is not None:
+            ended = prefix is None and any(_kind(record) == Kind.STATUS for _, record in rows)
+            if not (ended and _kind(lone[1]) == Kind.ORDER):  # who has the Status takes the order no more
+                self._hand_on(contact, [lone])
+        elif not answer.total or len(rows) <= SENT_UNSEEN_MAX:
             self._hand_on(contact, rows)
         else:
             self._ask_ids(_Difference(contact, key, kind, rows))
@@ -231,3 +236,14 @@ class Replicator:
         """A holder that knows better tells us."""
         if answer is not None and answer.taken == Taken.SUPERSEDED and answer.newer:
             self._store(answer.newer, request.context, request.peer.address)
+
+
+def _only_one_between(ours: bytes, theirs: bytes, rows: list[Row]) -> Row | None:
+    """The row that alone makes the difference between two digests, which are exclusive ors of short ids."""
+    between = (int.from_bytes(ours) ^ int.from_bytes(theirs)).to_bytes(SHORT_ID_BYTES)
+    return next((row for row in rows if wire_id(row[1])[:SHORT_ID_BYTES] == between), None)
+
+
+def _kind(record: bytes) -> int:
+    """The kind of a record that we hold: the second byte of its envelope, whatever the length of the rest."""
+    return record[1] if len(record) > 1 else 0

@@ -27,7 +27,7 @@ def compare(giver: Overlay, taker: Overlay, key: DhtKey) -> None:
     replicator._compare(key, [contact_of(giver, taker)])
 
 
-@pytest.mark.parametrize(("rows", "missing"), [(300, [7, 299]), (5, [0]), (3, [1]), (130, [])])
+@pytest.mark.parametrize(("rows", "missing"), [(300, [7, 299]), (5, [0]), (3, [1]), (3, [0, 1]), (130, [])])
 async def test_only_what_differs_is_sent(monkeypatch: pytest.MonkeyPatch, rows: int, missing: list[int]) -> None:
     async with cluster(2) as (giver, taker):
         await until(lambda: len(giver.peers()) == 1)
@@ -45,9 +45,25 @@ async def test_only_what_differs_is_sent(monkeypatch: pytest.MonkeyPatch, rows: 
         monkeypatch.setattr(held(taker), "put", noted)
         compare(giver, taker, key)
         await until(lambda: not giver.protocol.requests and not giver._replicator._send_queue)
-        if rows > replicate.SENT_UNSEEN_MAX:
+        if rows > replicate.SENT_UNSEEN_MAX or len(missing) == 1:
             assert sorted(taken) == [wires[number] for number in missing]
         assert held(taker).rows == held(giver).rows
+
+
+async def test_an_order_is_not_handed_to_who_has_its_end() -> None:
+    order, status = (bytes((0x92, kind, 0xC4, 1)) + bytes(1) for kind in (1, 2))
+    async with cluster(2) as (giver, taker):
+        await until(lambda: len(giver.peers()) == 1)
+        key, handed = key_of(1), []
+        giver._replicator._hand_on = lambda contact, rows: handed.extend(rows)  # type: ignore[method-assign]
+        held(giver).rows[key] = [(None, order), (None, status)]
+        for there, expected in ([status], []), ([order], [(None, status)]), ([], [(None, order), (None, status)]):
+            held(taker)._digests.clear()
+            held(taker).rows[key] = [(None, one) for one in there]
+            handed.clear()
+            compare(giver, taker, key)
+            await until(lambda: not giver.protocol.requests)
+            assert handed == expected
 
 
 async def test_what_came_since_the_keys_were_looked_through_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
