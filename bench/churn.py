@@ -210,6 +210,7 @@ async def restart(seed: int, size: int, orders: int) -> Report:
         world.traffic.spared = frozenset({observer.ip})
         await observer.join(world.chance.sample(world.members, 2))
         report.listed_after_s = await listed(observer, placed) - began
+        world.kill(observer)
         await asyncio.sleep(max(0.0, RESTART_S - (loop.time() - began)))
         report.count(world, loop.time() - began)
         return report

@@ -138,7 +138,8 @@ class World:
         """It loses power: nothing is said."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        self.members.remove(member)
+        if member in self.members:
+            self.members.remove(member)
         self.network.vanish(member.life)
         loop.end(member.life)
 
