@@ -11,7 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final
 
-from bench.churn import NETWORK
+from bench.machines import NETWORK
 from dhtex import limits
 from dhtex.market.admission import Verifier
 from dhtex.market.ids import DhtKey, NodeId

@@ -13,9 +13,9 @@ from math import log2
 from operator import sub
 from typing import Final
 
-from bench.churn import make_order
 from bench.fleet import DELAY_S, Fleet
 from bench.hops import trace
+from bench.machines import make_order
 from bench.measure import percentile, table
 from dhtex import limits
 from dhtex.market.identity import Identity

@@ -96,6 +96,8 @@ PARKED_REQUESTS_MAX: Final = 64  # stock requests that wait until their sender h
 RESUMED_S: Final = 60.0  # clocks that went on by so much more than a tick: the machine slept, or was set right
 VIEW_S: Final = 60.0  # between two votes of one peer on our address and clock; a quiet one is pinged less often
 VOTE_S: Final = 600.0  # after which a view of us counts no more; whoever is in the table is asked each 120 s
+DOUBT_S: Final = 10.0  # for the answers of all peers, once one says that we are elsewhere
+DOUBT_PAUSE_S: Final = 120.0  # between two such rounds of pings: what one liar can cause
 VOTERS_MAX: Final = 64  # networks whose latest view of our address and clock is kept
 MOVED_PAUSE_S: Final = 600.0  # between two meetings with the network because our address changed: they ask everybody
 PUBLIC_VOTERS_MIN: Final = 3  # networks that must agree on our address before our id follows from it
@@ -108,6 +110,8 @@ PROBERS_SILENT: Final = 8  # networks that had us probed in vain before we are a
 PROBE_SILENT_S: Final = 3600.0  # within this
 REACHED_S: Final = 3600.0  # after which a stranger's request proves nothing any more
 PROBES_PER_S: Final = 8  # passed on, and knocks sent: each is a datagram to somebody whom another one named
+FAMILY_FAILURES: Final = 8  # in a row before IPv4 or IPv6 counts as unusable here: no few dead peers make it so
+FAMILY_RETRY_S: Final = 60.0  # between two trials of such a family: networks change
 HINTS_PER_S: Final = 8  # down hints, told and heard: hearsay must stay cheap
 HINT_PAUSE_S: Final = 10.0  # between two pings of a peer because of hints
 HINTS_REMEMBERED_MAX: Final = 1024  # that were told a moment ago; beyond, no more are told
@@ -119,6 +123,7 @@ HOLDERS_REMEMBERED_MAX: Final = 4096  # keys whose holders we looked up a moment
 REFUSAL_CODE_CHARS_MAX: Final = 24  # what a holder may call its reason
 HOLDERS_REMEMBERED_S: Final = 20.0  # puts and watches that follow each other need one search
 ID_PAGES_MAX: Final = 96  # of a fellow holder's list; a page has about 140 ids, or a liar gives them one by one
+DIGESTS_REMEMBERED_MAX: Final = 16_384  # told by fellow holders who compared: about 4 MB; who forgets asks again
 REPLICATE_RECORDS_PER_S: Final = 50  # handing on must not crowd out what users wait for
 
 # --- Watch --------------------------------------------------------------------------------------------------------

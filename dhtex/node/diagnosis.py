@@ -255,5 +255,5 @@ def _verdict(holders: list[Hop], agreed: int, local: int | None) -> str:
     if not having:
         return f"none of the {len(holders)} closest nodes holds a record there"
     if agreed == len(holders):
-        return f"all {len(holders)} holders agree"
+        return "the only other holder agrees" if len(holders) == 1 else f"all {len(holders)} holders agree"
     return f"{having} of {len(holders)} holders hold records, {agreed} of them say the same"

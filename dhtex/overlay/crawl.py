@@ -38,6 +38,11 @@ class Network(Protocol):
     def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = ..., context: Any = None) -> None: ...
 
     @property
+    def worth_asking(self) -> Callable[[Peer, float], bool]:
+        """Whether an answer may be expected of a peer; see `families`."""
+        ...
+
+    @property
     def hint(self) -> Callable[[Contact, Contact], None]:
         """Tells the first that the second, which it named, is silent."""
         ...
@@ -165,19 +170,23 @@ class Crawl:
                     self._end()
             contacts = []
             for compact in answer.contacts[: limits.CONTACTS_PER_REPLY_MAX]:
-                if not self._lookup.knows(compact) and (named := parse_compact(compact)) is not None:
+                if self._lookup.knows(compact):
+                    continue
+                if (named := parse_compact(compact)) is not None and self._reputed(named):
                     contacts.append(named)
                     self._namers[named] = contact
-                    self._reputed(named)
             self._lookup.on_reply(contact, contacts)
             if self.finished:
                 self.late(contact)
         self._pump()
 
-    def _reputed(self, contact: Contact) -> None:
-        peer = self._network.peer_at(contact.address, contact)
+    def _reputed(self, contact: Contact) -> bool:
+        """Note that a dhtex peer named a contact; whether we should ask it."""
+        network = self._network
+        peer = network.peer_at(contact.address, contact)
         if peer.kind is PeerKind.UNKNOWN:
             peer.kind = PeerKind.REPUTED
+        return network.worth_asking(peer, network.monotonic())
 
     def _found(self, request: Request, answer: object) -> None:
         contact: Contact = request.context
@@ -185,20 +194,21 @@ class Crawl:
         if not isinstance(answer, list) or (peer.contact is not None and peer.contact.id != contact.id):
             self._lookup.on_failure(contact)
         elif peer.kind is PeerKind.DHTEX:
-            self._lookup.add(_parsed(answer), contact.id)
+            self._lookup.add(self._parsed(answer), contact.id)
             self._ask_page(peer, contact)  # a holder: its page, and contacts that are dhtex nodes
         else:
-            self._lookup.on_reply(contact, _parsed(answer), router=True)
+            self._lookup.on_reply(contact, self._parsed(answer), router=True)
         self._pump()
 
     def _slow(self, request: Request) -> None:
         self._lookup.on_slow(request.context)
         self._pump()
 
-
-def _parsed(triples: list[Any]) -> list[Contact]:
-    found = (parse_triple(triple) for triple in triples[: limits.CONTACTS_PER_REPLY_MAX])
-    return [contact for contact in found if contact is not None]
+    def _parsed(self, triples: list[Any]) -> list[Contact]:
+        network, now = self._network, self._network.monotonic()
+        found = (parse_triple(triple) for triple in triples[: limits.CONTACTS_PER_REPLY_MAX])
+        sound = [contact for contact in found if contact is not None]
+        return [contact for contact in sound if network.worth_asking(network.peer_at(contact.address, contact), now)]
 
 
 def _ignore(_contact: Contact) -> None:

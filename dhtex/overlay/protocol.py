@@ -53,6 +53,7 @@ class Protocol:
         self.counts: dict[str, int] = {}
         self.tokens = Tokens(entropy, clock.monotonic())
         self.requests = Requests(self.send)
+        self.worth_asking = self.requests.families.worth_asking
         self.on_peer: Callable[[Peer], None]
         self.on_peer_lost: Callable[[Peer], None]
         self.on_verb: dict[wire.Verb, Callable[[Any, bytes, Peer], Any]] = {}
@@ -104,12 +105,12 @@ class Protocol:
         body = verb.head + wire.encode((self.own_id, target)) + wire.request_trailer(self.net, wire.FIND_PADDING_BYTES)
         self._start(Request(peer, verb, None, done, soft, context), body)
 
-    def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, stock: bool = False) -> None:
-        """Ask a peer who it is. `stock` sends no trailer, where the budget of a stranger allows none."""
+    def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, tries: int = limits.REQUEST_TRIES) -> None:
+        """Ask a peer who it is."""
         peer.pinging = True
-        first = self._ping_stock if stock else self._ping_first
-        body = self._ping_back if peer.verified_until > self.monotonic() else first
-        self._start(Request(peer, wire.PING, "unmarked" if stock else None, done), body)
+        request = Request(peer, wire.PING, None, done)
+        request.tries_max = tries
+        self._start(request, self._ping_back if peer.verified_until > self.monotonic() else self._ping_first)
 
     def _ping_stranger(self, peer: Peer, marked: bool) -> None:
         if not peer.pinging:
@@ -167,7 +168,6 @@ class Protocol:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         for request in self.requests.abandon():
             request.done(request, None)
 
@@ -296,10 +296,12 @@ class Protocol:
         return answer, responder
 
     def _renew(self, request: Request) -> None:
-        """The peer gave us a fresh token instead of an answer: repeat with it, once."""
+        """The peer gave us a fresh token instead of an answer: repeat with it, once. It may see us elsewhere by now."""
         if request.renewed:
             self._failed(request)
             return
+        if request.args.token and not request.peer.pinging and self.monotonic() >= request.peer.view_due:
+            self.ping(request.peer)
         request.args.token = request.peer.token
         again = Request(request.peer, request.verb, request.args, request.done, request.soft, request.context)
         again.renewed = True
@@ -345,7 +347,7 @@ class Protocol:
             else:
                 peer = self._met(args.sender, addr, peer)
                 if verb is wire.GET:
-                    reply = self.serving.get(args, token)
+                    reply = self.serving.get(args, token, addr)
                 elif verb is wire.PUT:
                     reply = self.serving.put(args, token, addr)
                 else:

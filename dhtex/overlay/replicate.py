@@ -4,12 +4,14 @@ Theory of operation. Every REPLICATE_INTERVAL_S, jittered, all keys that we hold
 met peer is a holder, or a lost one was, come up soon, at the closest holder first, and then only for who is new among
 the holders as far as our table knows. For a key that is up, holders are asked for the digest of what they hold, by
 kind; where it differs from ours, for the ids of what they hold; and what is missing there is sent, within a budget.
+Whoever asks tells its own digest by the way, so of two that hold the same only one asks. Who the holders are, our table
+knows: these are our neighbours. They are searched for if we are no holder any more, or if they lie suspiciously close.
 Signed records end by their own time, which handing on does not change. Beats are not handed on: their makers repeat
 them.
 """
 
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,19 +19,18 @@ from typing import Final
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.market.holding import ANY_KIND, IDS, SHORT_ID_BYTES, Taken
-from dhtex.market.ids import DhtKey
+from dhtex.market.ids import DhtKey, NodeId
 from dhtex.market.records import Kind
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact
 from dhtex.overlay.crawl import Network
-from dhtex.overlay.pages import digest_of, split_ids, wire_id
+from dhtex.overlay.pages import split_ids, wire_id
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.requests import Request
 
 Row = tuple[str | None, bytes]
 
-PAST_THE_END: Final = (1 << 32) - 1
 SETTLE_S: Final = (2.0, 4.0)  # newcomers come in groups
 TURN_S: Final = 5.0  # the next closest holder waits this much longer, and then finds the work done
 KEYS_PER_TICK: Final = 8
@@ -45,7 +46,7 @@ class _Difference:
     contact: Contact
     key: DhtKey
     kind: int
-    part: list[Row]
+    rows: list[Row]
     known: list[bytes] = field(default_factory=list)
     pages: int = 0
 
@@ -59,6 +60,7 @@ class Replicator:
         holdings: Holdings,
         store: Callable[[bytes, str | None, Address], object],
         locate: Callable[[DhtKey, Callable[[DhtKey, list[Contact]], None]], None],
+        crowded: Callable[[DhtKey, list[bytes]], bool],
         clock: Clock,
         entropy: random.Random,
     ) -> None:
@@ -66,6 +68,7 @@ class Replicator:
         self._holdings = holdings
         self._store = store
         self._locate = locate
+        self._crowded = crowded
         self._clock = clock
         self._entropy = entropy
         self._next_pass = network.monotonic() + limits.REPLICATE_INTERVAL_S * entropy.uniform(0.5, 1.0)
@@ -74,7 +77,8 @@ class Replicator:
         self._walk: list[DhtKey] = []
         self._walk_for: list[Contact] = []
         self._due: dict[DhtKey, tuple[float, list[Contact]]] = {}  # when, and whom to ask if not all
-        self._rows: dict[DhtKey, list[Row]] = {}
+        self._prefixes: dict[DhtKey, str | None] = {}  # of the keys that we hold
+        self._told: OrderedDict[tuple[DhtKey, int, NodeId], tuple[int, float]] = OrderedDict()
         self._budget = 0.0
         self._ticked = network.monotonic()
         self._send_queue: deque[tuple[Contact, Row]] = deque()
@@ -89,6 +93,15 @@ class Replicator:
         """A peer was evicted, and may have been a holder of what we hold: another one takes its place."""
         self.peer_found(contact)
 
+    def asked(self, args: wire.GetArgs, address: Address) -> None:
+        """Somebody asks for a digest. If it is a peer, remember for a while what it said of its own."""
+        peer = self._network.table.get(args.sender)
+        if peer is not None and peer.address == address:
+            until = self._network.monotonic() + limits.REPLICATE_INTERVAL_S
+            self._told[args.key, args.kind, args.sender] = args.rank, until
+            if len(self._told) > limits.DIGESTS_REMEMBERED_MAX:
+                self._told.popitem(last=False)
+
     def tick(self, now: float) -> None:
         """Do a little. Call about once a second."""
         per_s = limits.REPLICATE_RECORDS_PER_S
@@ -96,40 +109,33 @@ class Replicator:
         self._ticked = now
         if now >= self._next_pass:
             self._next_pass = now + limits.REPLICATE_INTERVAL_S * self._entropy.uniform(0.75, 1.25)
-            self._rows = self._held()
-            for key in self._rows:
+            self._prefixes = self._held()
+            for key in self._prefixes:
                 self._due[key] = now + self._entropy.uniform(0, limits.REPLICATE_INTERVAL_S / 2), []
         if self._changes and not self._walk and now >= self._walk_at:
             self._walk_for, self._changes = self._changes, []
-            self._rows = self._held()
-            self._walk = list(self._rows)
+            self._prefixes = self._held()
+            self._walk = list(self._prefixes)
         self._walk_on(now)
         self._send_on()
         if not self._send_queue:
             for key in [key for key, (due, _) in self._due.items() if due <= now][:KEYS_PER_TICK]:
                 _, fresh = self._due.pop(key)
-                if fresh:
-                    self._compare(key, fresh)
+                fellows = fresh or self._fellows(key)
+                if fellows:
+                    self._compare(key, fellows)
                 else:
                     self._locate(key, self._compare)
 
-    def _held(self) -> dict[DhtKey, list[Row]]:
-        rows: dict[DhtKey, list[Row]] = {}
-        for key, prefix, record in self._holdings.replicas(self._clock.now()):
-            rows.setdefault(key, []).append((prefix, record))
-        return rows
+    def _held(self) -> dict[DhtKey, str | None]:
+        return {key: prefix for key, prefix, _ in self._holdings.replicas(self._clock.now())}
 
     def _walk_on(self, now: float) -> None:
         """Look for keys whose holders have changed; a long list takes several ticks."""
         part, self._walk = self._walk[:KEYS_WALKED_PER_TICK], self._walk[KEYS_WALKED_PER_TICK:]
-        own = int.from_bytes(self._network.own_id)
         for key in part:
-            near = self._network.table.closest(key, limits.HOLDERS, dhtex_only=True)
-            contacts = [peer.contact for peer in near if peer.contact is not None]
+            rank, contacts = self._near(key)
             goal = int.from_bytes(key)
-            rank = sum(contact.long_id ^ goal < own ^ goal for contact in contacts)
-            if rank < limits.HOLDERS:
-                del contacts[limits.HOLDERS - 1 :]  # we are one of the holders
             farthest = contacts[-1].long_id ^ goal if len(contacts) >= limits.HOLDERS - 1 else 1 << 160
             changed = [contact for contact in self._walk_for if contact.long_id ^ goal <= farthest]
             if changed:
@@ -142,30 +148,54 @@ class Replicator:
                     due, fresh = min(due, before[0]), dict.fromkeys([*before[1], *fresh])
                 self._due[key] = due, list(fresh)
 
+    def _near(self, key: DhtKey) -> tuple[int, list[Contact]]:
+        """How many peers are closer to a key than we are (HOLDERS: too many), and its other holders, by our table."""
+        own, goal = int.from_bytes(self._network.own_id), int.from_bytes(key)
+        near = self._network.table.closest(key, limits.HOLDERS, dhtex_only=True)
+        contacts = [peer.contact for peer in near if peer.contact is not None]
+        rank = sum(contact.long_id ^ goal < own ^ goal for contact in contacts)
+        return rank, contacts[: limits.HOLDERS - 1] if rank < limits.HOLDERS else contacts
+
+    def _fellows(self, key: DhtKey) -> list[Contact]:
+        """The other holders, where our table knows them for sure: we are one of them, and they are no crowd."""
+        rank, contacts = self._near(key)
+        ids = [self._network.own_id, *(contact.id for contact in contacts)]
+        return contacts if rank < limits.HOLDERS and not self._crowded(key, ids) else []
+
     def _compare(self, key: DhtKey, contacts: list[Contact]) -> None:
         """Ask each holder of a key whether it holds what we hold."""
-        rows = self._rows.get(key, [])
-        at_order = bool(rows) and rows[0][0] is None
-        network = self._network
-        for kind in (ANY_KIND,) if at_order else _KINDS:
-            part = [row for row in rows if at_order or _kind(row[1]) == kind]
-            if not part:
+        if key not in self._prefixes:
+            return
+        prefix, network, now = self._prefixes[key], self._network, self._network.monotonic()
+        for kind in (ANY_KIND,) if prefix is None else _KINDS:
+            own = self._holdings.page(key, kind, 0, 0, self._clock.now())
+            if not own.total:
                 continue
-            digest = digest_of(record for _, record in part)
+            rank = wire.PAST_THE_END | int.from_bytes(own.digest[:4]) >> 1
             for contact in contacts:
-                args = wire.GetArgs(network.net, network.own_id, b"", key, kind, PAST_THE_END, False)
+                told, until = self._told.pop((key, kind, contact.id), (0, 0.0))
+                if told == rank and until > now:
+                    continue
+                args = wire.GetArgs(network.net, network.own_id, b"", key, kind, rank, False)
                 peer = network.peer_at(contact.address, contact)
-                network.ask(peer, wire.GET, args, self._compared, context=(contact, digest, part))
+                network.ask(peer, wire.GET, args, self._compared, context=(contact, prefix, own.digest))
 
     def _compared(self, request: Request, answer: wire.GetReply | None) -> None:
-        contact, digest, part = request.context
+        contact, prefix, digest = request.context
         if answer is None or answer.digest == digest:
             return
-        if not answer.total or len(part) <= SENT_UNSEEN_MAX:
-            self._hand_on(contact, part)
+        key, kind = request.args.key, request.args.kind
+        room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
+        rows = [(prefix, record) for record in self._holdings.page(key, kind, 0, room, self._clock.now()).wires]
+        lone = _only_one_between(digest, answer.digest, rows)
+        if lone is not None:
+            ended = prefix is None and any(_kind(record) == Kind.STATUS for _, record in rows)
+            if not (ended and _kind(lone[1]) == Kind.ORDER):  # who has the Status takes the order no more
+                self._hand_on(contact, [lone])
+        elif not answer.total or len(rows) <= SENT_UNSEEN_MAX:
+            self._hand_on(contact, rows)
         else:
-            key = request.args.key
-            self._ask_ids(_Difference(contact, key, request.args.kind, part))
+            self._ask_ids(_Difference(contact, key, kind, rows))
 
     def _ask_ids(self, difference: "_Difference") -> None:
         network, contact = self._network, difference.contact
@@ -185,7 +215,7 @@ class Replicator:
             self._ask_ids(difference)
             return
         known = frozenset(difference.known)
-        lacking = [row for row in difference.part if wire_id(row[1])[:SHORT_ID_BYTES] not in known]
+        lacking = [row for row in difference.rows if wire_id(row[1])[:SHORT_ID_BYTES] not in known]
         self._hand_on(difference.contact, lacking)
 
     def _hand_on(self, contact: Contact, rows: list[Row]) -> None:
@@ -206,6 +236,12 @@ class Replicator:
         """A holder that knows better tells us."""
         if answer is not None and answer.taken == Taken.SUPERSEDED and answer.newer:
             self._store(answer.newer, request.context, request.peer.address)
+
+
+def _only_one_between(ours: bytes, theirs: bytes, rows: list[Row]) -> Row | None:
+    """The row that alone makes the difference between two digests, which are exclusive ors of short ids."""
+    between = (int.from_bytes(ours) ^ int.from_bytes(theirs)).to_bytes(SHORT_ID_BYTES)
+    return next((row for row in rows if wire_id(row[1])[:SHORT_ID_BYTES] == between), None)
 
 
 def _kind(record: bytes) -> int:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from dhtex import limits
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Peer
+from dhtex.overlay.families import Families
 from dhtex.overlay.rtt import Rtt
 from dhtex.overlay.wire import Verb
 
@@ -73,6 +74,7 @@ class Requests:
         self._open: dict[bytes, Request] = {}
         self._heap: list[tuple[float, int, Request]] = []
         self._entries = 0
+        self.families = Families()
         self._everybody = Rtt()  # what a round trip to a peer that we do not know yet may take
 
     def __len__(self) -> int:
@@ -110,6 +112,7 @@ class Requests:
         """Its answer came: learn the round trip time. The caller calls `done`."""
         del self._open[request.id]
         request.open = False
+        self.families.answered(request.peer.address)
         if request.tries == 1:
             rtt, rtt_s = request.peer.rtt, now - request.sent_at
             if rtt.smooth_s is None:
@@ -153,6 +156,7 @@ class Requests:
             if request.tries >= request.tries_max:
                 del self._open[request.id]
                 request.open = False
+                self.families.silent(request.peer.address)
                 failed.append(request)
                 continue
             request.tries += 1

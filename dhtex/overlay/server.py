@@ -82,7 +82,11 @@ class Overlay(StockServer):
         self._searches = Searches(self.protocol, entropy)
         self._watching = Watching(self.protocol, self._searches.locate, entropy)
         serving = Serving(self.protocol.own_id, self.protocol.table, holdings, clock, self._watching.stored)
-        self._replicator = Replicator(self.protocol, holdings, serving.store, self._searches.locate, clock, entropy)
+        crowded = self._searches.widening.size.crowded
+        self._replicator = Replicator(
+            self.protocol, holdings, serving.store, self._searches.locate, crowded, clock, entropy
+        )
+        serving.on_digest_asked = self._replicator.asked
         self._upkeep = Upkeep(self.protocol, self._searches.survey, entropy)
         self._searches.widening.survey = self._upkeep.joined
         self.protocol.serving = self.protocol.stock.serving = serving
@@ -92,6 +96,7 @@ class Overlay(StockServer):
         self.selfview = SelfView(clock)
         self.protocol.selfview = self.selfview
         self.selfview.on_moved = self.resumed
+        self.selfview.on_doubt = self._upkeep.ask_all
         self._probing = Probing(self.protocol, entropy)
         self.protocol.on_peer = self._peer_found
         self.protocol.on_peer_lost = self._peer_lost

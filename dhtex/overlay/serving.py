@@ -29,9 +29,12 @@ class Serving:
         self._holdings = holdings
         self._clock = clock
         self._on_stored = on_stored
+        self.on_digest_asked: Callable[[wire.GetArgs, Address], None]
 
-    def get(self, args: wire.GetArgs, token: bytes) -> wire.GetReply:
+    def get(self, args: wire.GetArgs, token: bytes, address: Address) -> wire.GetReply:
         """Contacts near the key and a page of its records; a record that does not fit beside contacts waits."""
+        if args.rank >= wire.PAST_THE_END:
+            self.on_digest_asked(args, address)
         contacts: list[bytes] = []
         room = limits.DATAGRAM_BYTES_MAX - _GET_OVERHEAD_BYTES
         if args.want_contacts:

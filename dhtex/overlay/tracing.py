@@ -45,6 +45,7 @@ class Tracing:
         self.table: Table = network.table
         self.monotonic = network.monotonic
         self.peer_at = network.peer_at
+        self.worth_asking = network.worth_asking
         self.hint = network.hint
         self._network = network
         self._started = network.monotonic()

@@ -1,7 +1,7 @@
 """Keeping the routing table alive: pings, searches where nobody searched, and second chances for lost peers.
 
 A network that was cut in two must find itself again although each half has evicted the other. So peers that were lost
-are remembered for a while and asked now and then.
+are remembered for a while and asked now and then, with one datagram each time: nearly all of them are dead.
 """
 
 import random
@@ -52,10 +52,15 @@ class Upkeep:
             if len(self._lost) > limits.LOST_PEERS_MAX:
                 self._lost.popitem(last=False)
 
-    def resumed(self) -> None:
-        """Everybody may have gone meanwhile: ask all peers, PINGS_PER_TICK a tick, and look around ourselves."""
+    def ask_all(self) -> None:
+        """Ask all peers, PINGS_PER_TICK a tick."""
         for peer in self._protocol.table:
             peer.last_seen = peer.last_asked = self._protocol.monotonic() - limits.PING_IDLE_S
+            peer.view_due = 0.0
+
+    def resumed(self) -> None:
+        """Everybody may have gone meanwhile: ask all peers, and look around ourselves."""
+        self.ask_all()
         self._searched_self = -limits.REFRESH_INTERVAL_S
         for row in self._lost.values():
             row.due, row.pause_s = 0.0, LOST_PAUSE_S
@@ -88,7 +93,7 @@ class Upkeep:
         pings = 0
         for peer in self._protocol.table:
             idle_s = SUSPECT_S if peer.failures else limits.PING_IDLE_S
-            if not peer.pinging and now - max(peer.last_seen, peer.last_asked) >= idle_s:
+            if now - peer.last_seen >= idle_s and now - peer.last_asked >= idle_s and not peer.pinging:
                 self._protocol.ping(peer)
                 pings += 1
                 if pings == PINGS_PER_TICK:
@@ -108,4 +113,4 @@ class Upkeep:
             row.due = now + row.pause_s
             self._lost[wire] = row
             if not row.peer.pinging:
-                self._protocol.ping(row.peer)
+                self._protocol.ping(row.peer, tries=1)

@@ -211,6 +211,8 @@ VERBS: Final = {verb.name: verb for verb in (GET, PUT, WATCH, PUSH, DOWN, PROBE,
 _HEADS: Final = {verb.head: verb for verb in VERBS.values()}
 
 
+PAST_THE_END: Final = 1 << 31  # a rank with this bit asks for the digest alone; the other bits are of the asker's own
+
 # A stranger's question must be as long as the ping back that it causes; so find_node is padded by this.
 PONG_BYTES: Final = FRAME_BYTES + 22 + REPLY_TRAILER_BYTES_MAX
 _FIND_BYTES: Final = FRAME_BYTES + len(FIND_NODE.head) + 1 + 22 + 22 + _REQUEST_EXT_BYTES + _TAIL_BYTES

@@ -30,9 +30,9 @@ class Liar:
         self.stock_value = serving.stock_value
         self.stock_store = serving.stock_store
 
-    def get(self, args: wire.GetArgs, token: bytes) -> wire.GetReply:
+    def get(self, args: wire.GetArgs, token: bytes, address: Address) -> wire.GetReply:
         """The truth, or nothing, or what was once true, or nonsense."""
-        answer = self._honest.get(args, token)
+        answer = self._honest.get(args, token, address)
         way = self._entropy.choice(("truth", "truth", "hide", "old", "nonsense", "promise"))
         if args.kind == NO_KIND or way == "truth":
             return answer

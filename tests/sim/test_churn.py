@@ -1,7 +1,12 @@
 """Short, seeded runs of `bench.churn`: nodes come and go, or all start at once, and nothing is lost or revived."""
 
+import asyncio
+import random
+
 from bench.churn import churn, restart
+from bench.machines import Member, World
 from dhtex import limits
+from dhtex.market.ids import DhtKey
 from dhtex.sim.loop import play
 
 DATAGRAMS_PER_NODE_HOUR_MAX = 20_000  # 5.6 a second, while a network of this size changes completely in 12 minutes
@@ -22,3 +27,37 @@ def test_a_network_that_starts_at_once_lists_everything_again_without_a_storm() 
     assert report.listed_after_s < 30
     assert report.peak_per_node_s < PEAK_PER_NODE_S_MAX
     assert report.pings_starved == 0
+
+
+def test_spares_take_the_places_of_peers_that_died_silently() -> None:
+    async def story() -> None:
+        world, loop = World(4, random.Random(4)), asyncio.get_running_loop()
+        try:
+            for _ in range(52):
+                await world.newcomer()
+            await asyncio.sleep(60.0)
+            sides = sorted(world.members, key=lambda one: one.node_id[0] & 128)
+            member = sides[0] if sides[len(sides) // 2].node_id[0] & 128 else sides[-1]  # most others are far from it
+            for _ in range(30):  # it meets others than those in its table
+                await member.do(member.overlay.get(DhtKey(world.chance.randbytes(20))))
+            before = far_peers(member)
+            assert len(before) == limits.BUCKET_SIZE
+            victims = {bytes(one.node_id): one for one in world.members if one.node_id in before[:6]}
+            for victim in victims.values():
+                world.kill(victim)
+            died_at = loop.time()
+            while victims.keys() & far_peers(member):
+                assert loop.time() - died_at < 2 * limits.PING_IDLE_S
+                await asyncio.sleep(1.0)
+            assert len(far_peers(member)) >= limits.BUCKET_SIZE - 1
+            assert {bytes(one.node_id) for one in world.members}.issuperset(far_peers(member))
+        finally:
+            world.close()
+
+    play(story())
+
+
+def far_peers(member: Member) -> list[bytes]:
+    """Whom a node knows in the other half of all ids."""
+    ids = [bytes(info.id) for info in member.overlay.peers()]
+    return [one for one in ids if (one[0] ^ member.node_id[0]) & 128]

@@ -63,7 +63,7 @@ def test_nothing_of_a_life_runs_once_a_step_has_ended_it() -> None:
 class Honest:
     """What a liar stands before."""
 
-    def get(self, args: wire.GetArgs, token: bytes) -> wire.GetReply:
+    def get(self, args: wire.GetArgs, token: bytes, address: Any) -> wire.GetReply:
         return wire.GetReply(NodeId(bytes(20)), token, wire.OK, [], 1, digest_of([STATUS]), [STATUS])
 
     def store(self, record: bytes, prefix: str | None, source: Any) -> Any:
@@ -80,7 +80,7 @@ def test_a_liar_hides_shows_what_has_ended_and_talks_nonsense() -> None:
     liar.store(ORDER, None, None)
     liar.store(STATUS, None, None)
     asked = wire.GetArgs(b"", NodeId(bytes(20)), b"", KEY, 0, 0, True)
-    answers = [liar.get(asked, b"") for _ in range(60)]
+    answers = [liar.get(asked, b"", ("10.0.0.1", 4000)) for _ in range(60)]
     assert any(answer.wires == [STATUS] for answer in answers)
     assert any(answer.digest == NO_DIGEST and not answer.wires for answer in answers)
     assert any(answer.wires == [ORDER] for answer in answers), "the order without its end"

@@ -70,6 +70,24 @@ async def test_a_node_is_alone_then_ready_and_degraded_when_its_canary_does_not_
         assert first.canary.returned == 0
         assert nodes[0].status().state == "degraded"
         assert not nodes[0].health().ready
+        for other in nodes[1:]:
+            assert other._parts is not None
+            other._parts.overlay.protocol._closed = False
+        await until(lambda: len(nodes[0].peers()) == 2, within_s=10)
+        await first.canary.try_once()
+        assert nodes[0].status().state == "ready"
+
+
+async def test_a_node_is_joining_until_it_has_read_back_its_first_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary, "FIRST_S", 60.0)
+    async with lab(2) as nodes:
+        await until(lambda: all(len(node.peers()) == 1 for node in nodes))
+        for node in nodes:
+            assert node.status().state == "joining"
+            assert not node.health().ready
+            assert node._parts is not None
+            await node._parts.canary.try_once()
+            assert node.status().state == "ready"
 
 
 async def test_why_names_who_was_asked_and_who_disagrees() -> None:

@@ -6,6 +6,7 @@ from dhtex import limits
 from dhtex.market.holding import IDS, PutVerdict
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import replicate, wire
+from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import address_of, cluster, held, record, until
@@ -21,12 +22,12 @@ def contact_of(asker: Overlay, other: Overlay) -> Contact:
 
 def compare(giver: Overlay, taker: Overlay, key: DhtKey) -> None:
     replicator = giver._replicator
-    replicator._rows = replicator._held()
+    replicator._prefixes = replicator._held()
     replicator._budget = 1000.0
     replicator._compare(key, [contact_of(giver, taker)])
 
 
-@pytest.mark.parametrize(("rows", "missing"), [(300, [7, 299]), (5, [0]), (3, [1]), (130, [])])
+@pytest.mark.parametrize(("rows", "missing"), [(300, [7, 299]), (5, [0]), (3, [1]), (3, [0, 1]), (130, [])])
 async def test_only_what_differs_is_sent(monkeypatch: pytest.MonkeyPatch, rows: int, missing: list[int]) -> None:
     async with cluster(2) as (giver, taker):
         await until(lambda: len(giver.peers()) == 1)
@@ -44,9 +45,95 @@ async def test_only_what_differs_is_sent(monkeypatch: pytest.MonkeyPatch, rows: 
         monkeypatch.setattr(held(taker), "put", noted)
         compare(giver, taker, key)
         await until(lambda: not giver.protocol.requests and not giver._replicator._send_queue)
-        if rows > replicate.SENT_UNSEEN_MAX:
+        if rows > replicate.SENT_UNSEEN_MAX or len(missing) == 1:
             assert sorted(taken) == [wires[number] for number in missing]
         assert held(taker).rows == held(giver).rows
+
+
+async def test_an_order_is_not_handed_to_who_has_its_end() -> None:
+    order, status = (bytes((0x92, kind, 0xC4, 1)) + bytes(1) for kind in (1, 2))
+    async with cluster(2) as (giver, taker):
+        await until(lambda: len(giver.peers()) == 1)
+        key, handed = key_of(1), []
+        giver._replicator._hand_on = lambda contact, rows: handed.extend(rows)  # type: ignore[method-assign]
+        held(giver).rows[key] = [(None, order), (None, status)]
+        for there, expected in ([status], []), ([order], [(None, status)]), ([], [(None, order), (None, status)]):
+            held(taker)._digests.clear()
+            held(taker).rows[key] = [(None, one) for one in there]
+            handed.clear()
+            compare(giver, taker, key)
+            await until(lambda: not giver.protocol.requests)
+            assert handed == expected
+
+
+async def test_what_came_since_the_keys_were_looked_through_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(2) as (giver, taker):
+        await until(lambda: len(giver.peers()) == 1)
+        replicator, key = giver._replicator, key_of(1)
+        held(giver).rows[key] = [(None, record(key))]
+        replicator._prefixes = replicator._held()
+        for node in (giver, taker):
+            held(node).rows[key] = [(None, record(key)), (None, record(key, b"what came since"))]
+        monkeypatch.setattr(replicator, "_hand_on", lambda contact, rows: pytest.fail("nothing is missing there"))
+        replicator._compare(key, [contact_of(giver, taker)])
+        assert giver.protocol.requests
+        await until(lambda: not giver.protocol.requests)
+
+
+async def test_of_two_that_hold_the_same_only_one_asks() -> None:
+    async with cluster(2) as (giver, taker):
+        await until(lambda: len(giver.peers()) == len(taker.peers()) == 1)
+        key = key_of(1)
+        for node in (giver, taker):
+            held(node).rows[key] = [(None, record(key, b"text %d" % number)) for number in range(4)]
+
+        async def asks(one: Overlay, other: Overlay) -> bool:
+            compare(one, other, key)
+            asked = len(one.protocol.requests) > 0
+            await until(lambda: not one.protocol.requests)
+            return asked
+
+        assert await asks(giver, taker)
+        assert not await asks(taker, giver)  # it has been told
+        assert await asks(taker, giver)  # once: that was for this time
+        assert not await asks(giver, taker)
+        assert await asks(giver, taker)
+        held(taker).put(record(key, b"new"), None, 0.0, "")
+        assert await asks(taker, giver)  # what it was told is another digest than its own by now
+        await until(lambda: held(giver).rows == held(taker).rows)
+        stranger = taker.protocol.peer_at(("127.0.0.9", 9))
+        args = wire.GetArgs(taker._net, giver.protocol.own_id, b"", key, 0, wire.PAST_THE_END, False)
+        taker._replicator._told.clear()
+        taker.protocol.serving.get(args, b"", stranger.address)
+        assert not taker._replicator._told  # anybody can claim an id, but not from its address
+        for number in range(limits.DIGESTS_REMEMBERED_MAX + 2):
+            args.key = key_of(number)
+            taker.protocol.serving.get(args, b"", address_of(giver))
+        assert len(taker._replicator._told) == limits.DIGESTS_REMEMBERED_MAX
+
+
+async def test_a_round_searches_for_the_holders_only_of_what_we_do_not_hold_by_right() -> None:
+    async with cluster(12) as nodes:
+        await until(lambda: all(len(node.peers()) == 11 for node in nodes), within_s=10)
+        node, searched = nodes[0], []
+        replicator = node._replicator
+        replicator._locate = lambda key, done: searched.append(key)
+        keys = [key_of(number) for number in range(40)]
+        held(node).rows = {key: [(None, record(key))] for key in keys}
+        replicator._next_pass, replicator._changes = 0.0, []
+        now = node.protocol.monotonic()
+        replicator.tick(now)
+        while replicator._due:
+            now += limits.REPLICATE_INTERVAL_S
+            replicator._next_pass = now + 1.0
+            replicator.tick(now)
+        nearest = {
+            key: sorted(int.from_bytes(one.protocol.own_id) ^ int.from_bytes(key) for one in nodes) for key in keys
+        }
+        foreign = [key for key in keys if node.node.long_id ^ int.from_bytes(key) > nearest[key][limits.HOLDERS - 1]]
+        assert 5 < len(foreign) < 35
+        assert sorted(searched) == sorted(foreign)
+        await until(lambda: not node.protocol.requests)
 
 
 async def test_who_invents_ids_without_end_costs_a_bounded_number_of_questions() -> None:
@@ -59,9 +146,9 @@ async def test_who_invents_ids_without_end_costs_a_bounded_number_of_questions()
 
         honest = liar.protocol.serving.get
 
-        def get(args: wire.GetArgs, token: bytes) -> wire.GetReply:
+        def get(args: wire.GetArgs, token: bytes, address: Address) -> wire.GetReply:
             if not args.kind & IDS:
-                return honest(args, token)
+                return honest(args, token, address)
             asked.append(args.rank)
             return wire.GetReply(liar.protocol.own_id, token, wire.OK, [], (1 << 32) - 1, bytes(8), [b"8 bytes."])
 

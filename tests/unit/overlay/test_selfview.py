@@ -56,6 +56,66 @@ def test_a_new_address_is_told_once_most_have_seen_it() -> None:
     assert moves == [THERE]
 
 
+def test_a_node_of_both_families_has_an_address_in_each_and_does_not_move_between_them() -> None:
+    view = mirror({number: (HERE, 0) for number in range(3)})
+    moves: list[Address | None] = []
+
+    def moved() -> None:
+        moves.append(view.address)
+        view.forget()  # as a node does
+
+    view.on_moved = moved
+    chance = random.Random(1)
+    for number in range(300):
+        seen = chance.choice([HERE, ("2a00::1", 3001)])
+        view.heard(voter(number), wire.View(False, 1_000_000, seen), 0.0)
+    assert (moves, view.address) == ([], HERE)
+    for number in range(3):
+        view.heard(voter(number), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
+    assert moves == []  # they are outvoted
+    view.forget()
+    for number in range(3):
+        view.heard(voter(number), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
+    assert moves == [HERE]
+
+
+def test_one_who_changes_his_mind_makes_us_ask_all_and_only_what_they_say_then_counts() -> None:
+    view = mirror({number: (HERE, 0) for number in range(60)})
+    moves: list[Address | None] = []
+    doubts: list[float] = []
+    now = view._clock.now() + 100
+    view.on_moved, view.on_doubt = lambda: moves.append(view.address), lambda: doubts.append(now)
+    view.heard(voter(1), wire.View(False, 1_000_000, (HERE[0], 9)), now - 1)
+    assert not doubts  # a port is no place
+    view.heard(voter(2), wire.View(False, 1_000_000, THERE), now)
+    view.heard(voter(3), wire.View(False, 1_000_000, THERE), now + 1)
+    assert len(doubts) == 1
+    for number in (4, 5):
+        view.heard(voter(number), wire.View(False, 1_000_000, THERE), now + 2)
+    view.tick(now + limits.DOUBT_S - 1)
+    assert (moves, len(view._votes)) == ([], 60)
+    view.tick(now + limits.DOUBT_S)
+    assert (moves, len(view._votes)) == ([THERE], 4)  # the 56 others may be gone
+
+
+def test_a_liar_who_changes_his_mind_moves_nobody_and_costs_little() -> None:
+    view = mirror({number: (HERE, 0) for number in range(20)})
+    moves: list[Address | None] = []
+    doubts: list[float] = []
+    view.on_moved = lambda: moves.append(view.address)
+    start = view._clock.now()
+    for second in range(600):
+        now = start + second
+        view.on_doubt = lambda now=now: doubts.append(now)  # type: ignore[misc]
+        view.heard(voter(0), wire.View(False, 1_000_000, THERE if second % 2 else HERE), now)
+        if doubts and now - doubts[-1] < 3:  # the others say again what they said
+            for number in range(1, 20):
+                view.heard(voter(number), wire.View(False, 1_000_000, HERE), now)
+        view.tick(now)
+    assert (moves, view.address) == ([], HERE)
+    assert len(doubts) == 600 / limits.DOUBT_PAUSE_S
+
+
 def test_the_clock_is_judged_by_the_median() -> None:
     assert mirror({1: (HERE, 0)}).skew_s() is None
     skew_s = mirror({1: (HERE, -100), 2: (HERE, -100), 3: (HERE, 100_000)}).skew_s()
