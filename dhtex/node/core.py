@@ -97,15 +97,17 @@ class Node(Queries):
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the state, listen, begin to join. Raises StateError or PortInUseError and then leaves nothing open."""
+        """Open the state, listen, begin to join. Raises StateError, UsageError (for a network that asks for other work)
+        or PortInUseError, and then leaves nothing open."""
         home = self.config.home
         database = self._open_database(None if home is None else home / "node.db", fresh=self._fresh)
-        parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
         try:
+            parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
+            self.config = parts.config
             self._outside = Outside(self.config, parts.node_id, self.connect)
             self.port = await parts.overlay.listen(self.config.port, self.config.host)
         except BaseException:
-            parts.database.close()
+            database.close()
             self._parts = None
             raise
         self._started = self._clock.monotonic()

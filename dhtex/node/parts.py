@@ -7,7 +7,7 @@ from typing import Protocol
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.config import NodeConfig
+from dhtex.config import NETWORK_OF_STATE, POW_BITS_OF_NETWORK, NodeConfig, settle
 from dhtex.directory.reading import Check
 from dhtex.directory.service import Directory
 from dhtex.directory.tending import Tending
@@ -41,8 +41,9 @@ from dhtex.trading.settling import Settling
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything of which a node consists."""
+    """Everything of which a node consists. `config` names the network, whether or not it was said."""
 
+    config: NodeConfig
     database: Database
     journal: Journal
     identity: Identity
@@ -91,6 +92,23 @@ def settled_id(journal: Journal, node_id: NodeId, entropy: random.Random) -> Nod
     return changed
 
 
+def settled_config(journal: Journal, config: NodeConfig) -> NodeConfig:
+    """The settings with the network of the state, which remembers it from then on. A state without orders and trades
+    may change to another network. Raises StateError for one that cannot."""
+    wires = [own.wire for own in journal.orders()] + [trade.order_wire for trade in journal.trades()]
+    remembered = journal.network()
+    known = remembered or ("", POW_BITS_OF_NETWORK)
+    if not wires and config.network not in (NETWORK_OF_STATE, known[0]):
+        known = ("", POW_BITS_OF_NETWORK)
+    elif remembered is None:  # the state is new, or of a version that did not write this down
+        orders = (parse_record(wire, None) for wire in wires)
+        known = (next((order.body.network for order in orders if is_a(order, Order)), ""), POW_BITS_OF_NETWORK)
+    settled = settle(config, *known)
+    if (settled.network, settled.pow_bits) != remembered:
+        journal.set_network(settled.network, settled.pow_bits)
+    return settled
+
+
 class OpenDatabase(Protocol):
     """What opens a node's state, as `Database.open` does."""
 
@@ -109,9 +127,10 @@ def _keyring(seed: bytes, config: NodeConfig, journal: Journal, now: float) -> K
 def build(
     config: NodeConfig, clock: Clock, entropy: random.Random, database: Database, open_endpoint: OpenEndpoint
 ) -> Parts:
-    """Build everything on an open state; nothing listens yet. Raises StateError."""
+    """Build everything on an open state; nothing listens yet. Raises StateError or UsageError."""
     journal = Journal(database)
     seed, node_id, epoch = journal.identity(entropy)
+    config = settled_config(journal, config)
     node_id = settled_id(journal, node_id, entropy)
     keys = _keyring(seed, config, journal, clock.now())
     verifier = Verifier()
@@ -147,6 +166,7 @@ def build(
     )
     market = Market(config.network, keys.publics, directory, journal, holdings, offers, hub, clock)
     return Parts(
+        config=config,
         database=database,
         journal=journal,
         identity=keys.main,

@@ -13,25 +13,38 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from dhtex import children, config, limits, nodefiles
-from dhtex.config import NodeConfig
+from dhtex.config import NodeConfig, settle
 from dhtex.errors import NotRunningError, StateError, UsageError
 from dhtex.nodefiles import Lock, NodeFile
 
 
 def test_the_public_network_fixes_its_work() -> None:
-    assert NodeConfig().pow_bits == limits.STAMP_BITS_PUBLIC
-    assert NodeConfig(pow_bits=limits.STAMP_BITS_PUBLIC).pow_bits == limits.STAMP_BITS_PUBLIC
+    assert settle(NodeConfig()).pow_bits == limits.STAMP_BITS_PUBLIC
+    assert settle(NodeConfig(pow_bits=limits.STAMP_BITS_PUBLIC)).pow_bits == limits.STAMP_BITS_PUBLIC
     for bits in (0, limits.STAMP_BITS_PUBLIC - 1, limits.STAMP_BITS_PUBLIC + 1):
         with pytest.raises(UsageError, match="cannot be changed"):
             NodeConfig(pow_bits=bits)
+        with pytest.raises(UsageError, match="cannot be changed"):
+            settle(NodeConfig(network=config.NETWORK_OF_STATE, pow_bits=bits))
 
 
 def test_a_private_network_chooses_its_work() -> None:
-    assert NodeConfig(network="lab").pow_bits == config.POW_BITS_PRIVATE
-    assert [NodeConfig(network="lab", pow_bits=bits).pow_bits for bits in (0, 24)] == [0, 24]
+    assert settle(NodeConfig(network="lab")).pow_bits == config.POW_BITS_PRIVATE
+    assert [settle(NodeConfig(network="lab", pow_bits=bits)).pow_bits for bits in (0, 24)] == [0, 24]
     for bits in (-2, 25, 10**9):
         with pytest.raises(UsageError):
             NodeConfig(network="lab", pow_bits=bits)
+
+
+def test_what_is_not_said_is_as_the_state_says() -> None:
+    unsaid = NodeConfig(network=config.NETWORK_OF_STATE)
+    assert settle(unsaid) == NodeConfig(pow_bits=limits.STAMP_BITS_PUBLIC)
+    assert (
+        settle(unsaid, "lab", 8) == settle(NodeConfig(network="lab"), "lab", 8) == NodeConfig(network="lab", pow_bits=8)
+    )
+    assert settle(NodeConfig(network="lab", pow_bits=9), "lab", 8).pow_bits == 9
+    with pytest.raises(StateError, match="belongs to the network lab .*--network lab"):
+        settle(NodeConfig(), "lab", 8)
 
 
 WRONG: list[dict[str, Any]] = [
@@ -41,7 +54,6 @@ WRONG: list[dict[str, Any]] = [
     {"host": "example.org"},
     {"host": ""},
     {"host": "127.0.0.1:1"},
-    {"network": ""},
     {"network": "Lab"},
     {"network": "x" * (limits.NETWORK_CHARS_MAX + 1)},
     {"network": "lab\n"},
