@@ -67,7 +67,8 @@ def take(
     dhtex take BTC/USD --buy 2.5 --max-price 51000
 
     The plan is that of `dhtex quote`; after a refusal it is made anew, without the order that refused. 5 refusals in a
-    row end it. An accept without an answer may still win: its amount is not asked for again.
+    row end it. An accept without an answer may still win, even one that is void because the deadline is over: the maker
+    may have answered in time, and be cut off. So its amount is not asked for again.
 
     Exits with 0 when all is taken, 5 when an answer is missing, 4 when less is taken, 3 when there was nothing to take.
     Ctrl-C sends no further accept; what was sent stays on its way, and is named.
@@ -121,16 +122,17 @@ def _say(session: Session, step: str, value: Any) -> None:
 def _say_broken_off(session: Session, amount: str, tries: Sequence[Any], waiting: Sequence[Any]) -> None:
     """What is done and what is outstanding, when no result came."""
     filled = sum((Decimal(t["amount"]) for t in tries if t["state"] == "confirmed"), Decimal(0))
-    unanswered = [t for t in tries if t["state"] not in ("confirmed", "refused")] + list(waiting)
+    unanswered = [t for t in tries if t["state"] not in ("confirmed", "refused")]
+    unanswered += [{**step, "state": "sent"} for step in waiting]
     open_ = sum((Decimal(t["amount"]) for t in unanswered), Decimal(0))
     orders = [t["order"]["id"] for t in unanswered]
     view = {"amount": amount, "filled": f"{filled:f}", "outstanding": f"{open_:f}", "unanswered": orders}
 
     def lines(view: Any, page: Any) -> list[str]:
         text = f"broken off: {view['filled']} of {view['amount']} confirmed"
+        text += "".join(f"; {part} {words}" for words, part in figures.unanswered(unanswered).items())
         if orders:
-            named = ", ".join(order[:10] for order in orders)
-            text += f"; {view['outstanding']} on the way without an answer ({named}): see later dhtex trade list"
+            text += f" ({', '.join(order[:10] for order in orders)}): see later dhtex trade list"
         return [text]
 
     session.show({**view, "tries": list(tries)}, lines)
@@ -138,12 +140,12 @@ def _say_broken_off(session: Session, amount: str, tries: Sequence[Any], waiting
 
 def _check_outcome(view: Any) -> None:
     """Raise what an outcome other than the whole amount means."""
-    if view["outstanding"] != "0":
-        orders = [t["order"]["id"][:10] for t in view["tries"] if t["state"] not in ("confirmed", "refused")]
-        raise OutcomeUnknownError(
-            f"no answer yet from the makers of {', '.join(orders)}; the accepts stay on their way",
-            hint="see later: dhtex trade list",
-        )
+    unanswered = {t["order"]["id"][:10]: t["state"] for t in view["tries"] if t["state"] not in ("confirmed", "refused")}
+    if unanswered:
+        text = f"no answer yet from the makers of {', '.join(unanswered)}; the accepts stay on their way"
+        if set(unanswered.values()) == {"void"}:
+            text = f"the makers of {', '.join(unanswered)} have not answered before the deadline: the accepts are void"
+        raise OutcomeUnknownError(text, hint="see later: dhtex trade list")
     if view["remaining"] != "0":
         refused = [attempt["code"] for attempt in view["tries"] if attempt["state"] == "refused"]
         raise RefusedError(
