@@ -140,7 +140,9 @@ def _say_broken_off(session: Session, amount: str, tries: Sequence[Any], waiting
 
 def _check_outcome(view: Any) -> None:
     """Raise what an outcome other than the whole amount means."""
-    unanswered = {t["order"]["id"][:10]: t["state"] for t in view["tries"] if t["state"] not in ("confirmed", "refused")}
+    unanswered = {
+        t["order"]["id"][:10]: t["state"] for t in view["tries"] if t["state"] not in ("confirmed", "refused")
+    }
     if unanswered:
         text = f"no answer yet from the makers of {', '.join(unanswered)}; the accepts stay on their way"
         if set(unanswered.values()) == {"void"}:

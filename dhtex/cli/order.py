@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from dhtex.cli import render, words
-from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of
+from dhtex.cli.session import Session, complain_of_gaps, interrupted, path_of, session_of, went_away
 from dhtex.cli.text import plural
 from dhtex.errors import OutcomeUnknownError, RefusedError, UsageError
 
@@ -153,7 +153,7 @@ def accept(
         raise UsageError("--side, --max-price and --min-price go with --best", hint="see dhtex order accept --help")
     body = {"amount": amount, "message": message, "wait_s": wait}
     path = path_of("orders", words.record_id(order_id), "accept")
-    view = session.work("POST", path, body, "waiting for the maker")
+    view = session.work(path, body, "waiting for the maker")
     session.show(view, render.accepted)
     _check_outcome(view)
 
@@ -162,11 +162,16 @@ def _accept_best(session: Session, wish: dict[str, Any]) -> None:
     if not wish["side"] or not wish["amount"]:
         raise UsageError("--best needs --side and --amount", hint="--side buy --amount 0.1")
     view: Any = None
-    for event, view in session.steps(path_of("orders", "accept"), wish, "looking for the best order"):
-        if event == "tried" and view["state"] == "refused":
-            session.note(render.attempt(view))
+    reached = None
+    try:
+        for event, view in session.steps(path_of("orders", "accept"), wish, "looking for the best order"):
+            reached = event, view
+            if event == "tried" and view["state"] == "refused":
+                session.note(render.attempt(view))
+    except KeyboardInterrupt:
+        raise interrupted(reached) from None
     if view is None:
-        raise OutcomeUnknownError("the node went away before it had answered", hint="see later: dhtex trade list")
+        raise went_away()
     session.show(view, render.tried)
     if view["outcome"] is not None:
         _check_outcome(view["outcome"])

@@ -128,7 +128,7 @@ def add(
         draft |= {"fresh_key": fresh_key}
     else:
         draft = drafts.draft_from_json(json_order)
-    show_published(session, session.work("POST", path_of("orders"), draft, "stamping the order"))
+    show_published(session, session.work(path_of("orders"), draft, "stamping the order"))
 
 
 def show_published(session: Session, view: dict[str, Any]) -> None:
@@ -183,4 +183,4 @@ def amend(
     if all(value is None for value in change.values()):
         raise UsageError("nothing is to change", hint="see dhtex order amend --help")
     path = path_of("orders", words.record_id(order_id), "amend")
-    show_published(session, session.work("POST", path, change, "stamping the new order"))
+    show_published(session, session.work(path, change, "stamping the new order"))

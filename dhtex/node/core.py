@@ -7,7 +7,7 @@ result. `dhtex.node.parts` builds the parts.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -25,7 +25,7 @@ from dhtex.node.offers import resume_within_s
 from dhtex.node.outside import Outside
 from dhtex.node.parts import OpenDatabase, build
 from dhtex.node.queries import Queries
-from dhtex.node.taking import accept_view
+from dhtex.node.taking import Tell, accept_view, told_nobody
 from dhtex.node.trades import find_pending, find_trade, full_view, settle
 from dhtex.overlay.addresses import endpoint
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
@@ -273,9 +273,12 @@ class Node(Queries):
 
     # --- orders -----------------------------------------------------------------------------------------------------
 
-    async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
-        """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
-        order, published = await self._running.offers.add(draft, progress)
+    async def add_order(
+        self, draft: OrderDraft, progress: Progress | None = None, tell: Tell = told_nobody
+    ) -> PublishView:
+        """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1, `tell`
+        that the order is `signed`: from then on it is published whatever happens."""
+        order, published = await self._running.offers.add(draft, progress, self._signed(tell))
         self._tasks.spawn(self._running.beats.beat_for(order))
         return self._published(order, published)
 
@@ -306,20 +309,26 @@ class Node(Queries):
         """Say that the maker is there: dead man's switches begin anew. The open orders that have one."""
         return [self._running.market.view(order) for order in self._running.offers.renew()]
 
-    async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
-        """Replace an own order by a changed one."""
+    def _signed(self, tell: Tell) -> Callable[[Record[Order]], None]:
+        return lambda order: tell("signed", self._running.market.view(order))
+
+    async def amend_order(
+        self, id_prefix: str, amendment: Amendment, progress: Progress | None = None, tell: Tell = told_nobody
+    ) -> PublishView:
+        """Replace an own order by a changed one; `tell` as in `add_order`."""
         found = await self._running.market.find(id_prefix)
-        successor, published = await self._running.offers.amend(found.id, amendment, progress)
+        successor, published = await self._running.offers.amend(found.id, amendment, progress, self._signed(tell))
         return self._published(successor, published)
 
     # --- trades -----------------------------------------------------------------------------------------------------
 
     async def accept_order(
-        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
+        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None, tell: Tell = told_nobody
     ) -> AcceptView:
-        """Accept an order and wait up to `request.wait_s` seconds for the outcome."""
+        """Accept an order and wait up to `request.wait_s` seconds for the outcome; `tell` hears that it is `sent`."""
         found = await self._running.market.find(id_prefix)
         trade = await self._running.desk.accept(found, request, progress)
+        tell("sent", full_view(self._running.journal, trade))
         trade = await self._running.desk.wait(trade.accept_id, request.wait_s)
         return accept_view(trade)
 

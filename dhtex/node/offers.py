@@ -44,6 +44,9 @@ from dhtex.views import Amendment, OrderDraft
 
 log = logging.getLogger(__name__)
 
+Signed = Callable[[Record[Order]], None]
+"""Hears of an order that is in the journal, and so is published whatever happens."""
+
 LIVE: Final = (MakerState.OPEN, MakerState.PUBLISHING)
 RESUME_S: Final = 5.0  # own records return within this after a start, jittered, if they are few
 RESUME_RECORDS_PER_S: Final = 1.0  # and not quicker than this if they are many: all nodes may have lost power at once
@@ -52,6 +55,10 @@ RESUME_RECORDS_PER_S: Final = 1.0  # and not quicker than this if they are many:
 def resume_within_s(records: int) -> float:
     """The time over which a node that starts spreads the first puts of its own records."""
     return min(max(RESUME_S, records / RESUME_RECORDS_PER_S), limits.REPUBLISH_INTERVAL_S)
+
+
+def _unheard(order: Record[Order]) -> None:
+    pass
 
 
 class Offers:
@@ -93,9 +100,12 @@ class Offers:
         self._overdue_from = 0.0
         self.on_changed: Callable[[RecordId], None] = lambda _: None
 
-    async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
-        """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft, RefusedError
-        when an order of its group was filled already."""
+    async def add(
+        self, draft: OrderDraft, progress: Progress | None, signed: Signed = _unheard
+    ) -> tuple[Record[Order], Published]:
+        """Sign, stamp, journal and publish an order; `signed` hears that it is in the journal. Raises UsageError for
+        what is wrong with the draft, RefusedError when an order of its group was filled already.
+        """
         _check_switch(draft.cancel_after_s)
         name = group_name(draft.group)
         lineage = Lineage(group=self._keys.main.group(name) if name else b"")
@@ -104,6 +114,7 @@ class Offers:
             raise RefusedError(
                 f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
             )
+        signed(order)
         return await self._stamped_enough(order, await self._publish(order), progress)
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
@@ -117,7 +128,7 @@ class Offers:
         return status
 
     async def amend(
-        self, order_id: RecordId, change: Amendment, progress: Progress | None
+        self, order_id: RecordId, change: Amendment, progress: Progress | None, signed: Signed = _unheard
     ) -> tuple[Record[Order], Published]:
         """Replace an open order by a changed one. The old one closes in the transaction that opens the new one."""
         own, order = self._open(order_id)
@@ -130,6 +141,7 @@ class Offers:
             order_id, self._row(successor, own.reply_text, own.cancel_after), status.wire
         ):
             raise self._closed_meanwhile(order_id)
+        signed(successor)
         published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
         return await self._stamped_enough(successor, published[0], progress)
 

@@ -137,8 +137,7 @@ def build(
     holdings = Holdings(database, config.network, config.pow_bits, verifier)
     overlay = Overlay(node_id, config.network, holdings, clock, entropy, open_endpoint=open_endpoint)
     overlay.selfview.client = overlay.selfview.always_client = config.client
-    mint = Mint(entropy)
-    hub = Hub(clock)
+    mint, hub = Mint(entropy), Hub(clock)
 
     def check(record: AnyRecord) -> Code | None:
         return admit(record, clock.now(), config.pow_bits, verifier.check)

@@ -43,7 +43,7 @@ def test_what_is_not_said_is_as_the_state_says() -> None:
         settle(unsaid, "lab", 8) == settle(NodeConfig(network="lab"), "lab", 8) == NodeConfig(network="lab", pow_bits=8)
     )
     assert settle(NodeConfig(network="lab", pow_bits=9), "lab", 8).pow_bits == 9
-    with pytest.raises(StateError, match="belongs to the network lab .*--network lab"):
+    with pytest.raises(StateError, match=r"belongs to the network lab .*--network lab"):
         settle(NodeConfig(), "lab", 8)
 
 

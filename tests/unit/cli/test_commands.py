@@ -198,6 +198,29 @@ def test_accept_tells_its_outcome(
     assert (json.loads(result.err)["error"]["exit_status"] if status else 0) == status
 
 
+@pytest.mark.parametrize(
+    ("words", "events", "says"),
+    [
+        (
+            f"order accept {ID}",
+            [("sent", TRADE)],
+            "the accept stays on its way (see later: dhtex trade show 7777777777)",
+        ),
+        (f"order accept {ID}", [], "stopped: nothing is on its way"),
+        ("order accept --best BTC/USD --side buy --amount 1", [("sent", {"order": ORDER})], f"trade show {ID}"),
+        ("order add sell 1 BTC/USD --price 5", [("signed", ORDER)], f"order {ID} is published (see: dhtex order show"),
+        (f"order amend {ID} --price 5", [], "stopped: nothing is on its way"),
+    ],
+)
+def test_a_command_that_is_stopped_says_what_counts_all_the_same(
+    dhtex: Dhtex, node: FakeNode, words: str, events: list[Any], says: str
+) -> None:
+    node.events = [*events, ("x", KeyboardInterrupt())]
+    result = dhtex(words)
+    assert (result.status, says in result.err, result.err.count("\n")) == (130, True, 1), result
+    assert json.loads(dhtex(f"{words} --json").err)["error"]["exit_status"] == 130
+
+
 def test_every_refusal_code_has_words_and_a_next_step() -> None:
     assert set(render.REFUSALS) == {code.value for code in Code}
     for code in Code:
