@@ -89,7 +89,11 @@ class Buying:
 
     def running(self, order_id: RecordId) -> Trade | None:
         """Our accept of an order that still waits for its outcome: there is at most one."""
-        return next((t for t in self._journal.trades_of(order_id) if _is_running(t)), None)
+        return next((trade for trade in self.sent(order_id) if _is_running(trade)), None)
+
+    def sent(self, order_id: RecordId) -> list[Trade]:
+        """Our accepts of an order, oldest first."""
+        return [trade for trade in self._journal.trades_of(order_id) if trade.role == Role.TAKER]
 
     def send(self, order: Record[Order], body: Accept, stamp: bytes, message: str) -> tuple[Trade, list[Effect]]:
         """Sign an accept and keep it, on disk before it is sent."""

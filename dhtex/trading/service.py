@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
+from weakref import WeakValueDictionary
 
 from dhtex import limits
 from dhtex.clock import Clock
@@ -82,6 +83,7 @@ class Desk:
         self._tasks = Tasks()
         self._timers = Timers(clock, self._safely)
         self._followed: dict[RecordId, Followed] = {}
+        self._sending: WeakValueDictionary[RecordId, asyncio.Lock] = WeakValueDictionary()
         self._publishing: set[RecordId] = set()
         self._open: dict[RecordId, None] = {}
         self._pull_soon: dict[RecordId, None] = {}
@@ -176,24 +178,27 @@ class Desk:
     # --- own accepts ------------------------------------------------------------------------------------------------
 
     async def accept(self, order: Record[Order], request: AcceptRequest, progress: Progress | None = None) -> Trade:
-        """Send an accept; its outcome comes later (`wait`). The same wish again gives the trade that is running.
+        """Send an accept; its outcome comes later (`wait`). The same wish again gives the trade that is running, or
+        that another call has sent while this one waited for its turn.
 
         Raises UsageError, RefusedError when the order is known to be over, NoPeerError when nobody can be asked.
         """
-        body = self._buying.draft(order, request, self._clock.now())
-        running = self._buying.running(order.id)
-        if running is None:
+        before = {trade.accept_id for trade in self._journal.trades_of(order.id)}
+        async with self._sending.setdefault(order.id, asyncio.Lock()):
+            body = self._buying.draft(order, request, self._clock.now())
+            sent = [trade for trade in self._buying.sent(order.id) if trade.accept_id not in before]
+            running = self._buying.running(order.id)
+            for trade in sent if running is None else [running]:
+                if self._terms.records(trade)[1].body.amount == body.amount:
+                    return trade
+            if running is not None:
+                raise RefusedError("an accept of this order is already on its way", reason=Code.RATE_LIMITED)
             self._buying.check_open(order, await self._publisher.read(order.id), self._clock.now())
             stamp = await self._publisher.mint(id_of(body), Kind.ACCEPT, progress)
-            running = self._buying.running(order.id)  # another call may have been quicker
-            if running is None:
-                trade, effects = self._buying.send(order, body, stamp, request.message)
-                self._carry_out(effects)
-                self._follow(trade)
-                return trade
-        if self._terms.records(running)[1].body.amount != body.amount:
-            raise RefusedError("an accept of this order is already on its way", reason=Code.RATE_LIMITED)
-        return running
+            trade, effects = self._buying.send(order, body, stamp, request.message)
+            self._carry_out(effects)
+            self._follow(trade)
+            return trade
 
     async def wait(self, accept_id: RecordId, wait_s: float) -> Trade:
         """The trade of an accept, as soon as its outcome is known or the time is over. Raises NotFoundError."""

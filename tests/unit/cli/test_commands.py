@@ -177,7 +177,7 @@ def test_every_error_has_its_exit_code_and_one_line(dhtex: Dhtex, node: FakeNode
     ("state", "code", "status", "says"),
     [
         ("confirmed", None, 0, ""),
-        ("refused", "taken", 4, "somebody else was quicker: the order is taken (see what is left: dhtex order list"),
+        ("refused", "taken", 4, "another accept was quicker: the order is taken (see what is left: dhtex order list"),
         ("refused", "self_trade", 4, f"withdraw it instead: dhtex order cancel {ID}"),
         ("refused", "from_the_future", 4, "refused: from_the_future"),
         ("void", None, 5, "the accept is void"),

@@ -76,7 +76,7 @@ def test_a_take_that_falls_short_says_how(dhtex: Dhtex, node: FakeNode) -> None:
     node.events = take(**less, remaining="1", tries=[REFUSED])
     result = dhtex("take BTC/USD --buy 1")
     assert (result.status, "bought 0 of 1 BTC; 1 BTC not taken" in result.out) == (4, True)
-    assert "refused  3f2a9c1b04: 1 BTC at 50000 USD (somebody else was quicker: the order is taken)" in result.out
+    assert "refused  3f2a9c1b04: 1 BTC at 50000 USD (another accept was quicker: the order is taken)" in result.out
     node.events = take(**less, outstanding="1", tries=[SENT])
     result = dhtex("take BTC/USD --buy 1")
     assert (result.status, "no answer yet from the makers of 3f2a9c1b04" in result.err) == (5, True)
