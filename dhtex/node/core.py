@@ -15,8 +15,10 @@ from typing import Final, Self
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
 from dhtex.directory.service import Published
+from dhtex.errors import NoPeerError, UsageError
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.records import Order, Record, parse_record
+from dhtex.node.bootstrap import CONNECTED, UNKNOWN_NAME, is_here, resolve
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.diagnosis import Diagnosis
@@ -55,6 +57,7 @@ log = logging.getLogger(__name__)
 FLUSH_S: Final = 0.2
 TICK_S: Final = 1.0
 PEERS_SAVED_S: Final = 60.0
+PEERS_SAVED_FIRST_S: Final = 3.0  # the pause doubles from here: a node that is killed soon should find back too
 BOOTSTRAP_WAIT_S: Final = 0.6  # a start waits this long for a first peer, then goes on in the background
 ALL: Final = ""  # the topic of those who follow everything
 
@@ -104,7 +107,7 @@ class Node(Queries):
         try:
             parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
             self.config = parts.config
-            self._outside = Outside(self.config, parts.node_id, self.connect)
+            self._outside = Outside(self.config, parts.node_id, self._met)
             self.port = await parts.overlay.listen(self.config.port, self.config.host)
         except BaseException:
             database.close()
@@ -173,15 +176,16 @@ class Node(Queries):
                 log.error("held records cannot be written; trying on")
 
     async def _tick(self) -> None:
-        parts, saved = self._running, self._clock.monotonic()
+        parts, saved, pause_s = self._running, self._clock.monotonic(), PEERS_SAVED_FIRST_S
         while True:
             await asyncio.sleep(TICK_S)
             parts.market.tick()
             if parts.offers.is_overdue():
                 self._tasks.spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
-            if self._clock.monotonic() - saved > PEERS_SAVED_S:
+            if self._clock.monotonic() - saved >= pause_s:
                 saved = self._clock.monotonic()
+                pause_s = min(2 * pause_s, PEERS_SAVED_S) if parts.overlay.peers() else PEERS_SAVED_FIRST_S
                 parts.save(self._clock.now(), peers=True)
                 self._tasks.spawn(parts.offers.relist())  # in case the disk had refused
 
@@ -236,8 +240,18 @@ class Node(Queries):
     # --- network ----------------------------------------------------------------------------------------------------
 
     async def connect(self, host: str, port: int) -> bool:
-        """Join the network of a peer; whether it answered. Raises UsageError for an address that cannot be one."""
-        return await self._running.bootstrap.try_once(endpoint(host, port))
+        """Join the network of a peer; whether it answered. Raises UsageError for an address that cannot be one or is
+        this node's, NoPeerError for a name that nobody knows."""
+        text = endpoint(host, port)
+        state = await self._running.bootstrap.try_once(text)
+        if state == UNKNOWN_NAME:
+            raise NoPeerError(f"no address is known for the name {host}", hint="check how it is written")
+        if state != CONNECTED and port == self.port and any(map(is_here, await resolve(text))):
+            raise UsageError(f"{text} is this node itself", hint="name another one")
+        return state == CONNECTED
+
+    async def _met(self, host: str, port: int) -> bool:
+        return await self._running.bootstrap.try_once(endpoint(host, port)) == CONNECTED
 
     @property
     def _health(self) -> Health:

@@ -73,7 +73,8 @@ class Parts:
             self.holdings.flush(now)
             if peers:
                 known = [peer for peer in self.overlay.peers() if peer.kind == "dhtex"]
-                self.journal.save_peers([(peer.id, *peer.address) for peer in known])
+                if known:  # a node that has lost all peers may meet the former ones again
+                    self.journal.save_peers([(peer.id, *peer.address) for peer in known])
                 if (ip := self.overlay.selfview.public_ip()) is not None and ip != self.journal.public_ip():
                     self.journal.set_public_ip(ip)
         except StateError:
