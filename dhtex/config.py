@@ -1,7 +1,7 @@
 """What a node is told when it starts, and where its files are.
 
     <home>/nodes/<port>/   node.db    everything the node remembers
-                           node.lock  held while a process runs the node; left behind, it means nothing
+                           node.lock  held by the process that runs the node, and names it; left behind it means nothing
                            node.json  who runs it and how to reach it; removed at stop
                            node.log   what a background node says
                            control.sock, token

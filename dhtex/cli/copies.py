@@ -37,7 +37,9 @@ def export(
     context: typer.Context,
     pair: Annotated[str, typer.Argument(metavar="PAIR", help="Such as BTC/USD.")],
 ) -> None:
-    """Print the orders of a pair as their makers signed them, one JSON object a line, for `dhtex import`.
+    """Print the orders of a pair as their makers signed them.
+
+    One JSON object a line, for `dhtex import`:
 
     \b
     dhtex order export BTC/USD > book.ndjson
@@ -55,10 +57,11 @@ def import_(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="Signed orders, one a line; - reads the input.")],
 ) -> None:
-    """Check signed orders from a file, and hand the sound ones to the network.
+    """Check signed orders from a file, and publish them.
 
-    Signature, proof of work and expiry of each are checked anew; nothing else on a line counts. They are put once: to
-    keep them there is for their makers. A bad line is named, the others still count, and the exit code is then 8.
+    The sound ones are handed to the network. Signature, proof of work and expiry of each are checked anew; nothing
+    else on a line counts. They are put once: to keep them there is for their makers. A bad line is named, the others
+    still count, and the exit code is then 8.
     """
     session = session_of(context)
     counts: dict[str, int] = {}

@@ -30,7 +30,9 @@ def quote(
     max_price: MaxPrice = "",
     min_price: MinPrice = "",
 ) -> None:
-    """Say what an amount would cost now, and which orders it would come from; nothing is taken.
+    """Say what an amount would cost now; nothing is taken.
+
+    It also says which orders that would come from:
 
     \b
     dhtex quote BTC/USD --buy 2.5
@@ -61,7 +63,9 @@ def take(
         float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for the outcome of each order.")
     ] = 30,
 ) -> None:
-    """Buy or sell an amount: take orders, best first, one after the other, until it is reached.
+    """Buy or sell an amount, order by order.
+
+    Takes orders, best first, one after the other, until the amount is reached:
 
     \b
     dhtex take BTC/USD --buy 2.5 --max-price 51000
@@ -159,10 +163,11 @@ def _check_outcome(view: Any) -> None:
 
 @app.command("pairs")
 def pairs(context: typer.Context) -> None:
-    """List the pairs that this node knows, with the number of orders and the best prices.
+    """List the pairs that this node knows.
 
-    Known are pairs of which it holds orders for the network, in which it has open orders itself, which somebody follows
-    here, or which were listed since it started. There may be others: no node has a list of all.
+    With the number of orders and the best prices. Known are pairs of which it holds orders for the network, in which it
+    has open orders itself, which somebody follows here, or which were listed since it started. There may be others: no
+    node has a list of all.
     """
     session = session_of(context)
     session.show(session.call("GET", path_of("pairs")), figures.pairs)
@@ -177,7 +182,9 @@ def stats(
         str, typer.Option("--timeframe", metavar="TIME", help="Length of a candle: 1m, 15m, 1h, 1d.")
     ] = "1h",
 ) -> None:
-    """Show a pair in figures: spread, depth, and what was traded, with candles.
+    """Show a pair in figures.
+
+    Spread, depth, and what was traded, with candles.
 
     A fill is what a maker has signed; it counts when its order can be read and fits, which is so until the order would
     have expired. It costs two proofs of work to trade with oneself: volumes are no proof of anything.

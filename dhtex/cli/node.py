@@ -179,7 +179,10 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is new, until Ctrl-C.")] = False,
     count: Annotated[int, typer.Option("-n", "--lines", metavar="N", help="How many of the last lines.")] = 50,
 ) -> None:
-    """Show what the node has said; works for a stopped node too, if --node names it."""
+    """Show what the node has said.
+
+    Works for a stopped node too, if --node names it.
+    """
     session = session_of(context)
     if count < 0:
         raise UsageError("the number of lines cannot be negative")

@@ -170,7 +170,10 @@ def amend(
     note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help=_NOTE)] = None,
     expires: Annotated[str | None, typer.Option("--expires", metavar="TIME", help=_EXPIRES)] = None,
 ) -> None:
-    """Replace one of your orders by a changed one, with a new id; the old one can no longer be taken."""
+    """Replace one of your orders by a changed one.
+
+    It has a new id; the old one can no longer be taken.
+    """
     session = session_of(context)
     change = {
         "price": price,

@@ -322,7 +322,10 @@ def status(view: View, page: Page) -> list[str]:
     lines = fields(
         (
             ("node", f"port {view['port']}, {view['state']}, {plural(view['peers'], 'peer')}"),
-            ("network", f"{view['network']} (stamps of {view['pow_bits']} bits, about {view['network_nodes']} nodes)"),
+            (
+                "network",
+                f"{view['network']} (stamps of {view['pow_bits']} bits, about {plural(view['network_nodes'], 'node')})",
+            ),
             ("seen as", view["address"] + (" (a client: not reachable from outside)" if view["client"] else "")),
             ("bootstrap", peers),
             (

@@ -29,7 +29,7 @@ class ReaderGone(BaseException):
 
 
 class Interrupted(DhtexError):
-    """Ctrl-C while the node was at work: what was signed by then counts all the same."""
+    """Stopped by Ctrl-C. What was signed by then counts all the same."""
 
     code = "interrupted"
     exit_status = 130

@@ -143,9 +143,8 @@ class Diagnosis:
                 hint="meet one: dhtex connect HOST:PORT, or start with --bootstrap",
             )  # fmt: skip
         silent = sum(peer.failures > 0 for peer in peers)
-        finding = (
-            f"{len(peers)} known, {silent} silent; the network has about {self._health.status().network_nodes} nodes"
-        )
+        size = self._health.status().network_nodes
+        finding = f"{len(peers)} known, {silent} silent; the network has about {size} node{'' if size == 1 else 's'}"
         if 2 * silent > len(peers):
             return CheckView(
                 name="peers", state=WARNING, finding=finding, hint="check this machine's connection: dhtex peers"
@@ -250,5 +249,5 @@ def _verdict(holders: list[Hop], agreed: int, local: int | None) -> str:
     if not having:
         return f"none of the {len(holders)} closest nodes holds a record there"
     if agreed == len(holders):
-        return f"all {len(holders)} holders agree"
+        return f"all {len(holders)} holders agree" if agreed > 1 else "the one holder that was found has it"
     return f"{having} of {len(holders)} holders hold records, {agreed} of them say the same"

@@ -235,14 +235,15 @@ def test_a_node_is_chosen_or_the_choice_explained(
 
 
 @pytest.mark.parametrize("note", [None, b"", b"{", b"[]", b"\xff", b'{"pid": 1}'])
-def test_a_broken_note_counts_as_none(tmp_path: Path, locks: list[Lock], note: bytes | None) -> None:
+def test_a_broken_note_does_not_hide_its_node(tmp_path: Path, locks: list[Lock], note: bytes | None) -> None:
     run_node(tmp_path, 3001, locks)
     path = config.node_folder(tmp_path, 3001) / nodefiles.NOTE
     path.unlink()
     if note is not None:
         path.write_bytes(note)
     (tmp_path / "nodes" / "backup").mkdir()
-    assert nodefiles.running_nodes(tmp_path) == []
+    found = nodefiles.running_nodes(tmp_path)
+    assert [(node.pid, node.port) for node in found] == ([] if note is None else [(os.getpid(), 3001)])
 
 
 def test_private_files_are_replaced_whole(tmp_path: Path) -> None:
@@ -264,3 +265,17 @@ def test_what_the_command_line_imports_stays_light() -> None:
     environment = {**children.environment(), "DHTEX_HOME": "/nowhere"}
     found = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_node_with_a_damaged_note_is_not_taken_for_a_stopped_one(tmp_path: Path) -> None:
+    folder = config.node_folder(tmp_path, 3001)
+    config.make_private_folder(folder)
+    lock = Lock.take(folder)
+    assert lock is not None
+    assert nodefiles.running_nodes(tmp_path) == []  # it starts
+    (folder / nodefiles.NOTE).write_text("{")
+    (found,) = nodefiles.running_nodes(tmp_path)
+    assert (found.pid, found.port, found.socket) == (os.getpid(), 3001, str(config.socket_path(folder)))
+    assert nodefiles.choose_node(tmp_path, "3001") == found
+    lock.release()
+    assert nodefiles.running_nodes(tmp_path) == []
