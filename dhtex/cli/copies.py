@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from dhtex.cli.bulk import opened
+from dhtex.cli.bulk import FAILURES_NAMED_MAX, opened
 from dhtex.cli.render import coverage_line
 from dhtex.cli.session import Session, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
@@ -70,7 +70,9 @@ def import_(
         while batch := list(islice(lines, LINES_AT_ONCE)):
             for number, result in _results(session, batch):
                 counts[result["state"]] = counts.get(result["state"], 0) + 1
-                _tell(session, number, result)
+                not_taken = sum(counts.values()) - counts.get("stored", 0)
+                if session.json or not_taken <= FAILURES_NAMED_MAX:
+                    _tell(session, number, result)
     total = {"stored": 0, "refused": 0, "invalid": 0, **counts}
     session.show(total, _summary)
     if total["invalid"]:

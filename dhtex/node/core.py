@@ -129,6 +129,7 @@ class Node(Queries):
         await parts.settling.start()
         await parts.desk.start()
         keeping = (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist())
+        self._tasks.spawn(parts.offers.stamp_enough())
         for routine in (*keeping, parts.canary.run(), parts.market.run(), self._flush(), self._tick()):
             self._tasks.spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())

@@ -199,6 +199,14 @@ class Offers:
             finally:
                 self._stamping.discard(own.order_id)
 
+    async def stamp_enough(self) -> None:
+        """After a start with more work asked for than before: stamp the open orders again that bear less."""
+        for own in self._journal.orders(MakerState.OPEN):
+            order = parse_record(own.wire, self._network)
+            in_time = own.expires > self._clock.now()
+            if in_time and is_a(order, Order) and bits_of(order.stamp) < self._pow_bits:
+                await self._stamp_again(order, self._pow_bits, None)
+
     def resume(self) -> None:
         """Bring all own records that still matter back into the network."""
         now = self._clock.now()
@@ -263,12 +271,17 @@ class Offers:
     ) -> tuple[Record[Order], Published]:
         """Stamp an order again if most holders ask for more work than it bears, and publish it: the same order."""
         bits = bits_to_mint(published.bits_asked, bits_of(order.stamp), self._pow_bits)
-        if not bits:
-            return order, published
+        again = await self._stamp_again(order, bits, progress) if bits else None
+        return again or (order, published)
+
+    async def _stamp_again(
+        self, order: Record[Order], bits: int, progress: Progress | None
+    ) -> tuple[Record[Order], Published] | None:
+        """Publish the same order under a better stamp; None when it has ended meanwhile."""
         stamp = await self._mint(order.id, Kind.ORDER, order.body.created, progress, bits)
         again = seal_record(order.body, self._keys.signer(order.body).sign, stamp)
         if not self._journal.stamp_again(order.id, again.wire):
-            return order, published
+            return None
         self._directory.forget(order.id)
         return again, await self._directory.publish(again)
 
