@@ -8,7 +8,7 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.config import split_endpoint
-from dhtex.overlay.addresses import Address, canonical
+from dhtex.overlay.addresses import Address, canonical, endpoint
 from dhtex.overlay.server import Overlay
 
 CONNECTED: Final = "connected"
@@ -71,6 +71,10 @@ class Bootstrap:
             log.log(logging.INFO if state == CONNECTED else logging.WARNING, "bootstrap peer=%s state=%s", text, state)
             self.state[text] = state
         return state
+
+    async def meet(self, host: str, port: int) -> bool:
+        """Ask one peer; whether it answered."""
+        return await self.try_once(endpoint(host, port)) == CONNECTED
 
     def lost_peers(self) -> None:
         """Say that the routing table ran empty: all peers are tried again soon."""

@@ -107,7 +107,7 @@ class Node(Queries):
         try:
             parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
             self.config = parts.config
-            self._outside = Outside(self.config, parts.node_id, self._met)
+            self._outside = Outside(self.config, parts.node_id, parts.bootstrap.meet)
             self.port = await parts.overlay.listen(self.config.port, self.config.host)
         except BaseException:
             database.close()
@@ -250,9 +250,6 @@ class Node(Queries):
         if state != CONNECTED and port == self.port and any(map(is_here, await resolve(text))):
             raise UsageError(f"{text} is this node itself", hint="name another one")
         return state == CONNECTED
-
-    async def _met(self, host: str, port: int) -> bool:
-        return await self._running.bootstrap.try_once(endpoint(host, port)) == CONNECTED
 
     @property
     def _health(self) -> Health:

@@ -16,10 +16,10 @@ from weakref import WeakValueDictionary
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.errors import NoPeerError, NotFoundError, RefusedError, StateError
+from dhtex.errors import NoPeerError, NotFoundError, StateError
 from dhtex.market.ids import RecordId
 from dhtex.market.keyring import Keyring
-from dhtex.market.records import Accept, AnyRecord, Code, Kind, Order, Record, Refusal, Status, id_of, is_a
+from dhtex.market.records import Accept, AnyRecord, Kind, Order, Record, Refusal, Status, id_of, is_a
 from dhtex.market.trade import TakerState
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Trade
@@ -183,16 +183,11 @@ class Desk:
 
         Raises UsageError, RefusedError when the order is known to be over, NoPeerError when nobody can be asked.
         """
-        before = {trade.accept_id for trade in self._journal.trades_of(order.id)}
+        before = self._buying.sent(order.id)
         async with self._sending.setdefault(order.id, asyncio.Lock()):
             body = self._buying.draft(order, request, self._clock.now())
-            sent = [trade for trade in self._buying.sent(order.id) if trade.accept_id not in before]
-            running = self._buying.running(order.id)
-            for trade in sent if running is None else [running]:
-                if self._terms.records(trade)[1].body.amount == body.amount:
-                    return trade
-            if running is not None:
-                raise RefusedError("an accept of this order is already on its way", reason=Code.RATE_LIMITED)
+            if (same := self._buying.same_wish(body, before)) is not None:
+                return same
             self._buying.check_open(order, await self._publisher.read(order.id), self._clock.now())
             stamp = await self._publisher.mint(id_of(body), Kind.ACCEPT, progress)
             trade, effects = self._buying.send(order, body, stamp, request.message)
