@@ -1,7 +1,7 @@
 """What a node is told when it starts, and where its files are.
 
     <home>/nodes/<port>/   node.db    everything the node remembers
-                           node.lock  held while a process runs the node; left behind, it means nothing
+                           node.lock  held by the process that runs the node, and names it; left behind it means nothing
                            node.json  who runs it and how to reach it; removed at stop
                            node.log   what a background node says
                            control.sock, token
@@ -14,7 +14,7 @@ import json
 import os
 import re
 import unicodedata
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from dhtex.errors import StateError, UsageError
 PUBLIC_NETWORK: Final = "main"
 POW_BITS_PRIVATE: Final = 12  # a stamp of a private network takes a few hundredths of a second
 POW_BITS_OF_NETWORK: Final = -1
+NETWORK_OF_STATE: Final = ""
 SOCKET_PATH_BYTES_MAX: Final = 100  # sun_path has 104 bytes on some systems, 108 on Linux
 
 _NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 1}}}")
@@ -37,7 +38,9 @@ class NodeConfig:
 
     port        UDP port; 0 lets the system choose
     host        literal address to bind; None binds all addresses, IPv4 and IPv6
-    pow_bits    leading zero bits per puzzle that the network asks of a stamp; left out, the network's own value
+    network     NETWORK_OF_STATE: the one that the node's state belongs to, the public one for a new node
+    pow_bits    leading zero bits per puzzle that the network asks of a stamp; left out, what the node's state names,
+                else the network's own value (see `settle`)
     bootstrap   peers to join through, "host:port" or "[v6]:port"
     home        the node's own folder; None keeps nothing on disk
     http_port   TCP port of the control interface on 127.0.0.1; None leaves it to the Unix socket
@@ -66,12 +69,12 @@ class NodeConfig:
         if self.http_port is not None:
             check_port(self.http_port)
         _check_host(self.host)
-        if _NETWORK.fullmatch(self.network) is None:
+        if self.network != NETWORK_OF_STATE and _NETWORK.fullmatch(self.network) is None:
             raise UsageError(
                 f"'{_shown(self.network)}' cannot name a network",
                 hint=f"use 1 to {limits.NETWORK_CHARS_MAX} lower-case letters, digits and dashes",
             )
-        object.__setattr__(self, "pow_bits", _network_bits(self.network, self.pow_bits))
+        _check_bits(self.network, self.pow_bits)
         for peer in self.bootstrap:
             split_endpoint(peer)
         _check_contact(self.contact)
@@ -81,19 +84,32 @@ class NodeConfig:
             )
 
 
-def _network_bits(network: str, bits: int) -> int:
-    if network == PUBLIC_NETWORK:
-        if bits not in (POW_BITS_OF_NETWORK, limits.STAMP_BITS_PUBLIC):
-            raise UsageError(
-                f"the public network asks for {limits.STAMP_BITS_PUBLIC} bits of work, which cannot be changed",
-                hint="name a network of your own with --network",
-            )
-        return limits.STAMP_BITS_PUBLIC
+def _check_bits(network: str, bits: int) -> None:
     if bits == POW_BITS_OF_NETWORK:
-        return POW_BITS_PRIVATE
+        return
+    if network == PUBLIC_NETWORK and bits != limits.STAMP_BITS_PUBLIC:
+        raise UsageError(
+            f"the public network asks for {limits.STAMP_BITS_PUBLIC} bits of work, which cannot be changed",
+            hint="name a network of your own with --network",
+        )
     if not 0 <= bits <= limits.STAMP_BITS_MAX:
         raise UsageError(f"{bits} bits of work are out of range", hint=f"0 to {limits.STAMP_BITS_MAX}")
-    return bits
+
+
+def settle(config: NodeConfig, network: str = "", bits: int = POW_BITS_OF_NETWORK) -> NodeConfig:
+    """The settings of a node whose state belongs to a network (empty: to none yet), with what they left open filled in.
+
+    Raises StateError when they name another network, UsageError for work that the network does not ask for.
+    """
+    named = config.network or network or PUBLIC_NETWORK
+    if network and named != network:
+        raise StateError(
+            f"this node's state belongs to the network {network}",
+            hint=f"start it with --network {network}, or another node on another --port",
+        )
+    own = limits.STAMP_BITS_PUBLIC if named == PUBLIC_NETWORK else POW_BITS_PRIVATE
+    asked = next((bits for bits in (config.pow_bits, bits) if bits != POW_BITS_OF_NETWORK), own)
+    return replace(config, network=named, pow_bits=asked)
 
 
 def _check_host(host: str | None) -> None:

@@ -159,7 +159,7 @@ class Daemon:
             pid=os.getpid(),
             port=self._settings.port,
             host=self._settings.host,
-            network=self._settings.network,
+            network=status.network,
             started=round(SystemClock().now() * 1000),
             version=__version__,
             socket=str(config.socket_path(self._folder)),

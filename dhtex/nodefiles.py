@@ -80,6 +80,20 @@ def read_note(folder: Path) -> NodeFile | None:
     return note if isinstance(note.pid, int) and isinstance(note.port, int) and isinstance(note.socket, str) else None
 
 
+def known_note(folder: Path) -> NodeFile | None:
+    """The note of the node that holds a folder's lock; one that is damaged is made up for from the lock, which names
+    the process. None while the node starts."""
+    note = read_note(folder)
+    if note is not None or not (folder / NOTE).exists():
+        return note
+    try:
+        pid, started = int((folder / LOCK).read_text(encoding="ascii")), (folder / LOCK).stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    socket = str(config.socket_path(folder))
+    return NodeFile(pid, int(folder.name), None, "unknown", round(started * 1000), "unknown", socket)
+
+
 class Lock:
     """Held by the one process that runs a node, for as long as it lives."""
 
@@ -101,6 +115,8 @@ class Lock:
             except OSError:
                 time.sleep(LOCK_PAUSE_S)  # perhaps somebody only asks, see `is_held`
             else:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
                 return cls(descriptor)
         os.close(descriptor)
         return None
@@ -133,7 +149,7 @@ def sweep(folder: Path) -> None:
 
 def already_running(folder: Path) -> PortInUseError:
     """The error of a second start in a folder whose lock is held."""
-    note = read_note(folder)
+    note = known_note(folder)
     who = f" (pid {note.pid})" if note else ""
     return PortInUseError(
         f"a dhtex node is already running on port {folder.name}{who}",
@@ -149,7 +165,7 @@ def running_nodes(home: Path) -> list[NodeFile]:
         return []
     ports = sorted(int(name) for name in names if name.isascii() and name.isdigit())
     folders = [config.node_folder(home, port) for port in ports]
-    notes = [read_note(folder) for folder in folders if is_held(folder)]
+    notes = [known_note(folder) for folder in folders if is_held(folder)]
     return [note for note in notes if note is not None]
 
 
@@ -176,7 +192,7 @@ def _named_node(home: Path, wanted: str) -> NodeFile:
     if not (wanted.isascii() and wanted.isdigit() and 0 < int(wanted[:6]) < 65536):
         raise UsageError(f"'{wanted[:30]}' does not name a node", hint="a node is named by its port: --node 3001")
     folder = config.node_folder(home, int(wanted))
-    note = read_note(folder) if is_held(folder) else None
+    note = known_note(folder) if is_held(folder) else None
     if note is None:
         raise NotRunningError(f"no node is running on port {wanted}", hint=f"start it: dhtex start --port {wanted}")
     return note

@@ -48,6 +48,9 @@ def run(arguments: Sequence[str], session: "Session | None" = None) -> int:
     except DhtexError as error:
         session.complain(error)
         return error.exit_status
+    except UnicodeEncodeError:
+        session.complain(wrong := UsageError("what was typed is not valid text", hint="write it in UTF-8"))
+        return wrong.exit_status
     except Exception as error:  # the border: a defect of ours is one line and a log, not a traceback
         session.complain(_defect(error))
         return DhtexError.exit_status
@@ -84,7 +87,7 @@ def _usage_error(error: BaseException) -> UsageError:
     """What the parser of the command line says, as one line with the way to its help."""
     message = " ".join(str(getattr(error, "format_message", lambda: error)()).split())
     if (number := _NEGATIVE.search(message)) is not None:
-        message = f"numbers here are never negative, as {number[0]} is"
+        message = f"{number[0]} is negative: no number of dhtex may be"
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "dhtex"
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=f"see {command} --help")

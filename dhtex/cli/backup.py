@@ -18,7 +18,10 @@ File = Annotated[
 
 @app.command("backup")
 def backup(context: typer.Context, file: File) -> None:
-    """Copy the state of a node, running or not, to a new file: its key, orders, trades and peers, of one moment."""
+    """Copy the state of a node, running or not, to a new file.
+
+    Its key, orders, trades and peers, of one moment.
+    """
     from dhtex import backups, config
 
     session = session_of(context)

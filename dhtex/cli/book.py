@@ -26,7 +26,9 @@ def book(
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many prices on each side.")] = 10,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Show it anew at each change, until Ctrl-C.")] = False,
 ) -> None:
-    """Show a pair as a ladder: prices with amounts, totals, the spread, and a depth chart.
+    """Show a pair as a ladder.
+
+    Prices with amounts, totals, the spread, and a depth chart.
 
     With --follow each picture is the whole ladder of one moment: a terminal shows it in place of the one before, a pipe
     gets them one below the other, and --json one a line, numbered by "nonce".
@@ -55,19 +57,28 @@ def _picture(view: Any, page: Page) -> list[str]:
 
 @app.command("watch")
 def watch(context: typer.Context, pair: Pair) -> None:
-    """Follow a pair live until Ctrl-C: a line for each order there is, then for each that is new or has changed.
+    """Follow a pair live until Ctrl-C.
 
-    With --json, one object a line.
+    A line for each order there is, then for each that is new or has changed. With --json, one object a line.
     """
     session = session_of(context)
-    _follow(session, path_of("watch"), {"pair": pair}, lambda event: session.show(event, render.event))
+    _follow(
+        session,
+        path_of("watch"),
+        {"pair": pair},
+        lambda event: session.show(event, render.event),
+        f"following {pair} until Ctrl-C",
+    )
 
 
-def _follow(session: Session, path: str, query: Mapping[str, Any], show: Callable[[Any], None]) -> None:
+def _follow(session: Session, path: str, query: Mapping[str, Any], show: Callable[[Any], None], says: str = "") -> None:
     """Show what the node tells until Ctrl-C. Raises ReaderGone, or NotRunningError when the node ends the stream."""
     try:
         with reader_watched():
-            for _, event in session.events(path, query):
+            events = session.events(path, query)
+            if says:
+                session.note(says)
+            for _, event in events:
                 show(event)
     except KeyboardInterrupt:
         return

@@ -15,6 +15,7 @@ from dhtex.cli.text import plural
 from dhtex.errors import DhtexError, NotRunningError, UsageError
 
 PARALLEL: Final = 4
+FAILURES_NAMED_MAX: Final = 20  # a file of another kind would fill the screen; programs are told of each
 
 
 def publish_all(session: Session, source: str) -> int:
@@ -25,15 +26,17 @@ def publish_all(session: Session, source: str) -> int:
     with opened(source) as file, Progress("publishing", sys.stderr) if shows_progress else nullcontext() as progress:
         for number, outcome in _outcomes(session, file):
             if isinstance(outcome, DhtexError):
-                session.complain(outcome, number)
                 failures.append(outcome)
+                if session.json or len(failures) <= FAILURES_NAMED_MAX:
+                    session.complain(outcome, number)
             else:
                 published += 1
                 session.show({"line": number, **outcome} if session.json else outcome, render.published)
             if progress is not None:
                 progress.doing = f"published {plural(published, 'order')}"
     if failures:
-        session.note(f"{plural(published, 'order')} published, {plural(len(failures), 'line')} not")
+        unnamed = f"; only the first {FAILURES_NAMED_MAX} are named" if len(failures) > FAILURES_NAMED_MAX else ""
+        session.note(f"{plural(published, 'order')} published, {plural(len(failures), 'line')} not{unnamed}")
         return failures[0].exit_status
     if not published:
         raise UsageError(f"there is no order in {_name(source)}", hint="one JSON object a line")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from dhtex.cli.bulk import opened
+from dhtex.cli.bulk import FAILURES_NAMED_MAX, opened
 from dhtex.cli.render import coverage_line
 from dhtex.cli.session import Session, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
@@ -37,7 +37,9 @@ def export(
     context: typer.Context,
     pair: Annotated[str, typer.Argument(metavar="PAIR", help="Such as BTC/USD.")],
 ) -> None:
-    """Print the orders of a pair as their makers signed them, one JSON object a line, for `dhtex import`.
+    """Print the orders of a pair as their makers signed them.
+
+    One JSON object a line, for `dhtex import`:
 
     \b
     dhtex order export BTC/USD > book.ndjson
@@ -55,10 +57,11 @@ def import_(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="Signed orders, one a line; - reads the input.")],
 ) -> None:
-    """Check signed orders from a file, and hand the sound ones to the network.
+    """Check signed orders from a file, and publish them.
 
-    Signature, proof of work and expiry of each are checked anew; nothing else on a line counts. They are put once: to
-    keep them there is for their makers. A bad line is named, the others still count, and the exit code is then 8.
+    The sound ones are handed to the network. Signature, proof of work and expiry of each are checked anew; nothing
+    else on a line counts. They are put once: to keep them there is for their makers. A bad line is named, the others
+    still count, and the exit code is then 8.
     """
     session = session_of(context)
     counts: dict[str, int] = {}
@@ -67,7 +70,9 @@ def import_(
         while batch := list(islice(lines, LINES_AT_ONCE)):
             for number, result in _results(session, batch):
                 counts[result["state"]] = counts.get(result["state"], 0) + 1
-                _tell(session, number, result)
+                not_taken = sum(counts.values()) - counts.get("stored", 0)
+                if session.json or not_taken <= FAILURES_NAMED_MAX:
+                    _tell(session, number, result)
     total = {"stored": 0, "refused": 0, "invalid": 0, **counts}
     session.show(total, _summary)
     if total["invalid"]:

@@ -34,7 +34,10 @@ def why(
         str, typer.Argument(metavar="KEY-OR-ID", help="An order's id or its beginning, or a 40-digit key.")
     ],
 ) -> None:
-    """Show how a search goes, hop by hop: who was asked, what they said, who holds and who disagrees."""
+    """Show how a search goes, hop by hop.
+
+    Who was asked, what they said, who holds and who disagrees.
+    """
     session = session_of(context)
     session.show(session.call("GET", path_of("why", record_id(name))), hops)
 
@@ -67,7 +70,10 @@ def hops(view: Any, page: Page) -> list[str]:
 
 @app.command("doctor")
 def doctor(context: typer.Context) -> None:
-    """Check port, peers, clock, reachability, holders of own orders and disk; exits with 8 when something is wrong."""
+    """Check whether the node is well, and say what to do.
+
+    Port, peers, clock, reachability, holders of own orders and disk; exits with 8 when something is wrong.
+    """
     session = session_of(context)
     view = session.call("POST", path_of("doctor"))
     session.show(view, checks)

@@ -1,6 +1,7 @@
 """What an amount costs, what was taken, what a pair is doing: as lines for people. Pure."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from dhtex.cli.render import coverage_line, refusal_words
@@ -99,14 +100,27 @@ def tried(attempt: View) -> list[str]:
     return [clean(line) for line in [*lines, *([f"the maker says: {reply}"] if reply else [])]]
 
 
+def unanswered(tries: Sequence[View]) -> dict[str, str]:
+    """The amounts of accepts without an answer, by what has become of them."""
+    sums: dict[str, Decimal] = {}
+    for attempt in tries:
+        words = {
+            "confirmed": "",
+            "refused": "",
+            "void": "void: the deadline is over, and only an answer given before it would count",
+        }.get(attempt["state"], "on the way without an answer")
+        if words:
+            sums[words] = sums.get(words, Decimal(0)) + Decimal(attempt["amount"])
+    return {words: f"{amount:f}" for words, amount in sums.items()}
+
+
 def taken(view: View, page: Page) -> list[str]:
     """What a wish came to, in one line."""
     base, _, quote = view["symbol"].partition("/")
     text = f"{'bought' if view['side'] == 'buy' else 'sold'} {view['filled']} of {view['amount']} {base}"
     if view["cost"] is not None:
         text += f" for {view['cost']} {quote}, {view['average']} on average"
-    if view["outstanding"] != "0":
-        text += f"; {view['outstanding']} {base} on the way without an answer"
+    text += "".join(f"; {amount} {base} {words}" for words, amount in unanswered(view["tries"]).items())
     if view["remaining"] != "0":
         text += f"; {view['remaining']} {base} not taken"
     return [page.paint(clean(text), "green" if view["filled"] == view["amount"] else "yellow")]

@@ -30,7 +30,9 @@ def quote(
     max_price: MaxPrice = "",
     min_price: MinPrice = "",
 ) -> None:
-    """Say what an amount would cost now, and which orders it would come from; nothing is taken.
+    """Say what an amount would cost now; nothing is taken.
+
+    It also says which orders that would come from:
 
     \b
     dhtex quote BTC/USD --buy 2.5
@@ -61,13 +63,16 @@ def take(
         float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for the outcome of each order.")
     ] = 30,
 ) -> None:
-    """Buy or sell an amount: take orders, best first, one after the other, until it is reached.
+    """Buy or sell an amount, order by order.
+
+    Takes orders, best first, one after the other, until the amount is reached:
 
     \b
     dhtex take BTC/USD --buy 2.5 --max-price 51000
 
     The plan is that of `dhtex quote`; after a refusal it is made anew, without the order that refused. 5 refusals in a
-    row end it. An accept without an answer may still win: its amount is not asked for again.
+    row end it. An accept without an answer may still win, even one that is void because the deadline is over: the maker
+    may have answered in time, and be cut off. So its amount is not asked for again.
 
     Exits with 0 when all is taken, 5 when an answer is missing, 4 when less is taken, 3 when there was nothing to take.
     Ctrl-C sends no further accept; what was sent stays on its way, and is named.
@@ -121,16 +126,17 @@ def _say(session: Session, step: str, value: Any) -> None:
 def _say_broken_off(session: Session, amount: str, tries: Sequence[Any], waiting: Sequence[Any]) -> None:
     """What is done and what is outstanding, when no result came."""
     filled = sum((Decimal(t["amount"]) for t in tries if t["state"] == "confirmed"), Decimal(0))
-    unanswered = [t for t in tries if t["state"] not in ("confirmed", "refused")] + list(waiting)
+    unanswered = [t for t in tries if t["state"] not in ("confirmed", "refused")]
+    unanswered += [{**step, "state": "sent"} for step in waiting]
     open_ = sum((Decimal(t["amount"]) for t in unanswered), Decimal(0))
     orders = [t["order"]["id"] for t in unanswered]
     view = {"amount": amount, "filled": f"{filled:f}", "outstanding": f"{open_:f}", "unanswered": orders}
 
     def lines(view: Any, page: Any) -> list[str]:
         text = f"broken off: {view['filled']} of {view['amount']} confirmed"
+        text += "".join(f"; {part} {words}" for words, part in figures.unanswered(unanswered).items())
         if orders:
-            named = ", ".join(order[:10] for order in orders)
-            text += f"; {view['outstanding']} on the way without an answer ({named}): see later dhtex trade list"
+            text += f" ({', '.join(order[:10] for order in orders)}): see later dhtex trade list"
         return [text]
 
     session.show({**view, "tries": list(tries)}, lines)
@@ -138,12 +144,14 @@ def _say_broken_off(session: Session, amount: str, tries: Sequence[Any], waiting
 
 def _check_outcome(view: Any) -> None:
     """Raise what an outcome other than the whole amount means."""
-    if view["outstanding"] != "0":
-        orders = [t["order"]["id"][:10] for t in view["tries"] if t["state"] not in ("confirmed", "refused")]
-        raise OutcomeUnknownError(
-            f"no answer yet from the makers of {', '.join(orders)}; the accepts stay on their way",
-            hint="see later: dhtex trade list",
-        )
+    unanswered = {
+        t["order"]["id"][:10]: t["state"] for t in view["tries"] if t["state"] not in ("confirmed", "refused")
+    }
+    if unanswered:
+        text = f"no answer yet from the makers of {', '.join(unanswered)}; the accepts stay on their way"
+        if set(unanswered.values()) == {"void"}:
+            text = f"the makers of {', '.join(unanswered)} have not answered before the deadline: the accepts are void"
+        raise OutcomeUnknownError(text, hint="see later: dhtex trade list")
     if view["remaining"] != "0":
         refused = [attempt["code"] for attempt in view["tries"] if attempt["state"] == "refused"]
         raise RefusedError(
@@ -155,10 +163,11 @@ def _check_outcome(view: Any) -> None:
 
 @app.command("pairs")
 def pairs(context: typer.Context) -> None:
-    """List the pairs that this node knows, with the number of orders and the best prices.
+    """List the pairs that this node knows.
 
-    Known are pairs of which it holds orders for the network, in which it has open orders itself, which somebody follows
-    here, or which were listed since it started. There may be others: no node has a list of all.
+    With the number of orders and the best prices. Known are pairs of which it holds orders for the network, in which it
+    has open orders itself, which somebody follows here, or which were listed since it started. There may be others: no
+    node has a list of all.
     """
     session = session_of(context)
     session.show(session.call("GET", path_of("pairs")), figures.pairs)
@@ -173,7 +182,9 @@ def stats(
         str, typer.Option("--timeframe", metavar="TIME", help="Length of a candle: 1m, 15m, 1h, 1d.")
     ] = "1h",
 ) -> None:
-    """Show a pair in figures: spread, depth, and what was traded, with candles.
+    """Show a pair in figures.
+
+    Spread, depth, and what was traded, with candles.
 
     A fill is what a maker has signed; it counts when its order can be read and fits, which is so until the order would
     have expired. It costs two proofs of work to trade with oneself: volumes are no proof of anything.

@@ -24,7 +24,8 @@ STATE_S_MAX: Final = 2.0
 FOLLOW_S: Final = 0.2
 TAIL_BYTES_MAX: Final = 1 << 20
 
-_POW_BITS = "How much work a stamp costs in a private network, in bits."
+_NETWORK = "The network to be part of; a node remembers its own. A new node without this is in the public one, main."
+_POW_BITS = "How much work a stamp costs in a private network, in bits; remembered too."
 _TAG = "A secret of 16 characters or more; nodes that share it do not take each other's orders. Or: DHTEX_TAG."
 _BOOTSTRAP = "A peer to join through, HOST:PORT or [IPV6]:PORT; several with commas, or repeated."
 
@@ -35,7 +36,7 @@ def start(
     port: Annotated[int, typer.Option("--port", metavar="N", help="UDP port; 0 takes a free one.")] = 3001,
     bootstrap: Annotated[list[str] | None, typer.Option("--bootstrap", metavar="PEER", help=_BOOTSTRAP)] = None,
     host: Annotated[str, typer.Option("--host", metavar="IP", help="Listen on this address only.")] = "",
-    network: Annotated[str, typer.Option("--network", metavar="NAME", help="The network to be part of.")] = "main",
+    network: Annotated[str, typer.Option("--network", metavar="NAME", help=_NETWORK)] = "",
     pow_bits: Annotated[int | None, typer.Option("--pow-bits", metavar="N", help=_POW_BITS)] = None,
     http: Annotated[
         int | None, typer.Option("--http", metavar="N", help="Also serve HTTP on 127.0.0.1; 0: any.")
@@ -54,13 +55,15 @@ def start(
 
     A peer that does not answer is no error: the node says so and keeps trying.
     """
-    from dhtex import config, spawn
+    from dhtex import config, limits, spawn
 
     session = session_of(context)
+    if pow_bits is not None and pow_bits < 0:
+        raise UsageError(f"{pow_bits} bits of work are out of range", hint=f"0 to {limits.STAMP_BITS_MAX}")
     settings = config.NodeConfig(
         port=port,
         host=host or None,
-        network=network,
+        network=network or config.NETWORK_OF_STATE,
         pow_bits=config.POW_BITS_OF_NETWORK if pow_bits is None else pow_bits,
         bootstrap=split_peers(bootstrap or []),
         http_port=http,
@@ -176,7 +179,10 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is new, until Ctrl-C.")] = False,
     count: Annotated[int, typer.Option("-n", "--lines", metavar="N", help="How many of the last lines.")] = 50,
 ) -> None:
-    """Show what the node has said; works for a stopped node too, if --node names it."""
+    """Show what the node has said.
+
+    Works for a stopped node too, if --node names it.
+    """
     session = session_of(context)
     if count < 0:
         raise UsageError("the number of lines cannot be negative")

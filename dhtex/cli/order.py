@@ -1,20 +1,24 @@
 """Find orders, take them, and decide about those who want yours."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from dhtex.cli import render, words
-from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of
+from dhtex.cli.session import Session, complain_of_gaps, interrupted, path_of, session_of, went_away
 from dhtex.cli.text import plural
 from dhtex.errors import OutcomeUnknownError, RefusedError, UsageError
 
 app = typer.Typer()
 
+ONE_OF_THEM: Final = "the order is named in more than one way"
+
 OrderId = Annotated[str, typer.Argument(metavar="ID", help="The order's id, or its first 6 or more digits.")]
 AcceptId = Annotated[
     str, typer.Argument(metavar="ACCEPT", help="Which accept, if several wait: its id, or the first digits.")
 ]
+
+_ALL = "Also silent and disputed orders, and your own that are over; those of others leave the book at their end."
 
 
 @app.command("list")
@@ -26,9 +30,7 @@ def list_orders(
     side: Annotated[str, typer.Option("--side", metavar="S", help="Only offers to buy, or only to sell.")] = "",
     limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many orders, best first.")] = 100,
     mine: Annotated[bool, typer.Option("--mine", help="Only your own.")] = False,
-    everything: Annotated[
-        bool, typer.Option("--all", help="Also what is hidden: closed, expired, disputed, silent.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help=_ALL)] = False,
     min_price: Annotated[str, typer.Option("--min-price", metavar="P", help="Only at this price or above.")] = "",
     max_price: Annotated[str, typer.Option("--max-price", metavar="P", help="Only at this price or below.")] = "",
     amount: Annotated[
@@ -38,7 +40,7 @@ def list_orders(
     live: Annotated[bool, typer.Option("--live", help="Only those whose maker is there; of use with --all.")] = False,
     not_mine: Annotated[bool, typer.Option("--not-mine", help="Only those of others.")] = False,
     sort: Annotated[
-        str, typer.Option("--sort", metavar="WORD", help="All in one line, by one of the words below.")
+        str, typer.Option("--sort", metavar="WORD", help="All in one line, by one of the words above.")
     ] = "",
     after: Annotated[str, typer.Option("--after", metavar="CURSOR", help="Go on behind an earlier list.")] = "",
 ) -> None:
@@ -51,7 +53,7 @@ def list_orders(
     session = session_of(context)
     query = {
         "pair": pair,
-        "side": side,
+        "side": words.side(side),
         "limit": limit,
         "mine": mine,
         "all": everything,
@@ -88,8 +90,8 @@ def cancel(
     Of many, one that cannot be withdrawn is named, the others still are, and the exit code is 4.
     """
     session = session_of(context)
-    if sum((bool(order_id), everything, bool(pair))) != 1:
-        raise UsageError("say which order", hint="give its ID, or --pair PAIR, or --all")
+    if (said := sum((bool(order_id), everything, bool(pair)))) != 1:
+        raise UsageError(ONE_OF_THEM if said else "say which order", hint="give its ID, or --pair PAIR, or --all")
     if order_id:
         path = path_of("orders", words.record_id(order_id), "cancel")
         session.show(session.call("POST", path, {}), render.canceled)
@@ -105,7 +107,10 @@ def cancel(
 
 @app.command("renew")
 def renew(context: typer.Context) -> None:
-    """Put off the cancellation of all your orders with --cancel-after: their time begins again."""
+    """Put off the end of your orders with --cancel-after.
+
+    The time of all of them begins again.
+    """
     session = session_of(context)
     session.show(session.call("POST", path_of("orders", "renew"), {}), render.renewed)
 
@@ -144,16 +149,16 @@ def accept(
     """
     session = session_of(context)
     if bool(order_id) == bool(best):
-        raise UsageError("say which order", hint="give its ID, or --best PAIR")
+        raise UsageError(ONE_OF_THEM if best else "say which order", hint="give its ID, or --best PAIR")
     if best:
-        said = {"side": side, "amount": amount, "min_price": min_price, "max_price": max_price}
+        said = {"side": words.side(side), "amount": amount, "min_price": min_price, "max_price": max_price}
         _accept_best(session, {"pair": best, **said, "message": message, "wait_s": wait})
         return
     if side or max_price or min_price:
         raise UsageError("--side, --max-price and --min-price go with --best", hint="see dhtex order accept --help")
     body = {"amount": amount, "message": message, "wait_s": wait}
     path = path_of("orders", words.record_id(order_id), "accept")
-    view = session.work("POST", path, body, "waiting for the maker")
+    view = session.work(path, body, "waiting for the maker")
     session.show(view, render.accepted)
     _check_outcome(view)
 
@@ -162,11 +167,16 @@ def _accept_best(session: Session, wish: dict[str, Any]) -> None:
     if not wish["side"] or not wish["amount"]:
         raise UsageError("--best needs --side and --amount", hint="--side buy --amount 0.1")
     view: Any = None
-    for event, view in session.steps(path_of("orders", "accept"), wish, "looking for the best order"):
-        if event == "tried" and view["state"] == "refused":
-            session.note(render.attempt(view))
+    reached = None
+    try:
+        for event, view in session.steps(path_of("orders", "accept"), wish, "looking for the best order"):
+            reached = event, view
+            if event == "tried" and view["state"] == "refused":
+                session.note(render.attempt(view))
+    except KeyboardInterrupt:
+        raise interrupted(reached) from None
     if view is None:
-        raise OutcomeUnknownError("the node went away before it had answered", hint="see later: dhtex trade list")
+        raise went_away()
     session.show(view, render.tried)
     if view["outcome"] is not None:
         _check_outcome(view["outcome"])

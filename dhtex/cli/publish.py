@@ -128,7 +128,7 @@ def add(
         draft |= {"fresh_key": fresh_key}
     else:
         draft = drafts.draft_from_json(json_order)
-    show_published(session, session.work("POST", path_of("orders"), draft, "stamping the order"))
+    show_published(session, session.work(path_of("orders"), draft, "stamping the order"))
 
 
 def show_published(session: Session, view: dict[str, Any]) -> None:
@@ -170,7 +170,10 @@ def amend(
     note: Annotated[str | None, typer.Option("--note", metavar="TEXT", help=_NOTE)] = None,
     expires: Annotated[str | None, typer.Option("--expires", metavar="TIME", help=_EXPIRES)] = None,
 ) -> None:
-    """Replace one of your orders by a changed one, with a new id; the old one can no longer be taken."""
+    """Replace one of your orders by a changed one.
+
+    It has a new id; the old one can no longer be taken.
+    """
     session = session_of(context)
     change = {
         "price": price,
@@ -183,4 +186,4 @@ def amend(
     if all(value is None for value in change.values()):
         raise UsageError("nothing is to change", hint="see dhtex order amend --help")
     path = path_of("orders", words.record_id(order_id), "amend")
-    show_published(session, session.work("POST", path, change, "stamping the new order"))
+    show_published(session, session.work(path, change, "stamping the new order"))

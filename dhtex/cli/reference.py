@@ -8,9 +8,8 @@ from dhtex.cli.root import make_root
 from dhtex.errors import DhtexError
 
 _STATUS_WORDS: Final = {
-    0: "Done.",
+    0: "Done. Also when Ctrl-C ends what would go on for ever: `order watch`, `book --follow`, `logs --follow`.",
     1: "A defect of dhtex.",
-    130: "Stopped by Ctrl-C.",
     141: "The reader of the output went away.",
 }
 

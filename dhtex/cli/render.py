@@ -290,7 +290,7 @@ def tried(view: View, page: Page) -> list[str]:
 
 # Why an accept is refused, and what to do then; `{id}` and `{pair}` are filled in.
 REFUSALS: Final = {
-    "taken": ("somebody else was quicker: the order is taken", "see what is left: dhtex order list {pair}"),
+    "taken": ("another accept was quicker: the order is taken", "see what is left: dhtex order list {pair}"),
     "expired": ("the order has expired", "see what is left: dhtex order list {pair}"),
     "canceled": ("the maker has canceled the order", "see what is left: dhtex order list {pair}"),
     "replaced": ("the maker has replaced the order by another", "see by which: dhtex order show {id}"),
@@ -322,7 +322,10 @@ def status(view: View, page: Page) -> list[str]:
     lines = fields(
         (
             ("node", f"port {view['port']}, {view['state']}, {plural(view['peers'], 'peer')}"),
-            ("network", f"{view['network']} (stamps of {view['pow_bits']} bits, about {view['network_nodes']} nodes)"),
+            (
+                "network",
+                f"{view['network']} (stamps of {view['pow_bits']} bits, about {plural(view['network_nodes'], 'node')})",
+            ),
             ("seen as", view["address"] + (" (a client: not reachable from outside)" if view["client"] else "")),
             ("bootstrap", peers),
             (

@@ -18,7 +18,7 @@ import typer
 
 from dhtex.cli.text import Page, clean
 from dhtex.clock import SystemClock
-from dhtex.errors import DhtexError, IncompleteError
+from dhtex.errors import DhtexError, IncompleteError, OutcomeUnknownError
 
 ERASE_LINE: Final = "\r\x1b[2K"
 Lines = Callable[[Any, Page], Iterable[str]]
@@ -26,6 +26,13 @@ Lines = Callable[[Any, Page], Iterable[str]]
 
 class ReaderGone(BaseException):
     """Nobody reads the output any more."""
+
+
+class Interrupted(DhtexError):
+    """Stopped by Ctrl-C. What was signed by then counts all the same."""
+
+    code = "interrupted"
+    exit_status = 130
 
 
 class Api(Protocol):
@@ -60,14 +67,18 @@ class Session:
         """Ask the node. Raises DhtexError."""
         return self.connect(self.node).call(method, with_query(path, query), body)
 
-    def work(self, method: str, path: str, body: Any, doing: str) -> Any:
-        """Ask for something that takes a while; somebody who sits at a terminal sees how far it is."""
-        if self.json or not is_terminal(sys.stderr):
-            return self.call(method, path, body)
-        from dhtex.cli.progress import Progress
-
-        with Progress(doing, sys.stderr) as progress:
-            return self.connect(self.node).call(method, path, body, progress.advance)
+    def work(self, path: str, body: Any, doing: str) -> Any:
+        """Ask for something that takes a while; somebody who sits at a terminal sees how far it is. Raises
+        Interrupted, which says what was reached by then."""
+        reached = None
+        try:
+            for event, value in self.steps(path, body, doing):
+                if event == "result":
+                    return value
+                reached = event, value
+        except KeyboardInterrupt:
+            raise interrupted(reached) from None
+        raise went_away()
 
     def steps(self, path: str, body: Any, doing: str) -> Iterator[tuple[str, Any]]:
         """What happens while something takes a while, at last its `result`; at a terminal, how far it is between."""
@@ -120,6 +131,22 @@ class Session:
 def _say(line: str) -> None:
     """One line on stderr; on a terminal it takes the place of a progress line that may stand there."""
     print(f"{ERASE_LINE if is_terminal(sys.stderr) else ''}{line}", file=sys.stderr, flush=True)
+
+
+def interrupted(reached: tuple[str, Any] | None) -> Interrupted:
+    """What Ctrl-C means after the last step that the node told of."""
+    step, view = reached or ("", {})
+    if step == "signed":
+        return Interrupted(f"order {view['id'][:10]} is published", hint=f"see: dhtex order show {view['id'][:10]}")
+    if step == "sent":
+        named = view["id"] if "id" in view else view["order"]["id"]
+        return Interrupted("the accept stays on its way", hint=f"see later: dhtex trade show {named[:10]}")
+    return Interrupted("stopped: nothing is on its way", hint="see: dhtex order list --mine, dhtex trade list")
+
+
+def went_away() -> OutcomeUnknownError:
+    """The end of a stream that should have had a result."""
+    return OutcomeUnknownError("the node went away before it had answered", hint="see what it says: dhtex logs")
 
 
 def complain_of_gaps(view: Any) -> None:

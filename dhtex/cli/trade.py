@@ -32,9 +32,10 @@ TradeId = Annotated[str, typer.Argument(metavar="ID", help="The trade's id, or i
 
 @app.command("settle")
 def settle(context: typer.Context, trade_id: TradeId) -> None:
-    """Say that a confirmed trade was carried out: a signed receipt, for the other side and all who look at the order.
+    """Say that a confirmed trade was carried out.
 
-    You may say otherwise later, with `dhtex trade fail`; your last word counts.
+    A signed receipt, for the other side and all who look at the order. You may say otherwise later, with `dhtex trade
+    fail`; your last word counts.
     """
     _say(session_of(context), trade_id, {"outcome": "settled"})
 
@@ -45,9 +46,10 @@ def fail(
     trade_id: TradeId,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; only the other side can read it.")] = "",
 ) -> None:
-    """Say that a confirmed trade was not carried out: a signed receipt, as with `dhtex trade settle`.
+    """Say that a confirmed trade was not carried out.
 
-    Everybody can see that, by whom and when; the reason is sealed to the other side.
+    A signed receipt, as with `dhtex trade settle`. Everybody can see that, by whom and when; the reason is sealed to
+    the other side.
     """
     _say(session_of(context), trade_id, {"outcome": "failed", "reason": reason})
 

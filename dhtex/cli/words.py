@@ -36,6 +36,11 @@ def optional_id(text: str) -> str:
     return record_id(text) if text else ""
 
 
+def side(text: str) -> str:
+    """A side in whichever case it was typed; what it means is the node's to judge."""
+    return text.strip().lower()
+
+
 def liveness(mailbox: bool) -> str:
     """The liveness policy that `--mailbox` means."""
     return "mailbox" if mailbox else "beat"

@@ -191,7 +191,7 @@ async def _connect(call: Call) -> ConnectView:
 
 
 async def _add(call: Call) -> PublishView:
-    return await call.node.add_order(call.body, call.progress)
+    return await call.node.add_order(call.body, call.progress, call.tell)
 
 
 async def _list(call: Call) -> ListingView:
@@ -221,12 +221,12 @@ async def _renew(call: Call) -> list[OrderView]:
 
 
 async def _amend(call: Call) -> PublishView:
-    return await call.node.amend_order(call.id, call.body, call.progress)
+    return await call.node.amend_order(call.id, call.body, call.progress, call.tell)
 
 
 async def _accept(call: Call) -> AcceptView:
     _check_wait(call.body.wait_s)
-    return await call.node.accept_order(call.id, call.body, call.progress)
+    return await call.node.accept_order(call.id, call.body, call.progress, call.tell)
 
 
 async def _accept_best(call: Call) -> BestView:
@@ -317,7 +317,7 @@ ROUTES: Final = (
     Route("GET", "/v1/why/{id}", "A search for a key or an order, hop by hop", WhyView, _why),
     Route("POST", "/v1/doctor", "Check the node", DoctorView, _doctor),
     Route("POST", "/v1/connect", "Meet a peer", ConnectView, _connect, body=ConnectRequest),
-    Route("POST", "/v1/orders", "Publish an order", PublishView, _add, body=OrderDraft, steps=True),
+    Route("POST", "/v1/orders", "Publish an order", PublishView, _add, body=OrderDraft, steps=True, told=(OrderView,)),
     Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery),
     Route("POST", "/v1/orders/cancel", "Withdraw own open orders", CancelView, _cancel_many, body=CancelRequest),
     Route("POST", "/v1/orders/renew", "Put off all dead man's switches", list[OrderView], _renew),
@@ -342,8 +342,26 @@ ROUTES: Final = (
     Route("GET", "/v1/book", "The ladder of a pair", BookView, _book, query=BookQuery),
     Route("GET", "/v1/orders/{id}", "Show an order", OrderView, _show),
     Route("POST", "/v1/orders/{id}/cancel", "Withdraw an own order", OrderView, _cancel),
-    Route("POST", "/v1/orders/{id}/amend", "Replace an own order", PublishView, _amend, body=Amendment, steps=True),
-    Route("POST", "/v1/orders/{id}/accept", "Take an order", AcceptView, _accept, body=AcceptRequest, steps=True),
+    Route(
+        "POST",
+        "/v1/orders/{id}/amend",
+        "Replace an own order",
+        PublishView,
+        _amend,
+        body=Amendment,
+        steps=True,
+        told=(OrderView,),
+    ),
+    Route(
+        "POST",
+        "/v1/orders/{id}/accept",
+        "Take an order",
+        AcceptView,
+        _accept,
+        body=AcceptRequest,
+        steps=True,
+        told=(TradeView,),
+    ),
     Route("POST", "/v1/orders/{id}/confirm", "Let an accept win", TradeView, _confirm, body=ConfirmRequest),
     Route("POST", "/v1/orders/{id}/decline", "Turn an accept down", TradeView, _decline, body=DeclineRequest),
     Route("GET", "/v1/trades", "All trades of this node", list[TradeView], _trades),

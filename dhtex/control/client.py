@@ -15,6 +15,8 @@ from dhtex.errors import DhtexError, NotRunningError, OutcomeUnknownError, Refus
 
 CONNECT_S_MAX: Final = 5.0
 SILENCE_S_MAX: Final = 60.0
+READY_ANSWERS: Final = ("/v1/status", "/v1/peers", "/v1/trades")  # the node has these at hand
+READY_SILENCE_S: Final = 5.0
 LINE_BYTES_MAX: Final = 1 << 16
 HEADER_LINES_MAX: Final = 100
 
@@ -47,9 +49,14 @@ class Client:
         for event, value in self._exchange(method, path, body, steps=True):
             yield event or "result", value
 
+    def _silence_of(self, path: str) -> float:
+        return min(self._silence_s, READY_SILENCE_S) if path in READY_ANSWERS else self._silence_s
+
     def _exchange(self, method: str, path: str, body: Any, steps: bool) -> Iterator[tuple[str, Any]]:
         """The events of a stream, or one event without a name."""
+        silence_s = self._silence_of(path)
         with self._connect() as link:
+            link.settimeout(silence_s)
             try:
                 self._send(link, method, path, body, "text/event-stream" if steps else "application/json")
                 with link.makefile("rb") as reader:
@@ -64,7 +71,7 @@ class Client:
                         yield event, value
             except TimeoutError:
                 raise OutcomeUnknownError(
-                    f"the node has been silent for {self._silence_s:.0f} seconds", hint="see what it says: dhtex logs"
+                    f"the node has been silent for {silence_s:.0f} seconds", hint="see what it says: dhtex logs"
                 ) from None
             except OSError:
                 raise _cut_off() from None
@@ -76,7 +83,7 @@ class Client:
     def _connect(self) -> socket.socket:
         try:
             if isinstance(self._address, tuple):
-                return self._ready(socket.create_connection(self._address[:2], CONNECT_S_MAX))
+                return socket.create_connection(self._address[:2], CONNECT_S_MAX)
             link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             link.settimeout(CONNECT_S_MAX)
             try:
@@ -85,20 +92,16 @@ class Client:
             except BaseException:
                 link.close()
                 raise
-            return self._ready(link)
+            return link
         except OSError as error:
             raise NotRunningError(
                 f"no node answers: {error.strerror or 'it took too long'}", hint="start one: dhtex start --port 3001"
             ) from None
 
-    def _ready(self, link: socket.socket) -> socket.socket:
-        link.settimeout(self._silence_s)
-        return link
-
     def _send(self, link: socket.socket, method: str, path: str, body: Any, accept: str) -> None:
         if not path.isascii() or any(character <= " " for character in path):
             raise UsageError("a path of the control interface must be quoted")
-        content = b"" if body is None else json.dumps(body).encode()
+        content = b"" if body is None else _encoded(body)
         lines = [f"{method} {path} HTTP/1.1", f"Accept: {accept}", "Connection: close"]
         if isinstance(self._address, tuple):
             host, port, token = self._address
@@ -110,6 +113,18 @@ class Client:
         message = "\r\n".join([*lines, "", ""]).encode() + content
         with suppress(BrokenPipeError, ConnectionResetError):  # a long body may be refused early: the answer says why
             link.sendall(message)
+
+
+def _encoded(body: Any) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        named = [name for name, value in body.items() if isinstance(value, str) and not _is_text(value)]
+        raise UsageError(f"the {named[0] if named else 'text'} is not valid text", hint="write it in UTF-8") from error
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _check_owner(path: str | os.PathLike[str]) -> None:

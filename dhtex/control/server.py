@@ -21,11 +21,20 @@ from dhtex.control.answers import describe, failure, json_answer, plain_answer
 from dhtex.control.doors import Door, Guard
 from dhtex.control.face import NodeFace
 from dhtex.control.streams import MEDIA_TYPE, EventStream, Streams, steps, views
-from dhtex.errors import NotFoundError, NotRunningError, OutcomeUnknownError, UsageError
+from dhtex.errors import DhtexError, NotFoundError, NotRunningError, OutcomeUnknownError, UsageError
 from dhtex.views import HealthView
 
 STOPPED: Final = "the node stopped"
 RESTART: Final = "start it again: it goes on where it was; see dhtex trade list and dhtex order list --mine"
+
+LASTING: Final = frozenset({"signed", "sent"})  # the steps of an operation after which a restarted node goes on with it
+
+
+def farewell(goes_on: bool) -> DhtexError:
+    """What is told to whoever waits for an operation when the node stops."""
+    if goes_on:
+        return OutcomeUnknownError(STOPPED, hint=RESTART)
+    return NotRunningError(f"{STOPPED} before anything was signed", hint="start it again, and repeat the command")
 
 
 class ControlServer:
@@ -84,12 +93,13 @@ class ControlServer:
         stream, run = route.stream, route.run
         if stream is not None:
             return await EventStream.begin(
-                self._streams, lambda: views(stream(call)), NotRunningError(STOPPED, hint=RESTART)
+                self._streams, lambda: views(stream(call)), lambda: NotRunningError(STOPPED, hint=RESTART)
             )
         assert run is not None, "a route answers once or streams"
         if route.steps and MEDIA_TYPE in request.headers.get("accept", ""):
+            said: set[str] = set()
             return await EventStream.begin(
-                self._streams, lambda: steps(run, call), OutcomeUnknownError(STOPPED, hint=RESTART)
+                self._streams, lambda: steps(run, call, said), lambda: farewell(bool(said & LASTING))
             )
         value = await run(call)
         if route.plain:

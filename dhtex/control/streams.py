@@ -22,6 +22,9 @@ from dhtex.views import EventView
 Event = tuple[str, bytes]
 """The type of an event, and its data as JSON."""
 
+Farewell = Callable[[], DhtexError]
+"""What a reader is told when the node stops."""
+
 MEDIA_TYPE: Final = "text/event-stream"
 
 
@@ -38,7 +41,7 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, streams: Streams, source: AsyncGenerator[Event, None], farewell: DhtexError) -> None:
+    def __init__(self, streams: Streams, source: AsyncGenerator[Event, None], farewell: Farewell) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._streams = streams
@@ -48,11 +51,12 @@ class EventStream(Response):
 
     @classmethod
     async def begin(
-        cls, streams: Streams, source: Callable[[], AsyncGenerator[Event, None]], farewell: DhtexError
+        cls, streams: Streams, source: Callable[[], AsyncGenerator[Event, None]], farewell: Farewell
     ) -> "EventStream":
         """Open the source and take the first step: what fails at once can still be answered with a plain error.
 
-        `farewell` is what the reader is told when the node stops. Raises RefusedError when too many streams are open.
+        `farewell` makes what the reader is told when the node stops, once the source is closed.
+        Raises RefusedError when too many streams are open.
         """
         if streams.open >= limits.CONTROL_STREAMS_MAX:
             raise RefusedError("too many open event streams", reason="rate_limited", hint="close one of them first")
@@ -72,10 +76,15 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._streams.open -= 1
-            for task in (gone, closing, self._step):
+            for task in (gone, closing):
                 task.cancel()
-            await asyncio.gather(gone, closing, self._step, return_exceptions=True)
-            await self._source.aclose()
+            await asyncio.gather(gone, closing, return_exceptions=True)
+            await self._close()
+
+    async def _close(self) -> None:
+        self._step.cancel()
+        await asyncio.gather(self._step, return_exceptions=True)
+        await self._source.aclose()
 
     async def _relay(self, send: Send, gone: "asyncio.Task[None]", closing: "asyncio.Task[bool]") -> None:
         while True:
@@ -93,7 +102,8 @@ class EventStream(Response):
             elif gone in done:
                 return
             elif closing in done:
-                await send(_chunk(_error_event(self._farewell)))
+                await self._close()
+                await send(_chunk(_error_event(self._farewell())))
                 return
             else:
                 await send({"type": "http.response.body", "body": b":\n\n", "more_body": True})
@@ -116,14 +126,18 @@ async def views(source: AsyncIterator[EventView]) -> AsyncGenerator[Event, None]
             await source.aclose()
 
 
-async def steps(run: Callable[[api.Call], Awaitable[Any]], call: api.Call) -> AsyncGenerator[Event, None]:
-    """An operation: `progress` events and others that it tells of, then its `result`. Closing this cancels it."""
+async def steps(
+    run: Callable[[api.Call], Awaitable[Any]], call: api.Call, said: set[str]
+) -> AsyncGenerator[Event, None]:
+    """An operation: `progress` events and others that it tells of, then its `result`. Closing this cancels it. `said`
+    takes the names of the steps that were reached."""
     told: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
 
     def progress(fraction: float) -> None:
         tell("progress", api.ProgressView(fraction=fraction))
 
     def tell(step: str, view: Any) -> None:
+        said.add(step)
         told.put_nowait((step, view))
 
     operation = asyncio.ensure_future(run(replace(call, progress=progress, tell=tell)))

@@ -165,9 +165,12 @@ def book_view(
 ) -> BookView:
     """The ladder of a pair from its shown orders, `limit` prices a side.
 
-    `spread` is the best ask less the best bid, below zero when the book is crossed: nobody matches orders here.
+    Orders at prices beyond that are counted as hidden by the limit. `spread` is the best ask less the best bid, below
+    zero when the book is crossed: nobody matches orders here.
     """
     bids, asks = levels(views, Side.BUY, limit), levels(views, Side.SELL, limit)
+    if left := len(views) - sum(level.orders for level in (*bids, *asks)):
+        hidden = {**hidden, "limit": hidden.get("limit", 0) + left}
     spread, mid = middle(bids[0].price, asks[0].price) if bids and asks else (None, None)
     return BookView(
         symbol=symbol,

@@ -49,7 +49,7 @@ def _life(expires_s: int) -> int:
 
 
 def _minimum(text: str, amount: Decimal, pair: Pair) -> Decimal:
-    minimum = parse_amount(text, pair) if text else amount
+    minimum = parse_amount(text, pair, "minimum") if text else amount
     if minimum > amount:
         raise UsageError(f"the minimum {canonical(minimum)} is above the amount {canonical(amount)}")
     return minimum

@@ -110,15 +110,17 @@ def _check_size(plain: str, whole: str, fraction: str, what: str, ticker: str) -
     if len(whole) > limits.MONEY_INTEGER_DIGITS_MAX or len(whole) + len(fraction) > limits.MONEY_DIGITS_MAX:
         raise UsageError(f"the {what} {plain[:40]} is absurdly large or long")
     if len(fraction) > decimals(ticker):
+        places = f"{len(fraction)} decimal{'' if len(fraction) == 1 else 's'}"
         raise UsageError(
-            f"the {what} {plain[:40]} has {len(fraction)} decimals, but {ticker} has {decimals(ticker)}",
+            f"the {what} {plain[:40]} has {places}, but {ticker} has {decimals(ticker)}",
             hint="nothing is rounded for you",
         )
 
 
-def parse_amount(text: str, pair: Pair) -> Decimal:
-    """Read an amount of the base currency. Raises UsageError for zero, signs, exponents, too many digits or places."""
-    return _parse(text, "amount", pair.base)
+def parse_amount(text: str, pair: Pair, what: str = "amount") -> Decimal:
+    """Read an amount of the base currency. Raises UsageError for zero, signs, exponents, too many digits or places, and
+    calls it `what` it is."""
+    return _parse(text, what, pair.base)
 
 
 def parse_price(text: str, pair: Pair) -> Decimal:

@@ -7,7 +7,7 @@ result. `dhtex.node.parts` builds the parts.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +17,10 @@ from dhtex import limits
 from dhtex.clock import Clock, SystemClock, system_entropy
 from dhtex.config import NodeConfig
 from dhtex.directory.service import Published
+from dhtex.errors import NoPeerError, UsageError
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.records import Order, Record, parse_record
+from dhtex.node.bootstrap import CONNECTED, UNKNOWN_NAME, is_here, resolve
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.diagnosis import Diagnosis
@@ -27,7 +29,7 @@ from dhtex.node.offers import resume_within_s
 from dhtex.node.outside import Outside
 from dhtex.node.parts import OpenDatabase, build
 from dhtex.node.queries import Queries
-from dhtex.node.taking import accept_view
+from dhtex.node.taking import Tell, accept_view, told_nobody
 from dhtex.node.trades import find_pending, find_trade, full_view, settle
 from dhtex.overlay.addresses import endpoint
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
@@ -58,6 +60,7 @@ FLUSH_S: Final = 0.2
 FLUSH_TURN_S: Final = 0.01
 TICK_S: Final = 1.0
 PEERS_SAVED_S: Final = 60.0
+PEERS_SAVED_FIRST_S: Final = 3.0  # the pause doubles from here: a node that is killed soon should find back too
 BOOTSTRAP_WAIT_S: Final = 0.6  # a start waits this long for a first peer, then goes on in the background
 ALL: Final = ""  # the topic of those who follow everything
 
@@ -100,12 +103,14 @@ class Node(Queries):
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the state, listen, begin to join. Raises StateError or PortInUseError and then leaves nothing open."""
+        """Open the state, listen, begin to join. Raises StateError, UsageError (for a network that asks for other work)
+        or PortInUseError, and then leaves nothing open."""
         home = self.config.home
         database = self._open_database(None if home is None else home / "node.db", fresh=self._fresh)
         try:
             parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
-            self._outside = Outside(self.config, parts.node_id, self.connect)
+            self.config = parts.config
+            self._outside = Outside(self.config, parts.node_id, parts.bootstrap.meet)
             self.port = await parts.overlay.listen(self.config.port, self.config.host)
         except BaseException:
             database.close()
@@ -127,6 +132,7 @@ class Node(Queries):
         await parts.settling.start()
         await parts.desk.start()
         keeping = (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist())
+        self._tasks.spawn(parts.offers.stamp_enough())
         for routine in (*keeping, parts.canary.run(), parts.market.run(), self._flush(), self._tick()):
             self._tasks.spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
@@ -179,15 +185,16 @@ class Node(Queries):
                 await asyncio.sleep(FLUSH_TURN_S)  # a large batch takes turns with everything else
 
     async def _tick(self) -> None:
-        parts, saved = self._running, self._clock.monotonic()
+        parts, saved, pause_s = self._running, self._clock.monotonic(), PEERS_SAVED_FIRST_S
         while True:
             await asyncio.sleep(TICK_S)
             parts.market.tick()
             if parts.offers.is_overdue():
                 self._tasks.spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
-            if self._clock.monotonic() - saved > PEERS_SAVED_S:
+            if self._clock.monotonic() - saved >= pause_s:
                 saved = self._clock.monotonic()
+                pause_s = min(2 * pause_s, PEERS_SAVED_S) if parts.overlay.peers() else PEERS_SAVED_FIRST_S
                 parts.save(self._clock.now(), peers=True, rows_max=limits.WRITTEN_PER_TURN_MAX)
                 self._tasks.spawn(parts.offers.relist())  # in case the disk had refused
 
@@ -242,8 +249,15 @@ class Node(Queries):
     # --- network ----------------------------------------------------------------------------------------------------
 
     async def connect(self, host: str, port: int) -> bool:
-        """Join the network of a peer; whether it answered. Raises UsageError for an address that cannot be one."""
-        return await self._running.bootstrap.try_once(endpoint(host, port))
+        """Join the network of a peer; whether it answered. Raises UsageError for an address that cannot be one or is
+        this node's, NoPeerError for a name that nobody knows."""
+        text = endpoint(host, port)
+        state = await self._running.bootstrap.try_once(text)
+        if state == UNKNOWN_NAME:
+            raise NoPeerError(f"no address is known for the name {host}", hint="check how it is written")
+        if state != CONNECTED and port == self.port and any(map(is_here, await resolve(text))):
+            raise UsageError(f"{text} is this node itself", hint="name another one")
+        return state == CONNECTED
 
     @property
     def _health(self) -> Health:
@@ -279,9 +293,12 @@ class Node(Queries):
 
     # --- orders -----------------------------------------------------------------------------------------------------
 
-    async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
-        """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1."""
-        order, published = await self._running.offers.add(draft, progress)
+    async def add_order(
+        self, draft: OrderDraft, progress: Progress | None = None, tell: Tell = told_nobody
+    ) -> PublishView:
+        """Sign, stamp and publish an order. `progress` hears the expected fraction of the stamp's work, 0 to 1, `tell`
+        that the order is `signed`: from then on it is published whatever happens."""
+        order, published = await self._running.offers.add(draft, progress, self._signed(tell))
         self._tasks.spawn(self._running.beats.published(order))
         return self._published(order, published)
 
@@ -312,20 +329,26 @@ class Node(Queries):
         """Say that the maker is there: dead man's switches begin anew. The open orders that have one."""
         return [self._running.market.view(order) for order in self._running.offers.renew()]
 
-    async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
-        """Replace an own order by a changed one."""
+    def _signed(self, tell: Tell) -> Callable[[Record[Order]], None]:
+        return lambda order: tell("signed", self._running.market.view(order))
+
+    async def amend_order(
+        self, id_prefix: str, amendment: Amendment, progress: Progress | None = None, tell: Tell = told_nobody
+    ) -> PublishView:
+        """Replace an own order by a changed one; `tell` as in `add_order`."""
         found = await self._running.market.find(id_prefix)
-        successor, published = await self._running.offers.amend(found.id, amendment, progress)
+        successor, published = await self._running.offers.amend(found.id, amendment, progress, self._signed(tell))
         return self._published(successor, published)
 
     # --- trades -----------------------------------------------------------------------------------------------------
 
     async def accept_order(
-        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
+        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None, tell: Tell = told_nobody
     ) -> AcceptView:
-        """Accept an order and wait up to `request.wait_s` seconds for the outcome."""
+        """Accept an order and wait up to `request.wait_s` seconds for the outcome; `tell` hears that it is `sent`."""
         found = await self._running.market.find(id_prefix)
         trade = await self._running.desk.accept(found, request, progress)
+        tell("sent", full_view(self._running.journal, trade))
         trade = await self._running.desk.wait(trade.accept_id, request.wait_s)
         return accept_view(trade)
 

@@ -143,9 +143,8 @@ class Diagnosis:
                 hint="meet one: dhtex connect HOST:PORT, or start with --bootstrap",
             )  # fmt: skip
         silent = sum(peer.failures > 0 for peer in peers)
-        finding = (
-            f"{len(peers)} known, {silent} silent; the network has about {self._health.status().network_nodes} nodes"
-        )
+        size = self._health.status().network_nodes
+        finding = f"{len(peers)} known, {silent} silent; the network has about {size} node{'' if size == 1 else 's'}"
         if 2 * silent > len(peers):
             return CheckView(
                 name="peers", state=WARNING, finding=finding, hint="check this machine's connection: dhtex peers"

@@ -56,7 +56,7 @@ class Health:
             network_nodes=overlay.network_size(),
             address="" if seen is None else endpoint(*seen),
             client=overlay.selfview.client,
-            bootstrap=dict(parts.bootstrap.state),
+            bootstrap=parts.bootstrap.shown(),
             orders_open=len(parts.offers.open_orders()),
             records_held=parts.holdings.count,
             watches=counters["watched_keys"],

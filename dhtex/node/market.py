@@ -302,7 +302,7 @@ class Market:
     def _tell(self, watched: Watched, order_ids: Iterable[RecordId]) -> None:
         for order_id in order_ids:
             view = self._view(watched.book, watched.book.orders[order_id])
-            looks = (view.status, view.live)
+            looks = (view.status, view.live and view.status == "open")  # who made what is over may fall silent
             before = watched.told.get(order_id)
             if looks == before or (before is None and view.status != "open"):
                 continue

@@ -44,6 +44,9 @@ from dhtex.views import Amendment, OrderDraft
 
 log = logging.getLogger(__name__)
 
+Signed = Callable[[Record[Order]], None]
+"""Hears of an order that is in the journal, and so is published whatever happens."""
+
 LIVE: Final = (MakerState.OPEN, MakerState.PUBLISHING)
 RESUME_S: Final = 5.0  # own records return within this after a start, jittered, if they are few
 RESUME_RECORDS_PER_S: Final = 1.0  # and not quicker than this if they are many: all nodes may have lost power at once
@@ -52,6 +55,10 @@ RESUME_RECORDS_PER_S: Final = 1.0  # and not quicker than this if they are many:
 def resume_within_s(records: int) -> float:
     """The time over which a node that starts spreads the first puts of its own records."""
     return min(max(RESUME_S, records / RESUME_RECORDS_PER_S), limits.REPUBLISH_INTERVAL_S)
+
+
+def _unheard(order: Record[Order]) -> None:
+    pass
 
 
 class Offers:
@@ -93,9 +100,12 @@ class Offers:
         self._overdue_from = 0.0
         self.on_changed: Callable[[RecordId], None] = lambda _: None
 
-    async def add(self, draft: OrderDraft, progress: Progress | None) -> tuple[Record[Order], Published]:
-        """Sign, stamp, journal and publish an order. Raises UsageError for what is wrong with the draft, RefusedError
-        when an order of its group was filled already."""
+    async def add(
+        self, draft: OrderDraft, progress: Progress | None, signed: Signed = _unheard
+    ) -> tuple[Record[Order], Published]:
+        """Sign, stamp, journal and publish an order; `signed` hears that it is in the journal. Raises UsageError for
+        what is wrong with the draft, RefusedError when an order of its group was filled already.
+        """
         _check_switch(draft.cancel_after_s)
         name = group_name(draft.group)
         lineage = Lineage(group=self._keys.main.group(name) if name else b"")
@@ -104,6 +114,7 @@ class Offers:
             raise RefusedError(
                 f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
             )
+        signed(order)
         return await self._stamped_enough(order, await self._publish(order), progress)
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
@@ -117,7 +128,7 @@ class Offers:
         return status
 
     async def amend(
-        self, order_id: RecordId, change: Amendment, progress: Progress | None
+        self, order_id: RecordId, change: Amendment, progress: Progress | None, signed: Signed = _unheard
     ) -> tuple[Record[Order], Published]:
         """Replace an open order by a changed one. The old one closes in the transaction that opens the new one."""
         own, order = self._open(order_id)
@@ -130,6 +141,7 @@ class Offers:
             order_id, self._row(successor, own.reply_text, own.cancel_after), status.wire
         ):
             raise self._closed_meanwhile(order_id)
+        signed(successor)
         published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
         return await self._stamped_enough(successor, published[0], progress)
 
@@ -186,6 +198,14 @@ class Offers:
                     await self._stamped_enough(order, await self._publish(order), None)
             finally:
                 self._stamping.discard(own.order_id)
+
+    async def stamp_enough(self) -> None:
+        """After a start with more work asked for than before: stamp the open orders again that bear less."""
+        for own in self._journal.orders(MakerState.OPEN):
+            order = parse_record(own.wire, self._network)
+            in_time = own.expires > self._clock.now()
+            if in_time and is_a(order, Order) and bits_of(order.stamp) < self._pow_bits:
+                await self._stamp_again(order, self._pow_bits, None)
 
     def resume(self) -> None:
         """Bring all own records that still matter back into the network."""
@@ -251,12 +271,17 @@ class Offers:
     ) -> tuple[Record[Order], Published]:
         """Stamp an order again if most holders ask for more work than it bears, and publish it: the same order."""
         bits = bits_to_mint(published.bits_asked, bits_of(order.stamp), self._pow_bits)
-        if not bits:
-            return order, published
+        again = await self._stamp_again(order, bits, progress) if bits else None
+        return again or (order, published)
+
+    async def _stamp_again(
+        self, order: Record[Order], bits: int, progress: Progress | None
+    ) -> tuple[Record[Order], Published] | None:
+        """Publish the same order under a better stamp; None when it has ended meanwhile."""
         stamp = await self._mint(order.id, Kind.ORDER, order.body.created, progress, bits)
         again = seal_record(order.body, self._keys.signer(order.body).sign, stamp)
         if not self._journal.stamp_again(order.id, again.wire):
-            return order, published
+            return None
         self._directory.forget(order.id)
         return again, await self._directory.publish(again)
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.config import NodeConfig
+from dhtex.config import NETWORK_OF_STATE, POW_BITS_OF_NETWORK, NodeConfig, settle
 from dhtex.directory.reading import Check
 from dhtex.directory.service import Directory
 from dhtex.directory.tending import Tending
@@ -42,8 +42,9 @@ from dhtex.trading.settling import Settling
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything of which a node consists."""
+    """Everything of which a node consists. `config` names the network, whether or not it was said."""
 
+    config: NodeConfig
     database: Database
     journal: Journal
     identity: Identity
@@ -73,7 +74,8 @@ class Parts:
             self.holdings.flush(now, rows_max)
             if peers:
                 known = [peer for peer in self.overlay.peers() if peer.kind == "dhtex"]
-                self.journal.save_peers([(peer.id, *peer.address) for peer in known])
+                if known:  # a node that has lost all peers may meet the former ones again
+                    self.journal.save_peers([(peer.id, *peer.address) for peer in known])
                 if (ip := self.overlay.selfview.public_ip()) is not None and ip != self.journal.public_ip():
                     self.journal.set_public_ip(ip)
         except StateError:
@@ -90,6 +92,23 @@ def settled_id(journal: Journal, node_id: NodeId, entropy: random.Random) -> Nod
     changed = NodeId(node_id_for(ip, entropy.randbytes(len(node_id))))
     journal.set_node_id(changed)
     return changed
+
+
+def settled_config(journal: Journal, config: NodeConfig, of_records: str) -> NodeConfig:
+    """The settings with the network of the state, which remembers it from then on. A state without records of its own
+    may change to another network. Raises StateError for one that cannot."""
+    remembered = journal.network()
+    known = remembered or (of_records, POW_BITS_OF_NETWORK)  # a new state, or one of a version that did not remember
+    if not of_records and config.network not in (NETWORK_OF_STATE, known[0]):
+        known = ("", POW_BITS_OF_NETWORK)
+    elif of_records not in ("", known[0]):
+        raise StateError(
+            f"the state file is damaged: its records are of network {of_records}", hint="put back a backup"
+        )
+    settled = settle(config, *known)
+    if (settled.network, settled.pow_bits) != remembered:
+        journal.set_network(settled.network, settled.pow_bits)
+    return settled
 
 
 class OpenDatabase(Protocol):
@@ -111,18 +130,18 @@ def _keyring(seed: bytes, config: NodeConfig, journal: Journal, now: float) -> K
 def build(
     config: NodeConfig, clock: Clock, entropy: random.Random, database: Database, open_endpoint: OpenEndpoint
 ) -> Parts:
-    """Build everything on an open state; nothing listens yet. Raises StateError."""
+    """Build everything on an open state; nothing listens yet. Raises StateError or UsageError."""
     journal = Journal(database)
-    check_rows(database, config.network)
+    of_records = check_rows(database)
     seed, node_id, epoch = journal.identity(entropy)
+    config = settled_config(journal, config, of_records)
     node_id = settled_id(journal, node_id, entropy)
     keys = _keyring(seed, config, journal, clock.now())
     verifier = Verifier()
     holdings = Holdings(database, config.network, config.pow_bits, verifier)
     overlay = Overlay(node_id, config.network, holdings, clock, entropy, open_endpoint=open_endpoint)
     overlay.selfview.client = overlay.selfview.always_client = config.client
-    mint = Mint(entropy)
-    hub = Hub(clock)
+    mint, hub = Mint(entropy), Hub(clock)
 
     def check(record: AnyRecord) -> Code | None:
         return admit(record, clock.now(), config.pow_bits, verifier.check)
@@ -148,8 +167,8 @@ def build(
         on_closed=desk.order_closed,
         read_back=desk.read_back,
     )
-    market = Market(config.network, keys.publics, directory, journal, holdings, offers, hub, clock)
     return Parts(
+        config=config,
         database=database,
         journal=journal,
         identity=keys.main,
@@ -164,7 +183,7 @@ def build(
         settling=Settling(Receipts(journal, keys, terms, entropy), counter, clock, entropy),
         offers=offers,
         beats=Beats(config.network, keys, offers, directory, clock, entropy),
-        market=market,
+        market=Market(config.network, keys.publics, directory, journal, holdings, offers, hub, clock),
         hub=hub,
         mint=mint,
         bootstrap=Bootstrap(overlay, config.bootstrap, entropy),

@@ -27,6 +27,12 @@ from dhtex.views import AcceptRequest, AcceptView, ListingView, OrderQuery, Orde
 
 Tell = Callable[[str, Any], None]
 """Told the name of a step and its view while a longer operation goes on."""
+
+
+def told_nobody(step: str, view: Any) -> None:
+    """For operations whose steps nobody follows."""
+
+
 Choose = Callable[[Sequence[OrderView], Decimal], list[plan.Fill]]
 
 _UNANSWERED: Final = frozenset({TakerState.SENT, TakerState.PENDING, TakerState.VOID})

@@ -47,9 +47,7 @@ def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool 
     A file in its place is an error, a UsageError, unless `force` is given: then it is put aside. Raises NotFoundError
     for a copy that is not there, StateError for one that cannot be used or a disk that refuses.
     """
-    if not source.exists():
-        raise NotFoundError(f"there is no {source}", hint="name a file that dhtex backup has made")
-    _check(source)
+    check(source)
     if target.exists() and not force:
         raise UsageError(
             f"there is a node in {target.parent} already", hint="with --force its state is put aside and kept"
@@ -63,6 +61,13 @@ def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool 
         copied = _count(connection)
         aside = database.put_aside(target) if target.exists() else None
     return copied._replace(set_aside=aside)
+
+
+def check(source: Path) -> None:
+    """Raise NotFoundError for a copy that is not there, StateError for one that cannot be used."""
+    if not source.exists():
+        raise NotFoundError(f"there is no {source}", hint="name a file that dhtex backup has made")
+    _check(source)
 
 
 @contextlib.contextmanager

@@ -50,6 +50,7 @@ class Database:
 
         Raises StateError when the file is corrupt, foreign or written by a newer version, or when its folder cannot be
         written. With `fresh` an unusable file is renamed (see `set_aside`) and a new one begun; a usable one is kept.
+        An empty file is unusable: a new one gets its name only when it has its tables.
         """
         if path is None:
             connection = _connect(":memory:")
@@ -152,20 +153,34 @@ def _is_damage(error: sqlite3.OperationalError) -> bool:
 
 
 def _prepare(path: Path) -> None:
-    """Make the folder and an empty file that only its owner can read, or tighten the one that is there."""
+    """Make the folder, and a new file if there is none; only its owner can read it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not path.exists():
+            _create(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             os.fchmod(descriptor, 0o600)
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise StateError(
-            f"the state file {path} cannot be written: {error.strerror}", hint="choose another folder with DHTEX_HOME"
+            f"the state file {path} cannot be written: {reason}", hint="choose another folder with DHTEX_HOME"
         ) from error
+
+
+def _create(path: Path) -> None:
+    """Make a file with its tables, which gets its name when all of it is on disk."""
+    partial = path.with_name(f"{path.name}.new")
+    for suffix in ("-wal", "-shm", ""):
+        partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with contextlib.closing(_connect(str(partial))) as connection:
+        _configure(connection, "FULL")
+        _migrate(connection)
+    partial.rename(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -218,6 +233,8 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
 def check(path: Path) -> None:
     """Raise UnusableError, or sqlite3.Error, for a file that is not one of ours or not whole."""
     # Read-only, so that a file which is not usable stays as it is, to the byte.
+    if not path.stat().st_size:
+        raise UnusableError("it is empty")
     questions = ("user_version", "application_id", "quick_check(1)")
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         try:

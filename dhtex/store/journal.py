@@ -38,6 +38,17 @@ class Journal:
                 connection.executemany("INSERT INTO facts VALUES(?, ?)", facts.items())
         return NodeIdentity(facts["seed"], NodeId(facts["node_id"]), facts["epoch"])
 
+    def network(self) -> tuple[str, int] | None:
+        """The network that this state belongs to, and the bits of work of its stamps; None for a new node."""
+        facts = dict(self._database.rows("SELECT name, value FROM facts WHERE name IN ('network', 'pow_bits')"))
+        return (str(facts["network"]), int(facts["pow_bits"])) if facts else None
+
+    def set_network(self, network: str, pow_bits: int) -> None:
+        """Remember the network for the next life."""
+        with self._database.decision() as connection:
+            facts = (("network", network), ("pow_bits", pow_bits))
+            connection.executemany("INSERT OR REPLACE INTO facts VALUES(?, ?)", facts)
+
     def public_ip(self) -> str | None:
         """The global address at which this node was seen last."""
         rows = self._database.rows("SELECT value FROM facts WHERE name = 'public_ip'")

@@ -22,8 +22,10 @@ _RECORDS: Final = (
 _STATES: Final[dict[str, frozenset[str]]] = {"orders": frozenset(MakerState), "trades": frozenset(TakerState)}
 
 
-def check_rows(database: Database, network: str) -> None:
-    """Raises StateError when a row of the journal cannot be what this program wrote, or is of another network."""
+def check_rows(database: Database) -> str:
+    """The network of the journal's records, empty if it has none. Raises StateError when a row cannot be what this
+    program wrote."""
+    networks: set[str] = set()
     for table in dict.fromkeys(table for table, *_ in _RECORDS):
         if database.rows(f"PRAGMA integrity_check({table})") != [("ok",)]:
             raise _damaged(table)
@@ -34,14 +36,13 @@ def check_rows(database: Database, network: str) -> None:
                 continue
             if not isinstance(record, Record) or record.kind not in kinds or (name and name != record.id):
                 raise _damaged(table)
-            if record.body.network != network:
-                raise StateError(
-                    f"the orders and trades in this node's state are of the network {record.body.network}",
-                    hint=f"start it with --network {record.body.network}, or another node with another --port",
-                )
+            networks.add(record.body.network)
+            if len(networks) > 1:
+                raise _damaged(table)
     for table, states in _STATES.items():
         if not {state for (state,) in database.rows(f"SELECT DISTINCT state FROM {table}")} <= states:
             raise _damaged(table)
+    return "".join(networks)
 
 
 def _damaged(table: str) -> StateError:

@@ -87,9 +87,21 @@ class Buying:
         if state is not MakerState.OPEN:
             raise RefusedError(f"the order is {state} already", reason=ENDED[state])
 
-    def running(self, order_id: RecordId) -> Trade | None:
-        """Our accept of an order that still waits for its outcome: there is at most one."""
-        return next((t for t in self._journal.trades_of(order_id) if _is_running(t)), None)
+    def same_wish(self, body: Accept, before: list[Trade]) -> Trade | None:
+        """Our accept of the same amount that still waits for its outcome, of which there is at most one, or that was
+        not there before. Raises RefusedError when one of another amount waits."""
+        known = {trade.accept_id for trade in before}
+        for trade in self.sent(RecordId(body.order_id)):
+            if _is_running(trade) or trade.accept_id not in known:
+                if self._terms.records(trade)[1].body.amount == body.amount:
+                    return trade
+                if _is_running(trade):
+                    raise RefusedError("an accept of this order is already on its way", reason=Code.RATE_LIMITED)
+        return None
+
+    def sent(self, order_id: RecordId) -> list[Trade]:
+        """Our accepts of an order, oldest first."""
+        return [trade for trade in self._journal.trades_of(order_id) if trade.role == Role.TAKER]
 
     def send(self, order: Record[Order], body: Accept, stamp: bytes, message: str) -> tuple[Trade, list[Effect]]:
         """Sign an accept and keep it, on disk before it is sent."""

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
+from weakref import WeakValueDictionary
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.errors import NoPeerError, NotFoundError, RefusedError, StateError
+from dhtex.errors import NoPeerError, NotFoundError, StateError
 from dhtex.market.ids import RecordId
 from dhtex.market.keyring import Keyring
-from dhtex.market.records import Accept, AnyRecord, Code, Kind, Order, Record, Refusal, Status, id_of, is_a
+from dhtex.market.records import Accept, AnyRecord, Kind, Order, Record, Refusal, Status, id_of, is_a
 from dhtex.market.trade import TakerState
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Trade
@@ -83,6 +84,7 @@ class Desk:
         self._tasks = Tasks()
         self._timers = Timers(clock, self._safely)
         self._followed: dict[RecordId, Followed] = {}
+        self._sending: WeakValueDictionary[RecordId, asyncio.Lock] = WeakValueDictionary()
         self._publishing: set[RecordId] = set()
         self._open: dict[RecordId, None] = {}
         self._pull_soon: dict[RecordId, None] = {}
@@ -180,24 +182,22 @@ class Desk:
     # --- own accepts ------------------------------------------------------------------------------------------------
 
     async def accept(self, order: Record[Order], request: AcceptRequest, progress: Progress | None = None) -> Trade:
-        """Send an accept; its outcome comes later (`wait`). The same wish again gives the trade that is running.
+        """Send an accept; its outcome comes later (`wait`). The same wish again gives the trade that is running, or
+        that another call has sent while this one waited for its turn.
 
         Raises UsageError, RefusedError when the order is known to be over, NoPeerError when nobody can be asked.
         """
-        body = self._buying.draft(order, request, self._clock.now())
-        running = self._buying.running(order.id)
-        if running is None:
+        before = self._buying.sent(order.id)
+        async with self._sending.setdefault(order.id, asyncio.Lock()):
+            body = self._buying.draft(order, request, self._clock.now())
+            if (same := self._buying.same_wish(body, before)) is not None:
+                return same
             self._buying.check_open(order, await self._publisher.read(order.id), self._clock.now())
             stamp = await self._publisher.mint(id_of(body), Kind.ACCEPT, progress)
-            running = self._buying.running(order.id)  # another call may have been quicker
-            if running is None:
-                trade, effects = self._buying.send(order, body, stamp, request.message)
-                self._carry_out(effects)
-                self._follow(trade)
-                return trade
-        if self._terms.records(running)[1].body.amount != body.amount:
-            raise RefusedError("an accept of this order is already on its way", reason=Code.RATE_LIMITED)
-        return running
+            trade, effects = self._buying.send(order, body, stamp, request.message)
+            self._carry_out(effects)
+            self._follow(trade)
+            return trade
 
     async def wait(self, accept_id: RecordId, wait_s: float) -> Trade:
         """The trade of an accept, as soon as its outcome is known or the time is over. Raises NotFoundError."""

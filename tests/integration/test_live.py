@@ -89,7 +89,7 @@ def test_a_stream_ends_when_its_reader_goes(lab: Network, words: tuple[str, ...]
         assert process.wait(10) == READER_GONE
         assert time.monotonic() - started < 5
         assert process.stderr is not None
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == (f"following {pair} until Ctrl-C\n" if "watch" in words else "")
 
 
 def test_a_followed_book_is_one_object_a_line_and_ends_with_ctrl_c(lab: Network) -> None:

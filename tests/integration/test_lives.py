@@ -74,3 +74,31 @@ def test_two_nodes_that_name_each_other_meet_in_whichever_order_they_start(netwo
     for node in (first, second):
         network.wait_for_peers(node, 1)
     assert eventually(lambda: network.json("status", node=first)["state"] == "ready", "the first is ready")
+
+
+def test_a_node_remembers_its_network_and_a_copy_of_it_too(network: Network) -> None:
+    first, second = free_ports(2)
+    network.started(first)
+    order = network.offer("BTC/GBP", first)
+    assert network.run("stop", node=first).code == 0
+    other = network.run("start", "--port", str(first), "--network", "main")
+    assert (other.code, "--network lab" in other.err, other.err.count("\n")) == (2, True, 1), other
+    assert network.run("start", "--port", str(first), "--host", "127.0.0.1").code == 0
+    status = network.json("status", node=first)
+    assert (status["network"], status["pow_bits"], status["orders_open"]) == ("lab", network.pow_bits, 1)
+    copy = network.home / "copy"
+    assert network.run("backup", str(copy), node=first).code == 0
+    assert network.run("stop", node=first).code == 0
+    restored = network.run("restore", str(copy), "--port", str(second))
+    hint = restored.out.splitlines()[-1].removeprefix("start it: dhtex ")
+    assert network.run(*hint.split(), "--host", "127.0.0.1").code == 0
+    assert [row["id"] for row in network.orders("BTC/GBP", second, "--mine")] == [order]
+    assert network.run("stop", node=second).code == 0
+
+
+def test_a_node_that_has_signed_nothing_may_change_its_network(network: Network) -> None:
+    (port,) = free_ports(1)
+    for name in ("one", "two"):
+        assert network.run("start", "--port", str(port), "--host", "127.0.0.1", "--network", name).code == 0
+        assert network.json("status", node=port)["network"] == name
+        assert network.run("stop", node=port).code == 0

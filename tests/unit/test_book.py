@@ -190,7 +190,7 @@ def test_a_ladder_adds_up_each_price() -> None:
     assert [(level.price, level.total) for level in book.bids] == [("97", "0.00000001"), ("96", "1.00000001")]
     assert (book.spread, book.mid) == ("1", "97.5")
     assert (book.timestamp, book.datetime) == (NOW * 1000 + 250, "2027-01-15T08:00:00.250Z")
-    assert (book.symbol, book.coverage, book.hidden) == ("BTC/USD", FULL, {"silent": 2})
+    assert (book.symbol, book.coverage, book.hidden) == ("BTC/USD", FULL, {"silent": 2, "limit": 1})
 
 
 def test_a_one_sided_or_empty_book_has_neither_spread_nor_middle() -> None:

@@ -13,25 +13,38 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from dhtex import children, config, limits, nodefiles
-from dhtex.config import NodeConfig
+from dhtex.config import NodeConfig, settle
 from dhtex.errors import NotRunningError, StateError, UsageError
 from dhtex.nodefiles import Lock, NodeFile
 
 
 def test_the_public_network_fixes_its_work() -> None:
-    assert NodeConfig().pow_bits == limits.STAMP_BITS_PUBLIC
-    assert NodeConfig(pow_bits=limits.STAMP_BITS_PUBLIC).pow_bits == limits.STAMP_BITS_PUBLIC
+    assert settle(NodeConfig()).pow_bits == limits.STAMP_BITS_PUBLIC
+    assert settle(NodeConfig(pow_bits=limits.STAMP_BITS_PUBLIC)).pow_bits == limits.STAMP_BITS_PUBLIC
     for bits in (0, limits.STAMP_BITS_PUBLIC - 1, limits.STAMP_BITS_PUBLIC + 1):
         with pytest.raises(UsageError, match="cannot be changed"):
             NodeConfig(pow_bits=bits)
+        with pytest.raises(UsageError, match="cannot be changed"):
+            settle(NodeConfig(network=config.NETWORK_OF_STATE, pow_bits=bits))
 
 
 def test_a_private_network_chooses_its_work() -> None:
-    assert NodeConfig(network="lab").pow_bits == config.POW_BITS_PRIVATE
-    assert [NodeConfig(network="lab", pow_bits=bits).pow_bits for bits in (0, 24)] == [0, 24]
+    assert settle(NodeConfig(network="lab")).pow_bits == config.POW_BITS_PRIVATE
+    assert [settle(NodeConfig(network="lab", pow_bits=bits)).pow_bits for bits in (0, 24)] == [0, 24]
     for bits in (-2, 25, 10**9):
         with pytest.raises(UsageError):
             NodeConfig(network="lab", pow_bits=bits)
+
+
+def test_what_is_not_said_is_as_the_state_says() -> None:
+    unsaid = NodeConfig(network=config.NETWORK_OF_STATE)
+    assert settle(unsaid) == NodeConfig(pow_bits=limits.STAMP_BITS_PUBLIC)
+    assert (
+        settle(unsaid, "lab", 8) == settle(NodeConfig(network="lab"), "lab", 8) == NodeConfig(network="lab", pow_bits=8)
+    )
+    assert settle(NodeConfig(network="lab", pow_bits=9), "lab", 8).pow_bits == 9
+    with pytest.raises(StateError, match=r"belongs to the network lab .*--network lab"):
+        settle(NodeConfig(), "lab", 8)
 
 
 WRONG: list[dict[str, Any]] = [
@@ -41,7 +54,6 @@ WRONG: list[dict[str, Any]] = [
     {"host": "example.org"},
     {"host": ""},
     {"host": "127.0.0.1:1"},
-    {"network": ""},
     {"network": "Lab"},
     {"network": "x" * (limits.NETWORK_CHARS_MAX + 1)},
     {"network": "lab\n"},
@@ -223,14 +235,15 @@ def test_a_node_is_chosen_or_the_choice_explained(
 
 
 @pytest.mark.parametrize("note", [None, b"", b"{", b"[]", b"\xff", b'{"pid": 1}'])
-def test_a_broken_note_counts_as_none(tmp_path: Path, locks: list[Lock], note: bytes | None) -> None:
+def test_a_broken_note_does_not_hide_its_node(tmp_path: Path, locks: list[Lock], note: bytes | None) -> None:
     run_node(tmp_path, 3001, locks)
     path = config.node_folder(tmp_path, 3001) / nodefiles.NOTE
     path.unlink()
     if note is not None:
         path.write_bytes(note)
     (tmp_path / "nodes" / "backup").mkdir()
-    assert nodefiles.running_nodes(tmp_path) == []
+    found = nodefiles.running_nodes(tmp_path)
+    assert [(node.pid, node.port) for node in found] == ([] if note is None else [(os.getpid(), 3001)])
 
 
 def test_private_files_are_replaced_whole(tmp_path: Path) -> None:
@@ -252,3 +265,17 @@ def test_what_the_command_line_imports_stays_light() -> None:
     environment = {**children.environment(), "DHTEX_HOME": "/nowhere"}
     found = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_node_with_a_damaged_note_is_not_taken_for_a_stopped_one(tmp_path: Path) -> None:
+    folder = config.node_folder(tmp_path, 3001)
+    config.make_private_folder(folder)
+    lock = Lock.take(folder)
+    assert lock is not None
+    assert nodefiles.running_nodes(tmp_path) == []  # it starts
+    (folder / nodefiles.NOTE).write_text("{")
+    (found,) = nodefiles.running_nodes(tmp_path)
+    assert (found.pid, found.port, found.socket) == (os.getpid(), 3001, str(config.socket_path(folder)))
+    assert nodefiles.choose_node(tmp_path, "3001") == found
+    lock.release()
+    assert nodefiles.running_nodes(tmp_path) == []

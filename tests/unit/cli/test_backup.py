@@ -55,3 +55,12 @@ def test_a_running_node_is_not_replaced(dhtex: Dhtex, home: Path, tmp_path: Path
     assert (result.status, "already running" in result.err) == (2, True)
     lock.release()
     assert dhtex("restore", copy, "--port", "70000").status == 2
+
+
+def test_what_is_no_copy_leaves_nothing_behind(dhtex: Dhtex, home: Path, tmp_path: Path) -> None:
+    for name, content in (("junk", b"junk" * 500), ("empty", b"")):
+        (tmp_path / name).write_bytes(content)
+        result = dhtex("restore", str(tmp_path / name), "--port", "3010")
+        assert (result.status, "cannot be used" in result.err) == (2, True)
+    assert dhtex("restore", str(tmp_path / "nothing"), "--port", "3010").status == 3
+    assert [path.name for path in (home / "nodes").iterdir()] == ["3001"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dhtex.cli.bulk import FAILURES_NAMED_MAX
 from dhtex.errors import NotRunningError, RefusedError, UsageError
 from tests.unit.cli.conftest import ORDER, Dhtex, FakeNode
 
@@ -88,3 +89,12 @@ def test_a_file_without_orders_is_misuse(dhtex: Dhtex, tmp_path: Path) -> None:
     result = dhtex("order", "add", "--file", str(path))
     assert (result.status, "there is no order in" in result.err) == (2, True)
     assert dhtex("order", "add", "--file", str(tmp_path)).status == 2
+
+
+def test_a_file_of_another_kind_does_not_fill_the_screen(dhtex: Dhtex, node: FakeNode, tmp_path: Path) -> None:
+    path = tmp_path / "junk"
+    path.write_bytes(b"\xff\x00\n" * 3000)
+    result = dhtex("order", "add", "--file", str(path))
+    assert (result.status, len(result.err.splitlines())) == (2, FAILURES_NAMED_MAX + 1)
+    assert result.err.splitlines()[-1] == "0 orders published, 3000 lines not; only the first 20 are named"
+    assert len(dhtex("order", "add", "--file", str(path), "--json").err.splitlines()) == 3000

@@ -177,7 +177,7 @@ def test_every_error_has_its_exit_code_and_one_line(dhtex: Dhtex, node: FakeNode
     ("state", "code", "status", "says"),
     [
         ("confirmed", None, 0, ""),
-        ("refused", "taken", 4, "somebody else was quicker: the order is taken (see what is left: dhtex order list"),
+        ("refused", "taken", 4, "another accept was quicker: the order is taken (see what is left: dhtex order list"),
         ("refused", "self_trade", 4, f"withdraw it instead: dhtex order cancel {ID}"),
         ("refused", "from_the_future", 4, "refused: from_the_future"),
         ("void", None, 5, "the accept is void"),
@@ -196,6 +196,29 @@ def test_accept_tells_its_outcome(
     result = dhtex(f"order accept {ID} --json")
     assert (result.status, json.loads(result.out)) == (status, node.answer)
     assert (json.loads(result.err)["error"]["exit_status"] if status else 0) == status
+
+
+@pytest.mark.parametrize(
+    ("words", "events", "says"),
+    [
+        (
+            f"order accept {ID}",
+            [("sent", TRADE)],
+            "the accept stays on its way (see later: dhtex trade show 7777777777)",
+        ),
+        (f"order accept {ID}", [], "stopped: nothing is on its way"),
+        ("order accept --best BTC/USD --side buy --amount 1", [("sent", {"order": ORDER})], f"trade show {ID}"),
+        ("order add sell 1 BTC/USD --price 5", [("signed", ORDER)], f"order {ID} is published (see: dhtex order show"),
+        (f"order amend {ID} --price 5", [], "stopped: nothing is on its way"),
+    ],
+)
+def test_a_command_that_is_stopped_says_what_counts_all_the_same(
+    dhtex: Dhtex, node: FakeNode, words: str, events: list[Any], says: str
+) -> None:
+    node.events = [*events, ("x", KeyboardInterrupt())]
+    result = dhtex(words)
+    assert (result.status, says in result.err, result.err.count("\n")) == (130, True, 1), result
+    assert json.loads(dhtex(f"{words} --json").err)["error"]["exit_status"] == 130
 
 
 def test_every_refusal_code_has_words_and_a_next_step() -> None:
@@ -301,7 +324,8 @@ def test_watching_prints_events_as_they_come(dhtex: Dhtex, node: FakeNode) -> No
     ]
     node.events = [(str(event["type"]), event) for event in seen] + [("", KeyboardInterrupt())]
     result = dhtex("order watch BTC/USD")
-    assert (result.status, result.err) == (0, "")
+    assert (result.status, result.err) == (0, "following BTC/USD until Ctrl-C\n")
+    assert dhtex("order watch BTC/USD --json").err == ""
     assert result.out.splitlines() == [
         f"22:13:20  open      {ID}  sell 1 BTC at 50000 USD",
         "22:13:20  confirmed 7777777777  1 BTC/USD at 50000",
@@ -325,7 +349,7 @@ def test_watching_a_node_that_dies_is_exit_6_too(dhtex: Dhtex, node: FakeNode, m
 
     monkeypatch.setattr(node, "stream", dies)
     result = dhtex("order watch BTC/USD")
-    assert (result.status, result.err) == (6, "error: the node went away (see its log)\n")
+    assert (result.status, result.err.splitlines()[1]) == (6, "error: the node went away (see its log)")
 
 
 def test_listing_with_gaps_names_them() -> None:

@@ -57,3 +57,11 @@ def test_an_import_names_every_bad_line(dhtex: Dhtex, node: FakeNode, tmp_path: 
     rows = [json.loads(line) for line in dhtex("import", str(book), "--json").out.splitlines()]
     assert [row["line"] for row in rows[:-1]] == list(range(1, 9))
     assert rows[-1] == {"stored": 1, "refused": 1, "invalid": 6}
+
+
+def test_an_import_of_a_file_of_another_kind_does_not_fill_the_screen(dhtex: Dhtex, tmp_path: Path) -> None:
+    path = tmp_path / "junk"
+    path.write_bytes(b"\xff\x00\n" * 300)
+    result = dhtex("import", str(path))
+    assert (result.status, "300 invalid" in result.out, result.err.count("\n")) == (8, True, 21)
+    assert len(dhtex("import", str(path), "--json").out.splitlines()) == 301

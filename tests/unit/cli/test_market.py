@@ -76,10 +76,18 @@ def test_a_take_that_falls_short_says_how(dhtex: Dhtex, node: FakeNode) -> None:
     node.events = take(**less, remaining="1", tries=[REFUSED])
     result = dhtex("take BTC/USD --buy 1")
     assert (result.status, "bought 0 of 1 BTC; 1 BTC not taken" in result.out) == (4, True)
-    assert "refused  3f2a9c1b04: 1 BTC at 50000 USD (somebody else was quicker: the order is taken)" in result.out
+    assert "refused  3f2a9c1b04: 1 BTC at 50000 USD (another accept was quicker: the order is taken)" in result.out
     node.events = take(**less, outstanding="1", tries=[SENT])
     result = dhtex("take BTC/USD --buy 1")
     assert (result.status, "no answer yet from the makers of 3f2a9c1b04" in result.err) == (5, True)
+    assert "bought 0 of 1 BTC; 1 BTC on the way without an answer" in result.out
+
+
+def test_a_take_does_not_call_a_void_accept_one_on_its_way(dhtex: Dhtex, node: FakeNode) -> None:
+    node.events = take(filled="0", average=None, cost=None, outstanding="1", tries=[{**SENT, "state": "void"}])
+    result = dhtex("take BTC/USD --buy 1")
+    assert (result.status, "the accepts are void" in result.err, "way" in result.out + result.err) == (5, True, False)
+    assert "bought 0 of 1 BTC; 1 BTC void: the deadline is over" in result.out
 
 
 def test_a_take_that_is_broken_off_says_what_is_done_and_what_is_outstanding(dhtex: Dhtex, node: FakeNode) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dhtex import nodefiles, spawn
+from dhtex import config, nodefiles, spawn
 from dhtex.config import NodeConfig
 from dhtex.errors import NotRunningError
 from dhtex.nodefiles import NodeFile, Started
@@ -45,7 +45,7 @@ def starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[NodeConfig
         assert folder == home
         seen.append((settings, fresh))
         warnings = [f"{peer} does not answer yet" for peer in settings.bootstrap]
-        return replace(STARTED, port=settings.port, network=settings.network, warnings=warnings)
+        return replace(STARTED, port=settings.port, network=settings.network or "main", warnings=warnings)
 
     monkeypatch.setattr(spawn, "start", start)
     return seen
@@ -55,7 +55,14 @@ def test_start_says_one_line(dhtex: Dhtex, starts: list[tuple[NodeConfig, bool]]
     result = dhtex("start --port 3001")
     assert (result.status, result.err) == (0, "")
     assert result.out == "dhtex node on port 3001 is running (network main, 1 peer)\n"
-    assert starts == [(NodeConfig(port=3001), False)]
+    assert starts == [(NodeConfig(port=3001, network=config.NETWORK_OF_STATE), False)]
+
+
+def test_work_that_cannot_be_is_refused(dhtex: Dhtex, starts: list[tuple[NodeConfig, bool]]) -> None:
+    for bits in ("-1", "25"):
+        result = dhtex("start", "--network", "lab", f"--pow-bits={bits}")
+        assert (result.status, result.err) == (2, f"error: {bits} bits of work are out of range (0 to 24)\n")
+    assert starts == []
 
 
 def test_start_hands_over_all_settings(dhtex: Dhtex, starts: list[tuple[NodeConfig, bool]]) -> None:

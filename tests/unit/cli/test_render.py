@@ -62,7 +62,7 @@ def test_everything_about_an_order() -> None:
 
 def test_everything_about_a_trade() -> None:
     lines = render.trade({**TRADE, "state": "refused", "code": "taken", "message": "a", "reply": "b"}, NOW)
-    assert "refused     somebody else was quicker: the order is taken" in lines
+    assert "refused     another accept was quicker: the order is taken" in lines
     assert "in all      50000 USD" in lines
     assert lines[-2:] == ["taker says  a", "maker says  b"]
     head, line = render.trades([TRADE], NOW)

@@ -91,6 +91,7 @@ class FakeNode:
         self.bootstrap_state = "connected"
         self.node_name = "12" * 20
         self.greeting = ""
+        self.signs_first = False
 
     @property
     def set_aside(self) -> Path | None:
@@ -175,8 +176,10 @@ class FakeNode:
         )
         return [peer]
 
-    async def add_order(self, draft: OrderDraft, progress: Progress | None = None) -> PublishView:
+    async def add_order(self, draft: OrderDraft, progress: Progress | None = None, tell: Tell = print) -> PublishView:
         self._report(progress)
+        if self.signs_first:
+            tell("signed", order_view(side=draft.side))
         await self._work("add_order", draft)
         return PublishView(order=order_view(side=draft.side), holders=3)
 
@@ -213,17 +216,21 @@ class FakeNode:
         self.calls.append(("renew_orders",))
         return [order_view()]
 
-    async def amend_order(self, id_prefix: str, amendment: Amendment, progress: Progress | None = None) -> PublishView:
+    async def amend_order(
+        self, id_prefix: str, amendment: Amendment, progress: Progress | None = None, tell: Tell = print
+    ) -> PublishView:
         self._report(progress)
         await self._work("amend_order", id_prefix, amendment)
         return PublishView(order=order_view(), holders=0)
 
     async def accept_order(
-        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None
+        self, id_prefix: str, request: AcceptRequest, progress: Progress | None = None, tell: Tell = print
     ) -> AcceptView:
         self._report(progress)
-        await self._work("accept_order", id_prefix, request)
         trade = trade_view()
+        if self.signs_first:
+            tell("sent", trade)
+        await self._work("accept_order", id_prefix, request)
         return AcceptView(
             accept=trade.accept, order=trade.order, state=trade.state, code=None, retryable=False, trade=trade
         )

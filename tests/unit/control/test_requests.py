@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dhtex import errors, limits
-from dhtex.control import api
+from dhtex.control import api, client
 from dhtex.control.client import Client, error_from
 from dhtex.marketviews import QuoteQuery, StatsQuery, TakeRequest
 from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery
@@ -267,6 +267,17 @@ async def test_a_silent_node_is_given_up(served: Served) -> None:
     with pytest.raises(errors.OutcomeUnknownError, match="silent"):
         await ask(served, "GET", "/v1/orders", client=Client(served.socket, silence_s=0.1))
     served.node.wait.set()
+
+
+async def test_what_a_node_has_at_hand_is_not_waited_for_long(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "READY_SILENCE_S", 0.05)
+    link = socket.socket(socket.AF_UNIX)
+    path = served.socket.with_name("hung.sock")
+    link.bind(str(path))
+    link.listen()
+    with pytest.raises(errors.OutcomeUnknownError, match="silent"):
+        await asyncio.to_thread(client.Client(path).call, "GET", "/v1/status")
+    link.close()
 
 
 async def test_what_is_no_node_is_said_so() -> None:

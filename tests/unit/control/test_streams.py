@@ -139,7 +139,7 @@ async def test_a_caller_that_goes_cancels_its_operation(served: Served) -> None:
 
 
 async def test_closing_ends_streams_and_operations_at_once(served: Served) -> None:
-    served.node.wait = asyncio.Event()
+    served.node.wait, served.node.signs_first = asyncio.Event(), True
     stream = served.unix_client.stream("GET", "/v1/events")
     waiting = asyncio.create_task(following(stream))
     operation = asyncio.create_task(
@@ -155,6 +155,19 @@ async def test_closing_ends_streams_and_operations_at_once(served: Served) -> No
     assert "dhtex trade list" in unknown.value.hint
     assert served.node.cancelled.is_set()
     assert served.node.queues == []
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize("path", ["orders", "orders/abcdef/accept"])
+async def test_closing_says_whether_an_operation_goes_on(served: Served, path: str, goes_on: bool) -> None:
+    served.node.wait, served.node.signs_first = asyncio.Event(), goes_on
+    body = DRAFT if path == "orders" else {}
+    operation = asyncio.create_task(asyncio.to_thread(served.unix_client.call, "POST", f"/v1/{path}", body))
+    await until(lambda: served.node.calls)
+    await served.server.close()
+    with pytest.raises(errors.OutcomeUnknownError if goes_on else errors.NotRunningError) as caught:
+        await operation
+    assert ("goes on where it was" if goes_on else "repeat the command") in caught.value.hint
 
 
 async def test_closing_does_not_wait_for_a_reader_that_reads_nothing(served: Served) -> None:

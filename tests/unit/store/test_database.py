@@ -45,12 +45,33 @@ def test_what_was_written_is_there_when_opened_again(tmp_path: Path) -> None:
 
 def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
     path = tmp_path / "node.db"
-    path.touch(mode=0o644)
+    Database.open(path).close()
+    path.chmod(0o644)
     database = Database.open(path)
     add_fact(database)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
     assert modes == {"node.db": 0o600, "node.db-wal": 0o600, "node.db-shm": 0o600}
     database.close()
+
+
+def test_an_empty_file_is_no_new_node(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    path.touch()
+    with pytest.raises(StateError, match="it is empty"):
+        Database.open(path)
+    assert path.stat().st_size == 0
+    database = Database.open(path, fresh=True)
+    assert database.set_aside is not None
+    database.close()
+
+
+def test_a_beginning_that_was_broken_off_is_begun_again(tmp_path: Path) -> None:
+    for left_behind in ("node.db.new", "node.db.new-wal"):
+        (tmp_path / left_behind).write_bytes(b"half a file")
+    database = Database.open(tmp_path / "node.db")
+    add_fact(database)
+    database.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["node.db"]
 
 
 def test_a_decision_is_synced_and_a_batch_is_not(tmp_path: Path) -> None:

@@ -114,3 +114,24 @@ def test_the_same_wish_twice_is_one_accept() -> None:
         await stop(maker, taker)
 
     play(story())
+
+
+def test_the_same_wish_twice_at_once_is_one_accept_however_soon_it_is_decided() -> None:
+    async def story() -> None:
+        network = new_network()
+        maker, taker = await parties(network, 2)
+        orders = [maker.publish(number=number) for number in range(2)]
+        taker.access.mint_s = 1
+        first = asyncio.ensure_future(taker.accept(orders[0], wait_s=30))
+        await asyncio.sleep(0.5)
+        taker.access.mint_s = 5
+        second = asyncio.ensure_future(taker.accept(orders[0], wait_s=30))
+        assert [(await first).state, (await second).state] == ["confirmed", "confirmed"]
+        assert len(taker.journal.trades()) == 1
+        leaver, stayer = [asyncio.ensure_future(taker.accept(orders[1], wait_s=30)) for _ in range(2)]
+        await asyncio.sleep(2)
+        leaver.cancel()
+        assert (await stayer).state == "confirmed"
+        await stop(maker, taker)
+
+    play(story())

@@ -1,0 +1,52 @@
+"""Whom a node meets, what it says of them, and that it finds them again."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from dhtex.config import NodeConfig
+from dhtex.errors import NoPeerError, UsageError
+from dhtex.node import Node, core
+from tests.unit.overlay.fakes import until
+
+HOST = "127.0.0.1"
+
+
+def node(number: int, *peers: Node, home: Path | None = None) -> Node:
+    bootstrap = tuple(f"{HOST}:{peer.port}" for peer in peers)
+    settings = NodeConfig(host=HOST, network="lab", pow_bits=0, bootstrap=bootstrap, home=home)
+    return Node(settings, entropy=random.Random(number))
+
+
+async def test_peers_are_on_disk_long_before_the_first_minute_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "TICK_S", 0.01)
+    monkeypatch.setattr(core, "PEERS_SAVED_FIRST_S", 0.02)
+    assert core.PEERS_SAVED_S == 60
+    async with node(1) as first, node(2, home=tmp_path) as second:
+        assert await second.connect(HOST, first.port)
+        journal = second._running.journal
+        await until(lambda: [port for _, _, port in journal.peers()] == [first.port])
+
+
+async def test_a_bootstrap_peer_that_has_gone_is_not_called_connected() -> None:
+    async with node(1) as first, node(2, first) as second:
+        name = f"{HOST}:{first.port}"
+        await until(lambda: second.status().bootstrap == {name: "connected"})
+        table = second._running.overlay.protocol.table
+        for info in second._running.overlay.peers():
+            peer = table.get(info.id)
+            assert peer is not None
+            table.remove(peer)
+        assert second.status().bootstrap == {name: "not a peer now"}
+
+
+async def test_whom_one_cannot_meet_is_said() -> None:
+    async with node(1) as one:
+        with pytest.raises(UsageError, match="is this node itself"):
+            await one.connect(HOST, one.port)
+        with pytest.raises(NoPeerError, match="no address is known"):
+            await one.connect("no-such-host.invalid", 3001)
+        assert one.status().bootstrap == {}
