@@ -23,7 +23,7 @@ from dhtex import limits
 ID_BITS: Final = 160
 CROWDED_CHANCE: Final = 0.01  # so often an honest neighbourhood is suspected, which costs three more searches
 SAMPLES_MIN: Final = 4  # before anybody is suspected
-_DRIFT: Final = 3.0  # a neighbourhood of 20 errs by more than this once in some thousand times
+_DRIFT: Final = 1.5  # of our neighbourhood, since the samples were taken: a network that has grown looks crowded
 _ERROR_OF_ONE: Final = 0.44  # of a sample, relative: 1/sqrt(8), and a median is a quarter less exact than a mean
 
 
@@ -52,6 +52,7 @@ class SizeEstimate:
 
     def __init__(self) -> None:
         self._samples: deque[float] = deque(maxlen=limits.SIZE_SAMPLES_MAX)
+        self._around = 0.0  # what the neighbourhood of our own id told when we began to take samples
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -61,9 +62,10 @@ class SizeEstimate:
         near = closest[: limits.HOLDERS]
         self._samples.append(_others(target, near, limits.HOLDERS))
 
-    def clear(self) -> None:
-        """Forget all samples: the network has changed."""
+    def begin(self, own_id: bytes, near: list[bytes]) -> None:
+        """Forget all samples, and note our neighbourhood (the BUCKET_SIZE closest, or all)."""
         self._samples.clear()
+        self._around = _others(own_id, near, limits.BUCKET_SIZE)
 
     def others(self) -> float:
         """How many nodes there are beside us; 0 without any sample."""
@@ -75,12 +77,12 @@ class SizeEstimate:
         return 1 + round(_others(own_id, near, limits.BUCKET_SIZE) if few else self.others())
 
     def outdated(self, own_id: bytes, near: list[bytes]) -> bool:
-        """Whether the neighbourhood of our own id (the BUCKET_SIZE closest, or all) contradicts the samples.
+        """Whether our neighbourhood has become much denser or thinner since we began to take samples.
 
         It is known at any time, but whoever wants to mislead us may crowd it: it is no sample, only a reason for new
         ones.
         """
-        now, then = _others(own_id, near, limits.BUCKET_SIZE), self.others()
+        now, then = _others(own_id, near, limits.BUCKET_SIZE), self._around
         return len(self._samples) >= SAMPLES_MIN and not then / _DRIFT <= now <= then * _DRIFT
 
     def crowded(self, target: bytes, closest: list[bytes]) -> bool:

@@ -43,6 +43,8 @@ class Widening:
     def sample(self, crawl: Crawl) -> None:
         """Learn from a search for a point that nobody could foresee."""
         if found := crawl.closest():
+            if not len(self.size):
+                self.size.begin(self._network.own_id, self._neighbours())
             self.size.add(crawl.target, [contact.id for contact in found])
 
     def network_size(self) -> int:
@@ -59,7 +61,7 @@ class Widening:
         if now - self._surveyed >= limits.SIZE_RESAMPLE_S:
             self._surveyed = now
             if self.size.outdated(self._network.own_id, self._neighbours()):
-                self.size.clear()
+                self.size.begin(self._network.own_id, self._neighbours())
                 self.survey()
 
     def widen(self, crawl: Crawl, done: Done) -> None:

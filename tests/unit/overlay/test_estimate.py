@@ -105,13 +105,17 @@ def test_a_changed_neighbourhood_calls_for_new_samples() -> None:
     chance = random.Random(4)
     own, ids = chance.randbytes(20), some_ids(100, chance)
     estimate = estimated(ids, chance, SAMPLES_MIN - 1)
-    grown = closest(ids + some_ids(2000, chance), own, limits.BUCKET_SIZE)
+    near = closest(ids, own, limits.BUCKET_SIZE)
+    grown = closest(ids + some_ids(150, chance), own, limits.BUCKET_SIZE)
+    estimate.begin(own, near)
+    assert len(estimate) == 0
     assert not estimate.outdated(own, grown)
-    estimate.add(own, closest(ids, own))
-    assert not estimate.outdated(own, closest(ids, own, limits.BUCKET_SIZE))
+    for _ in range(SAMPLES_MIN):
+        estimate.add(own, closest(ids, own))
+    assert not estimate.outdated(own, near)
     assert estimate.outdated(own, grown)
     assert estimate.outdated(own, closest(ids[:9], own, limits.BUCKET_SIZE))
-    estimate.clear()
+    estimate.begin(own, grown)
     assert len(estimate) == 0
 
 
