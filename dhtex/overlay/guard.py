@@ -14,10 +14,14 @@ from typing import Final
 from dhtex import limits
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Peer
+from dhtex.overlay.wire import pack_address
 
 TOKEN_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
-_SLOTS: Final = 1024
+_SLOT_BITS: Final = 10
+_SLOTS: Final = 1 << _SLOT_BITS
+_WORD_BITS: Final = 61
+_WORD: Final = (1 << _WORD_BITS) - 1
 
 
 class Tokens:
@@ -89,7 +93,7 @@ class Strangers:
     """
 
     def __init__(self, secret: bytes, now: float) -> None:
-        self._secret = secret
+        self._secret = int.from_bytes(secret) & _WORD | 1
         self._pings = Bucket(limits.STRANGER_DATAGRAMS_PER_S, now)
         self._others = Bucket(limits.STRANGER_DATAGRAMS_PER_S, now)
         self._second = now
@@ -102,19 +106,21 @@ class Strangers:
             self._second = now
             self._of_address = [0] * _SLOTS
             self._of_network = [0] * _SLOTS
-        slot = self._slot(f"{address[0]} {address[1]}")
+        packed = pack_address(address)
+        slot = self._slot(packed)
         if self._of_address[slot] >= limits.STRANGER_ADDRESS_DATAGRAMS_PER_S:
             return False
-        ip = address[0]
-        network = self._slot(ip.rpartition(".")[0] or ":".join(ip.split(":", 4)[:4]))
+        network = self._slot(packed[: 3 if len(packed) == 6 else 8])
         if self._of_network[network] >= limits.STRANGER_NETWORK_DATAGRAMS_PER_S:
             return False
         self._of_address[slot] += 1
         self._of_network[network] += 1
         return (self._pings if is_ping else self._others).take(now)
 
-    def _slot(self, name: str) -> int:
-        return int.from_bytes(hashlib.blake2b(name.encode(), key=self._secret, digest_size=2).digest()) % _SLOTS
+    def _slot(self, name: bytes) -> int:
+        # The upper bits of a product with a secret: universal hashing (Dietzfelbinger et al., 1997). The hash of an int
+        # is its remainder by 2^61 - 1, in every process.
+        return (hash(int.from_bytes(name)) * self._secret & _WORD) >> _WORD_BITS - _SLOT_BITS
 
 
 def within_rate(peer: Peer, now: float) -> bool:
