@@ -79,7 +79,7 @@ def lie(node: Overlay) -> None:
 def test_a_third_of_liars_makes_nobody_a_client(seed: int) -> None:
     async def story() -> None:
         sky = Sky()
-        nodes = await sky.network(30)
+        nodes = await sky.network(90)
         for node in nodes[::3]:
             lie(node)
         node = await sky.node(seed)
