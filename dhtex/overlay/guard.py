@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Final
 
 from dhtex import limits
-from dhtex.overlay.addresses import Address
+from dhtex.overlay.addresses import Address, subnet
 from dhtex.overlay.contact import Peer
 from dhtex.overlay.wire import pack_address
 
@@ -86,7 +86,8 @@ class Bucket:
 
 
 class Strangers:
-    """What unverified addresses may send in one second: so many in all, fewer of one network, and few of one address.
+    """What unverified addresses may send in one second: so many in all, fewer of one network (local ones are exempt, as
+    everywhere), and few of one address.
 
     Counted in SLOTS places each, by a keyed hash, so that nobody can choose whose place he takes; who shares one with a
     flooder shares its fate for a second.
@@ -106,15 +107,15 @@ class Strangers:
             self._second = now
             self._of_address = [0] * _SLOTS
             self._of_network = [0] * _SLOTS
-        packed = pack_address(address)
-        slot = self._slot(packed)
+        slot = self._slot(pack_address(address))
         if self._of_address[slot] >= limits.STRANGER_ADDRESS_DATAGRAMS_PER_S:
             return False
-        network = self._slot(packed[: 3 if len(packed) == 6 else 8])
-        if self._of_network[network] >= limits.STRANGER_NETWORK_DATAGRAMS_PER_S:
-            return False
+        if (shared := subnet(address[0])) is not None:
+            network = self._slot(shared)
+            if self._of_network[network] >= limits.STRANGER_NETWORK_DATAGRAMS_PER_S:
+                return False
+            self._of_network[network] += 1
         self._of_address[slot] += 1
-        self._of_network[network] += 1
         return (self._pings if is_ping else self._others).take(now)
 
     def _slot(self, name: bytes) -> int:
