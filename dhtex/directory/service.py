@@ -149,7 +149,16 @@ class Directory:
             self._paths.learn(market, branch, self._clock.monotonic())
             prefix = branch
             result = await self._put_at(market, prefix, wire)
+        if spot.everywhere and prefix != ROOT:
+            await self._put_between(market, path, {prefix, *others}, wire)
         return result, prefix
+
+    async def _put_between(self, market: tuple[str, str], path: str, done: set[str], wire: bytes) -> None:
+        """Put the end of an order also at nodes of its path that nobody named on the way: a node that delegates keeps
+        some of its orders, and names its branches; whoever is moved hears of the deepest only."""
+        await self._follow(market, ROOT)
+        missed = [known for known in self._paths.all(market, path) if known not in done]
+        await asyncio.gather(*(self._put_at(market, known, wire) for known in missed))
 
     async def _put_at(self, market: tuple[str, str], prefix: str, wire: bytes) -> PutResult:
         key = index_key(self._network, *market, prefix)

@@ -185,13 +185,14 @@ class Offers:
         for own in self._journal.orders(MakerState.PUBLISHING):
             if own.order_id in self._stamping:
                 continue
+            bare = parse_record(own.wire, self._network)
+            assert is_a(bare, Order), "the journal holds what was once valid"
             if own.expires <= self._clock.now():
-                self._journal.close_order(own.order_id, MakerState.EXPIRED, b"")
+                if bare.body.epoch == self._epoch:  # else the desk reads first what another copy has made of it
+                    self._journal.close_order(own.order_id, MakerState.EXPIRED, b"")
                 continue
             self._stamping.add(own.order_id)
             try:
-                bare = parse_record(own.wire, self._network)
-                assert is_a(bare, Order), "the journal holds what was once valid"
                 stamp = await self._mint(bare.id, Kind.ORDER, bare.body.created, None, 0)
                 order = seal_record(bare.body, self._keys.signer(bare.body).sign, stamp)
                 if self._journal.stamp_order(order.id, order.wire):

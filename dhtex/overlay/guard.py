@@ -20,7 +20,7 @@ TOKEN_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
 _SLOT_BITS: Final = 10
 _SLOTS: Final = 1 << _SLOT_BITS
-_WORD_BITS: Final = 61
+_WORD_BITS: Final = 160  # more than an address and a port have
 _WORD: Final = (1 << _WORD_BITS) - 1
 
 
@@ -119,9 +119,8 @@ class Strangers:
         return (self._pings if is_ping else self._others).take(now)
 
     def _slot(self, name: bytes) -> int:
-        # The upper bits of a product with a secret: universal hashing (Dietzfelbinger et al., 1997). The hash of an int
-        # is its remainder by 2^61 - 1, in every process.
-        return (hash(int.from_bytes(name)) * self._secret & _WORD) >> _WORD_BITS - _SLOT_BITS
+        # The upper bits of a product with a secret: universal hashing (Dietzfelbinger et al., 1997).
+        return (int.from_bytes(name) * self._secret & _WORD) >> _WORD_BITS - _SLOT_BITS
 
 
 def within_rate(peer: Peer, now: float) -> bool:

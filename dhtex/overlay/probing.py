@@ -59,7 +59,8 @@ class Probing:
             self._ask(now)
 
     def _ask(self, now: float) -> None:
-        """Choose a peer of a network that has not been silent yet."""
+        """Choose a peer of a network that has not been silent lately."""
+        self._silent = {place: at for place, at in self._silent.items() if now - at < limits.PROBE_SILENT_S}
         fit = [
             peer
             for peer in self._protocol.table
@@ -86,7 +87,6 @@ class Probing:
             self._pause_s = min(2 * self._pause_s, limits.PROBE_AGAIN_S)
         else:
             self._pause_s = limits.PROBE_AGAIN_S if self._protocol.selfview.client else limits.PROBE_S
-            self._silent = {place: at for place, at in self._silent.items() if now - at < limits.PROBE_SILENT_S}
             self._silent[self._prober] = now
             if len(self._silent) >= limits.PROBERS_SILENT:
                 self._silent.clear()
@@ -105,6 +105,8 @@ class Probing:
             self._nonce, self._due, self._pause_s = b"", now + limits.PROBE_S, limits.PROBE_S
             self._silent.clear()
             self._protocol.selfview.unasked(now)
+        else:
+            self._judge(now)
         return True
 
     # --- X and Y -----------------------------------------------------------------------------------------------------

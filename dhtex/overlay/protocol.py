@@ -66,7 +66,7 @@ class Protocol:
         self._random_bytes = entropy.randbytes
         self._parking = Parking()
         now = clock.monotonic()
-        self._strangers = Strangers(entropy.randbytes(16), now)
+        self._strangers = Strangers(entropy.randbytes(20), now)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._closed = False
@@ -197,9 +197,10 @@ class Protocol:
         if not peer.last_asked:
             self.selfview.unasked(now)
         contact = contact_at(sender, *address)
-        if contact is None or peer.pinging or peer.client:
+        asked_lately = now < peer.last_asked + limits.PING_IDLE_S
+        if contact is None or peer.pinging or (peer.client and asked_lately):
             return peer
-        if self.table.wants(contact) or peer.in_table:
+        if self.table.wants(contact) or peer.in_table or peer.client:
             self.ping(peer)
         return peer
 
@@ -219,8 +220,6 @@ class Protocol:
                 self._take_request(data, addr, self.monotonic())
             else:
                 self.count("dropped_frame")
-        except wire.DECODE_ERRORS:
-            self.count("dropped_malformed")
         except Exception:
             self.count("unexpected")
             if self.counts["unexpected"] <= _UNEXPECTED_LOGGED_MAX:
@@ -321,15 +320,20 @@ class Protocol:
         elif not self._strangers.admit(addr, verb is wire.PING, now):
             self.count("dropped_rate_strangers")
             return
+        body, ext = wire.cut_trailer(data[start:]) if verb.stock else (data[start:], None)
+        try:
+            args = verb.args.decode(body)
+        except wire.DECODE_ERRORS:
+            self.count("dropped_malformed")
+            return
         if verb.stock:
-            self._take_stock(verb, data[start:], data, self.peer_at(addr) if peer is None else peer, now)
+            self._take_stock(verb, args, ext, data, self.peer_at(addr) if peer is None else peer, now)
         else:
-            self._take_ours(verb, data[start:], data, addr, peer)
+            self._take_ours(verb, args, data, addr, peer)
 
     # --- Our own verbs ---------------------------------------------------------------------------------------------
 
-    def _take_ours(self, verb: wire.Verb, rest: bytes, data: bytes, addr: Address, peer: Peer | None) -> None:
-        args = verb.args.decode(rest)
+    def _take_ours(self, verb: wire.Verb, args: Any, data: bytes, addr: Address, peer: Peer | None) -> None:
         if args.net != self.net or args.sender == self.own_id:
             self.count("dropped_foreign")
             return
@@ -356,9 +360,9 @@ class Protocol:
 
     # --- Stock verbs -----------------------------------------------------------------------------------------------
 
-    def _take_stock(self, verb: wire.Verb, rest: bytes, data: bytes, peer: Peer, now: float) -> None:
-        body, ext = wire.cut_trailer(rest)
-        args: Sequence[Any] = verb.args.decode(body)
+    def _take_stock(
+        self, verb: wire.Verb, args: Sequence[Any], ext: bytes | None, data: bytes, peer: Peer, now: float
+    ) -> None:
         net = wire.request_net(ext)
         sender: NodeId | None = args[0] if args else None
         if (net is not None and net != self.net and verb is not wire.PING) or sender == self.own_id:

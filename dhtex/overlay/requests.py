@@ -156,7 +156,8 @@ class Requests:
             if request.tries >= request.tries_max:
                 del self._open[request.id]
                 request.open = False
-                self.families.silent(request.peer.address)
+                if request.tries > 1 and request.sent_at:  # one try proves little, and none nothing
+                    self.families.silent(request.peer.address)
                 failed.append(request)
                 continue
             request.tries += 1

@@ -64,6 +64,8 @@ class SelfView:
 
     def heard(self, voter: Address, view: View, now: float) -> None:
         """A peer's answer came, with its view of us."""
+        if _is_v6(voter) != _is_v6(view.seen):
+            return  # it answers to the family in which it was asked, or lies
         place = subnet(voter[0]) or voter
         before = self._votes.pop(place, None)
         self._votes[place] = _Vote(view.seen, view.time + 0.5 - self._clock.now(), now)

@@ -88,7 +88,7 @@ class Overlay(StockServer):
         )
         serving.on_digest_asked = self._replicator.asked
         self._upkeep = Upkeep(self.protocol, self._searches.survey, entropy)
-        self._searches.widening.survey = self._upkeep.joined
+        self._searches.widening.survey = self._upkeep.look_around
         self.protocol.serving = self.protocol.stock.serving = serving
         self.protocol.on_verb[WATCH] = self._watching.on_watch
         self.protocol.on_push = self._watching.on_push

@@ -66,8 +66,12 @@ class Upkeep:
             row.due, row.pause_s = 0.0, LOST_PAUSE_S
 
     def joined(self) -> None:
-        """We have just searched for ourselves: now search in the ranges that are not near us, one a tick."""
+        """We have just searched for ourselves."""
         self._searched_self = self._protocol.monotonic()
+        self.look_around()
+
+    def look_around(self) -> None:
+        """Search in the ranges that are not near us, one a tick."""
         self._to_search = list(range(min(self._protocol.table.depth(), BUCKETS_AFTER_JOIN)))
 
     def tick(self, now: float) -> None:

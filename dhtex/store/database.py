@@ -118,8 +118,10 @@ class Database:
         if self._file is None or written < _FOLD_ROWS or (self._folding is not None and self._folding.is_alive()):
             return
         self._folded_at += written
-        self._folding = threading.Thread(target=_fold, args=(self._file,), name="dhtex-fold", daemon=True)
-        self._folding.start()
+        folding = threading.Thread(target=_fold, args=(self._file,), name="dhtex-fold", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no thread is to be had now: what was written stands all the same
+            folding.start()
+            self._folding = folding
 
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """All rows of a query. Raises StateError when the file cannot be read."""

@@ -41,7 +41,7 @@ class Journal:
     def network(self) -> tuple[str, int] | None:
         """The network that this state belongs to, and the bits of work of its stamps; None for a new node."""
         facts = dict(self._database.rows("SELECT name, value FROM facts WHERE name IN ('network', 'pow_bits')"))
-        return (str(facts["network"]), int(facts["pow_bits"])) if facts else None
+        return (str(facts["network"]), int(facts["pow_bits"])) if len(facts) == 2 else None
 
     def set_network(self, network: str, pow_bits: int) -> None:
         """Remember the network for the next life."""

@@ -3,6 +3,7 @@
 from typing import Final
 
 from dhtex.errors import StateError
+from dhtex.market.admission import signature_holds
 from dhtex.market.records import Kind, Record, parse_record
 from dhtex.market.trade import MakerState, TakerState
 from dhtex.store.database import Database
@@ -19,6 +20,7 @@ _RECORDS: Final = (
     ("trades", "x''", "answer_wire", _ANSWERS),
     ("receipts", "x''", "wire", (Kind.RECEIPT,)),
 )
+_SAID_AGAIN: Final = frozenset({"orders", "answers", "pending", "receipts"})  # to others, who would refuse forgeries
 _STATES: Final[dict[str, frozenset[str]]] = {"orders": frozenset(MakerState), "trades": frozenset(TakerState)}
 
 
@@ -35,6 +37,8 @@ def check_rows(database: Database) -> str:
             if name == wire == b"":
                 continue
             if not isinstance(record, Record) or record.kind not in kinds or (name and name != record.id):
+                raise _damaged(table)
+            if table in _SAID_AGAIN and not signature_holds(record):
                 raise _damaged(table)
             networks.add(record.body.network)
             if len(networks) > 1:

@@ -83,12 +83,15 @@ class Selling:
         states = [row.state for row in MAKER if row.event is MakerEvent.FILL]
         return [own for state in states for own in self._journal.orders(state)]
 
+    def unanswered(self) -> list[RecordId]:
+        """The orders that have ended, for which accepts wait that cannot be refused before they were read back."""
+        found = {row.order_id: self._journal.order(row.order_id) for row in self._journal.pending()}
+        return [one for one, own in found.items() if own and MakerState(own.state) in ENDED and self.fenced(one)]
+
     def fenced(self, order_id: RecordId) -> list[RecordId]:
         """The orders of an older epoch that an answer about this one concerns: those of its group that a fill would
-        close, then itself. This node was restored from a copy since they were made, so another copy may have closed
-        them already, and answered accepts."""
-        found = self.order(order_id)
-        if found is None:
+        close, then itself. Another copy of this node may have closed them already, and answered accepts."""
+        if (found := self.order(order_id)) is None:
             return []
         others = [] if MakerState(found[0].state) in ENDED else self._journal.others_open(found[0])
         orders = [parse_record(own.wire, self._terms.network) for own in others]

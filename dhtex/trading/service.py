@@ -42,7 +42,6 @@ PUBLISH_PAUSE_S_MIN: Final = 1.0
 PUBLISH_PAUSE_S_MAX: Final = 60.0
 ENDED_WATCH_S: Final = limits.ACCEPT_DEADLINE_S_DEFAULT + limits.ACCEPT_GRACE_S  # to refuse those who come too late
 JITTER: Final = (0.75, 1.25)
-
 _ALL: Final = RecordId(b"")  # the name of a timer that concerns no single order
 _RUNNING: Final = (TakerState.SENT, TakerState.PENDING)
 
@@ -100,6 +99,9 @@ class Desk:
         self._carry_out(self._selling.resume(now))
         for own in self._selling.open_orders():
             self.order_opened(own.order_id)
+        for order_id in self._selling.unanswered():
+            self.order_opened(order_id)
+            self._forget_order(order_id)
         for trade in self._buying.unfinished(now):
             self._follow(trade)
         self._tasks.spawn(self._pull_in_rotation())
@@ -165,8 +167,7 @@ class Desk:
         self._forget_order(order_id)
 
     async def confirm(self, order_id: RecordId, accept_id: RecordId | None, reply: str = "") -> Trade:
-        """Give an order to an accept that waits for a person; None means the only one. Raises NotFoundError,
-        UsageError, RefusedError, StateError, or NoPeerError (see `read_back`)."""
+        """Give an order to an accept that waits for a person; None: the only one. Raises NoPeerError too."""
         read = await self.read_back(order_id)
         return self._said(self._selling.confirm(order_id, accept_id, reply, self._clock.now(), read))
 
@@ -183,10 +184,7 @@ class Desk:
 
     async def accept(self, order: Record[Order], request: AcceptRequest, progress: Progress | None = None) -> Trade:
         """Send an accept; its outcome comes later (`wait`). The same wish again gives the trade that is running, or
-        that another call has sent while this one waited for its turn.
-
-        Raises UsageError, RefusedError when the order is known to be over, NoPeerError when nobody can be asked.
-        """
+        was sent meanwhile. Raises UsageError, RefusedError when the order is known to be over, NoPeerError."""
         before = self._buying.sent(order.id)
         async with self._sending.setdefault(order.id, asyncio.Lock()):
             body = self._buying.draft(order, request, self._clock.now())
@@ -336,7 +334,9 @@ class Desk:
             self._pull_soon.pop(order_id, None)
 
     def _unwatch(self, order_id: RecordId) -> list[Effect]:
-        if ("expire", order_id) not in self._timers and not self._following(order_id):
+        if order_id in self._selling.unanswered():
+            self._forget_order(order_id)  # and read on, until those who wait can be refused
+        elif ("expire", order_id) not in self._timers and not self._following(order_id):
             self._open.pop(order_id, None)
             self._publisher.unwatch(order_id)
         return []

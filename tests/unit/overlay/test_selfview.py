@@ -28,8 +28,8 @@ class HandClock:
         return self.wall
 
 
-def voter(number: int) -> Address:
-    return ("10.0.0.1", number)
+def voter(number: int, ip: str = "10.0.0.1") -> Address:
+    return (ip, number)
 
 
 def mirror(votes: dict[int, tuple[Address, float]]) -> SelfView:
@@ -67,16 +67,27 @@ def test_a_node_of_both_families_has_an_address_in_each_and_does_not_move_betwee
     view.on_moved = moved
     chance = random.Random(1)
     for number in range(300):
-        seen = chance.choice([HERE, ("2a00::1", 3001)])
-        view.heard(voter(number), wire.View(False, 1_000_000, seen), 0.0)
+        seen, ip = chance.choice([(HERE, "10.0.0.1"), (("2a00::1", 3001), "fd00::1")])
+        view.heard(voter(number, ip), wire.View(False, 1_000_000, seen), 0.0)
     assert (moves, view.address) == ([], HERE)
     for number in range(3):
-        view.heard(voter(number), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
+        view.heard(voter(number, "fd00::1"), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
     assert moves == []  # they are outvoted
     view.forget()
     for number in range(3):
-        view.heard(voter(number), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
+        view.heard(voter(number, "fd00::1"), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
     assert moves == [HERE]
+
+
+def test_who_is_asked_by_one_family_says_nothing_of_the_other() -> None:
+    view = SelfView(HandClock())
+    moves = moves_of(view)
+    crowd(view, range(40), HERE, 0.0)
+    for second in range(0, 7200, 60):
+        crowd(view, range(40, 42), (f"2a00::{second:x}", 3001), second)
+        crowd(view, range(40), HERE, second)
+        view.tick(second)
+    assert (view.address, moves) == (HERE, [])
 
 
 def test_one_who_changes_his_mind_makes_us_ask_all_and_only_what_they_say_then_counts() -> None:
