@@ -226,3 +226,27 @@ async def test_a_node_with_branches_takes_a_few_orders_of_them_to_be_handed_on(n
     assert [verdict.taken for verdict in verdicts][: limits.TREE_WITNESSES] == [Taken.STORED] * limits.TREE_WITNESSES
     assert {verdict.taken for verdict in verdicts[limits.TREE_WITNESSES :]} == {Taken.REFUSED}
     assert len(_node_orders(holder)) == limits.TREE_WITNESSES
+
+
+async def test_the_end_of_an_order_is_told_between_the_root_and_its_place_too(network: list[Member]) -> None:
+    """A node below the root that delegates keeps some orders, and whoever is moved is told of the deepest only."""
+    created = int(time.time()) - 60
+    dense = [
+        make_order(
+            number=1000 + number,
+            price=f"{50_000 + (number + 1) * 0.05:.2f}".rstrip("0").rstrip("."),
+            created=created,
+            liveness=Liveness.MAILBOX,
+        )
+        for number in range(100)
+    ]
+    await publish(network[0], orders())
+    await tend(network)
+    await publish(network[0], dense)
+    await tend(network, 5)
+    held = (member.holdings.tree_node(key) for member in network for key in member.holdings.tree_keys())
+    between = next(node for node in held if node is not None and node.prefix and node.branches and node.orders)
+    kept = next(order for order in between.orders if order.path.startswith(between.branches))
+    ended = next(order for order in dense if order.id == kept.id)
+    await network[1].directory.publish(make_status(ended, Closing.CANCELED))  # by a node that knows no branches
+    assert ended.id not in open_orders(await read(network[-1]))
