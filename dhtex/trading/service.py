@@ -334,7 +334,7 @@ class Desk:
             self._pull_soon.pop(order_id, None)
 
     def _unwatch(self, order_id: RecordId) -> list[Effect]:
-        if order_id in self._selling.unanswered():
+        if order_id in self._open and order_id in self._selling.unanswered():
             self._forget_order(order_id)  # and read on, until those who wait can be refused
         elif ("expire", order_id) not in self._timers and not self._following(order_id):
             self._open.pop(order_id, None)
