@@ -60,8 +60,8 @@ def import_(
     """Check signed orders from a file, and publish them.
 
     The sound ones are handed to the network. Signature, proof of work and expiry of each are checked anew; nothing
-    else on a line counts. They are put once: to keep them there is for their makers. A bad line is named, the others
-    still count, and the exit code is then 8.
+    else on a line counts. They are put once: to keep them there is for their makers. Bad lines are named (twenty at
+    most, all with --json), the others still count, and the exit code is then 8.
     """
     session = session_of(context)
     counts: dict[str, int] = {}
@@ -70,8 +70,7 @@ def import_(
         while batch := list(islice(lines, LINES_AT_ONCE)):
             for number, result in _results(session, batch):
                 counts[result["state"]] = counts.get(result["state"], 0) + 1
-                not_taken = sum(counts.values()) - counts.get("stored", 0)
-                if session.json or not_taken <= FAILURES_NAMED_MAX:
+                if session.json or counts[result["state"]] <= FAILURES_NAMED_MAX:
                     _tell(session, number, result)
     total = {"stored": 0, "refused": 0, "invalid": 0, **counts}
     session.show(total, _summary)

@@ -141,7 +141,9 @@ def interrupted(reached: tuple[str, Any] | None) -> Interrupted:
     if step == "sent":
         named = view["id"] if "id" in view else view["order"]["id"]
         return Interrupted("the accept stays on its way", hint=f"see later: dhtex trade show {named[:10]}")
-    return Interrupted("stopped: nothing is on its way", hint="see: dhtex order list --mine, dhtex trade list")
+    return Interrupted(
+        "stopped before anything was said to be signed", hint="see: dhtex order list --mine, dhtex trade list"
+    )
 
 
 def went_away() -> OutcomeUnknownError:

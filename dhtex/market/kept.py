@@ -60,7 +60,8 @@ def decode_kept(wire: bytes, kind: Kind, identifier: RecordId) -> AnyRecord:
 
 
 def reopen(wire: object, identifier: object, network: str) -> AnyRecord | None:
-    """The record that a file has kept; None when its bytes are not what they were, or of another network."""
+    """The record that a file has kept; None when its body is not what it was, or of another network. Its signature and
+    stamp are believed."""
     if not isinstance(wire, bytes) or not isinstance(identifier, bytes):
         return None
     try:

@@ -43,7 +43,7 @@ class Mapping:
         while True:
             pause_s = RETRY_S
             reasons = []
-            for door in (self._open, *self._doors) if self._open is not None else self._doors:
+            for door in sorted(self._doors, key=lambda door: door is not self._open):  # the one that let us in, first
                 try:
                     pause_s = max(RENEW_S_MIN, await door.open(port, LEASE_S) / 2)
                 except (OSError, TimeoutError) as error:

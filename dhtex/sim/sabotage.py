@@ -2,7 +2,7 @@
 
 Each is a context manager that takes one protection away and puts it back. What a real bug of that kind would do is
 done by replacing a function of the product; nothing of the simulator is changed. With each stand the faults, and what
-people do more often, under which it shows in most histories.
+people do more often, under which it shows in half of the histories, most of them in nearly all.
 """
 
 import asyncio

@@ -27,7 +27,7 @@ from dhtex.store import schema
 _BUSY_TIMEOUT_S: Final = 5.0  # another process that reads the file, such as a backup, may hold it for a moment
 _ASIDE_TRIES: Final = 10_000
 _CACHE_KIB: Final = 512  # of a connection: what is read often is in memory already, and not as pages
-_FOLD_ROWS: Final = 2_000  # written since the last time; some megabytes of log at most
+_FOLD_ROWS: Final = 2_000  # written since the last time: some megabytes of log, more while others go on writing
 _LOG_PAGES_MAX: Final = 16_384  # 64 MiB: then a commit folds it, however long that takes
 
 

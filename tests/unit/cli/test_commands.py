@@ -206,10 +206,10 @@ def test_accept_tells_its_outcome(
             [("sent", TRADE)],
             "the accept stays on its way (see later: dhtex trade show 7777777777)",
         ),
-        (f"order accept {ID}", [], "stopped: nothing is on its way"),
+        (f"order accept {ID}", [], "stopped before anything was said to be signed"),
         ("order accept --best BTC/USD --side buy --amount 1", [("sent", {"order": ORDER})], f"trade show {ID}"),
         ("order add sell 1 BTC/USD --price 5", [("signed", ORDER)], f"order {ID} is published (see: dhtex order show"),
-        (f"order amend {ID} --price 5", [], "stopped: nothing is on its way"),
+        (f"order amend {ID} --price 5", [], "stopped before anything was said to be signed"),
     ],
 )
 def test_a_command_that_is_stopped_says_what_counts_all_the_same(
