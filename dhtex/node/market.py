@@ -33,7 +33,7 @@ from dhtex.market.records import AnyRecord, Beat, Closing, Order, Record, Side, 
 from dhtex.market.trade import MakerState
 from dhtex.node.events import Hub
 from dhtex.node.naming import digits_of, only, whole
-from dhtex.node.offers import Offers
+from dhtex.node.offers import LIVE, Offers
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
 from dhtex.tasks import Again
@@ -354,7 +354,8 @@ class Market:
     def _add_own(self, live: LiveBook, sides: list[Side]) -> None:
         now = self._clock.now()
         for own in self._journal.orders():
-            if own.expires + limits.TOMBSTONE_S <= now:
+            untold = own.state not in LIVE and not own.status_wire and own.expires > now  # ended with its group
+            if untold or own.expires + limits.TOMBSTONE_S <= now:
                 continue
             order = parse_record(own.wire, self._network)
             if not is_a(order, Order) or order.body.pair != live.pair or order.body.side not in sides:

@@ -152,7 +152,8 @@ class Journal:
         with self._database.decision() as connection:
             changed = statements.changed(
                 connection,
-                "UPDATE orders SET state = ?, seq = ?, status_wire = ? WHERE order_id = ? AND state != ?",
+                "UPDATE orders SET state = ?, seq = ?, status_wire = ?"
+                " WHERE order_id = ? AND (state != ? OR status_wire = x'')",
                 (state, seq, status_wire, order_id, state),
             )
             if changed:

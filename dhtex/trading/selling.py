@@ -271,8 +271,8 @@ class Selling:
         if found is None or status.body.maker != found[1].body.maker or not self._terms.good(status):
             return []
         own, order = found
-        ours = parse_record(own.status_wire, self._terms.network) if own.status_wire else None
-        known = [ours] if ours is not None and is_a(ours, Status) else []
+        ours = parse_record(own.status_wire, self._terms.network)
+        known = [ours] if is_a(ours, Status) else []
         state = order_state(order, [*known, status], now)
         event = {
             MakerState.FILLED: MakerEvent.FILL,
@@ -280,13 +280,13 @@ class Selling:
             MakerState.REPLACED: MakerEvent.REPLACE,
             MakerState.DISPUTED: MakerEvent.CONTRADICT,
         }[state.state]
-        if advance(MAKER, MakerState(own.state), event) is None or state.status is None:
+        named = own.state == state.state and not own.status_wire  # it ended with its group, and is told how only now
+        if state.status is None or not (named or advance(MAKER, MakerState(own.state), event)):
             return []
-        wire, seq = state.status.wire, state.status.body.seq
         filled = any(s.body.closing is Closing.FILLED for s in (*known, status))
         # Who filled it has signed the ends of its group too; ours beside them would contradict them.
         others = [Closed(other.order_id, b"") for other in self._journal.others_open(own)] if filled else []
-        if not self._journal.adopt_status(order.id, state.state, seq, wire, others):
+        if not self._journal.adopt_status(order.id, state.state, state.status.body.seq, state.status.wire, others):
             return []
         ended: list[Effect] = [Ended(order.id, state.state), *self.order_closed(order.id, now)]
         return ended + self._group_closed(others, now)

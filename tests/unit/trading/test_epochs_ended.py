@@ -8,7 +8,7 @@ import pytest
 from dhtex.market.records import Closing, Confirm, Liveness, Order, Record, seal_record
 from dhtex.node.offers import Offers
 from dhtex.trading.maker import closing_status
-from tests.builders import NETWORK, NOW
+from tests.builders import NETWORK, NOW, make_status
 from tests.unit.trading.test_epochs import refusals, restored
 from tests.unit.trading.world import Network, Party, VirtualClock, new_network, parties, play, stop, until
 
@@ -70,5 +70,21 @@ def test_a_remainder_that_another_copy_has_sold_is_not_noted_as_expired() -> Non
         await until(lambda: copy.state(order) == "filled", 300)
         assert [trade.state for trade in copy.journal.trades()] == ["confirmed"]
         await stop(copy, taker)
+
+    play(story())
+
+
+def test_an_order_that_ended_with_its_group_keeps_its_own_end_once_it_is_told() -> None:
+    async def story() -> None:
+        network = new_network()
+        (maker,) = await parties(network, 1)
+        order = maker.publish()
+        assert maker.journal.close_order(order.id, "canceled", b"")  # as when a copy has filled another of its group
+        status = make_status(order, Closing.CANCELED)
+        maker.desk.on_record(status)
+        own = maker.journal.order(order.id)
+        assert own is not None
+        assert (own.state, own.status_wire) == ("canceled", status.wire)
+        await stop(maker)
 
     play(story())
