@@ -151,11 +151,16 @@ def went_away() -> OutcomeUnknownError:
 
 def complain_of_gaps(view: Any) -> None:
     """After an answer was shown: raises IncompleteError when prices are missing from it."""
-    gaps = view["coverage"].get("missing", ())
-    if gaps:
-        ranges = [f"{gap['side']} orders of {gap['symbol']} from {gap['low']} to {gap['high']}" for gap in gaps[:3]]
-        more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
-        raise IncompleteError(f"not read: {', '.join(ranges)}{more}", hint="try again; see: dhtex peers")
+    if text := gaps(view):
+        raise IncompleteError(text, hint="try again; see: dhtex peers")
+
+
+def gaps(view: Any) -> str:
+    """Which prices are missing from an answer, in words; empty when none are."""
+    missing = view["coverage"].get("missing", ())
+    ranges = [f"{gap['side']} orders of {gap['symbol']} from {gap['low']} to {gap['high']}" for gap in missing[:3]]
+    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+    return f"not read: {', '.join(ranges)}{more}" if missing else ""
 
 
 def session_of(context: typer.Context) -> Session:

@@ -122,3 +122,22 @@ async def test_errors_are_those_of_ccxt(network: Network, ports: list[int]) -> N
             await maker.cancel_order(made["id"])
         with pytest.raises(errors.OrderNotFound):
             await taker.create_market_buy_order(PAIR, 1)
+
+
+async def test_a_book_that_could_not_be_read_whole_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    gap = {"symbol": PAIR, "side": "sell", "low": "50000", "high": "60000"}
+    view: dict[str, Any] = {"symbol": PAIR, "asks": [], "bids": [], "timestamp": 1, "datetime": "x"}
+    made: Any = dhtex.ccxt.dhtex()
+
+    async def answer(method: str, path: str) -> Any:
+        return {"pairs": []} if path == "/v1/pairs" else view
+
+    monkeypatch.setattr(made, "_ask", answer)
+    try:
+        view["coverage"] = {"missing": []}
+        assert (await made.fetch_order_book(PAIR))["info"]["coverage"]["missing"] == []
+        view["coverage"] = {"missing": [gap]}
+        with pytest.warns(RuntimeWarning, match="could not read a part of the book of BTC/USD"):
+            assert (await made.fetch_order_book(PAIR))["info"]["coverage"]["missing"] == [gap]
+    finally:
+        await made.close()
