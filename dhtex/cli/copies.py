@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from dhtex.cli.bulk import FAILURES_NAMED_MAX, opened
-from dhtex.cli.render import coverage_line
+from dhtex.cli.coverage import coverage_line
 from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
 from dhtex.errors import VerificationError

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from dhtex.cli import figures
-from dhtex.cli.session import Session, complain_of_gaps, gaps, path_of, session_of
+from dhtex.cli.coverage import gaps
+from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of
 from dhtex.errors import DhtexError, NotFoundError, OutcomeUnknownError, RefusedError, UsageError
 
 app = typer.Typer()

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from dhtex.cli import render, words
-from dhtex.cli.session import Session, complain_of_gaps, gaps, interrupted, path_of, session_of, went_away
+from dhtex.cli.coverage import gaps
+from dhtex.cli.session import Session, complain_of_gaps, interrupted, path_of, session_of, went_away
 from dhtex.cli.text import plural
 from dhtex.errors import OutcomeUnknownError, RefusedError, UsageError
 

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from dhtex.cli.coverage import gaps
 from dhtex.cli.text import Page, clean
 from dhtex.clock import SystemClock
 from dhtex.errors import DhtexError, IncompleteError, OutcomeUnknownError
@@ -153,14 +154,6 @@ def complain_of_gaps(view: Any) -> None:
     """After an answer was shown: raises IncompleteError when prices are missing from it."""
     if text := gaps(view):
         raise IncompleteError(text, hint="try again; see: dhtex peers")
-
-
-def gaps(view: Any) -> str:
-    """Which prices are missing from an answer, in words; empty when none are."""
-    missing = view["coverage"].get("missing", ())
-    ranges = [f"{gap['side']} orders of {gap['symbol']} from {gap['low']} to {gap['high']}" for gap in missing[:3]]
-    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    return f"not read: {', '.join(ranges)}{more}" if missing else ""
 
 
 def session_of(context: typer.Context) -> Session:
