@@ -1,4 +1,4 @@
-"""Whole nodes in this process: a cold listing of a large book, and how soon a watcher hears of a new order."""
+"""Whole nodes in this process: a cold listing of a large book, and how soon others hear of an order and of its end."""
 
 import asyncio
 import statistics
@@ -19,6 +19,7 @@ NODES_MANY = 64
 EVENTS_MANY = 300
 ORDERS = 1000
 SETTLE_S_MAX = 90
+PATIENCE_S = 30.0
 QUIET_PER_S = 5  # datagrams of a node
 STEADY_S = 5  # makers of many orders are never quieter: they read what they may have missed
 INTRO = """## Market
@@ -52,7 +53,7 @@ async def start_nodes(stack: AsyncExitStack, count: int) -> list[Node]:
     return nodes
 
 
-async def until(condition: Callable[[], bool], what: str, patience_s: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience_s} s: {what}"
@@ -90,8 +91,9 @@ async def run(quick: bool) -> str:
         nodes = await start_nodes(stack, NODES)
         await settle(nodes)
         latencies = await _latencies(nodes, 20 if quick else 100)
+        gone, told = await _cancellations(nodes, 5 if quick else 20)
         count = ORDERS // 10 if quick else ORDERS
-        already = len(latencies)
+        already = len(latencies) - len(gone)
         for start in range(already, count, 50):
             drafts = [(nodes[index % NODES], draft(50_000 + index)) for index in range(start, min(start + 50, count))]
             await asyncio.gather(*(node.add_order(one) for node, one in drafts))
@@ -111,6 +113,8 @@ async def run(quick: bool) -> str:
         ("the same, 90th percentile, ms", percentile(latencies, 0.9), ""),
         (f"the same with {NODES_MANY} nodes, ms", statistics.median(distant), "≤ 5"),
         (f"the same with {NODES_MANY} nodes, 99th percentile, ms", percentile(distant, 0.99), "≤ 50"),
+        ("cancel until another node's listing lacks the order, ms", statistics.median(gone), "≤ 2,000"),
+        ("cancel until a watcher on another node hears, ms", statistics.median(told), "≤ 2,000"),
     ]
     return INTRO.format(nodes=NODES, rows=table(["what", "value", "aim"], rows))
 
@@ -139,6 +143,35 @@ async def _latencies(nodes: list[Node], count: int) -> list[float]:
     follower.cancel()
     await asyncio.gather(follower, return_exceptions=True)
     return latencies
+
+
+async def _cancellations(nodes: list[Node], count: int) -> tuple[list[float], list[float]]:
+    """Milliseconds from the call that cancels one of the orders until the listing of one node lacks it, and until the
+    watcher at another hears."""
+    *makers, reader, watching = nodes
+    heard: dict[str, float] = {}
+
+    async def follow() -> None:
+        async for event in watching.watch(PAIR):
+            if event.order is not None and event.order.status == "canceled":
+                heard.setdefault(event.order.id, time.perf_counter())
+
+    follower = asyncio.create_task(follow())
+    await asyncio.sleep(1.0)
+    mine = [(node, order) for node in makers for order in node._running.offers.open_orders()][:count]
+    gone, told = [], []
+    for node, order in mine:
+        order_id, started = order.id.hex(), time.perf_counter()
+        await node.cancel_order(order_id)
+        query = OrderQuery(pair=PAIR, limit=10 * ORDERS)
+        while order_id in {view.id for view in (await reader.list_orders(query)).orders}:
+            assert time.perf_counter() - started < PATIENCE_S, "a canceled order stays in the listing"
+        gone.append((time.perf_counter() - started) * 1000)
+        await until(lambda: order_id in heard, "the watcher hears of the end")  # noqa: B023 - awaited here
+        told.append((heard[order_id] - started) * 1000)
+    follower.cancel()
+    await asyncio.gather(follower, return_exceptions=True)
+    return gone, told
 
 
 async def _cold_listing(nodes: list[Node], count: int) -> tuple[float, int, bool]:

@@ -73,17 +73,19 @@ class TryView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BestView(msgspec.Struct, frozen=True, kw_only=True):
-    """The orders that were tried, one after the other; `outcome` of the last, null when all were refused."""
+    """The orders that were tried, one after the other; `outcome` of the last, null when all were refused. `coverage` of
+    the book from which the last was chosen."""
 
     tries: list[TryView]
     outcome: AcceptView | None
+    coverage: Coverage
 
 
 class TakeView(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a wish to take an amount: the orders that were tried, one after the other.
 
     `filled` is confirmed; `outstanding` is in accepts without an answer, which may still win; `remaining` is neither.
-    `average` and `cost` speak of what is filled, as in QuoteView.
+    `average` and `cost` speak of what is filled, as in QuoteView, `coverage` of the book as it was read last.
     """
 
     symbol: str
@@ -95,6 +97,7 @@ class TakeView(msgspec.Struct, frozen=True, kw_only=True):
     average: str | None
     cost: str | None
     tries: list[TryView]
+    coverage: Coverage
 
 
 class PairView(msgspec.Struct, frozen=True, kw_only=True):

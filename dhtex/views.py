@@ -307,9 +307,10 @@ class HopView(msgspec.Struct, frozen=True, kw_only=True):
     """One node that a search asked, in the order of asking.
 
     `named_by`: the id of the node that named it, null if this node knew it. `answer`: page (its records and closer
-    nodes), contacts (closer nodes only), moved (another node lives there now) or silent. `contacts`: how many nodes it
-    named. `records` and `digest`: what it holds at the key. `holder`: it is one of the closest that answered; `agrees`:
-    it holds what most holders hold.
+    nodes), junk (a page that is not made of records, or not of those of its digest), contacts (closer nodes only),
+    moved (another node lives there now) or silent. `contacts`: how many nodes it named. `records` and `digest`: what it
+    says it holds at the key; of a holder its first page was looked at. `holder`: it is one of the closest that
+    answered; `agrees`: it says the same as most holders, and its page is no junk.
     """
 
     id: str

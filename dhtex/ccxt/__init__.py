@@ -10,9 +10,13 @@ several run) and `home` (in the place of `DHTEX_HOME`).
 A limit order is published, and may be filled whole or in part by one taker. A market order, or a limit order with
 `timeInForce: IOC`, takes what others offer, order by order (`dhtex take`). Numbers go in as they are printed and are
 never rounded: one with too many decimals is an InvalidOrder.
+
+A book of which a range of prices could not be read is given as far as it was, with a RuntimeWarning; the ranges are in
+its `info["coverage"]["missing"]`.
 """
 
 import asyncio
+import warnings
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -124,6 +128,9 @@ class dhtex(Exchange):
         return {**self._book(event["book"]), "nonce": event["sequence"]}
 
     def _book(self, view: Any) -> Any:
+        if view["coverage"]["missing"]:
+            text = f"dhtex could not read a part of the book of {view['symbol']}: see info['coverage']['missing']"
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
         sides = {
             side: [[self.parse_number(level["price"]), self.parse_number(level["amount"])] for level in view[side]]
             for side in ("bids", "asks")
@@ -134,6 +141,7 @@ class dhtex(Exchange):
             "timestamp": view["timestamp"],
             "datetime": view["datetime"],
             "nonce": None,
+            "info": view,
         }
 
     async def fetch_open_orders(

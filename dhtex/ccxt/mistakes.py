@@ -19,6 +19,7 @@ _KINDS: Final = {
     errors.NotFoundError: ccxt_errors.OrderNotFound,
     errors.NotRunningError: ccxt_errors.ExchangeNotAvailable,
     errors.NoPeerError: ccxt_errors.NetworkError,
+    errors.IncompleteError: ccxt_errors.NetworkError,
     errors.OutcomeUnknownError: ccxt_errors.RequestTimeout,
     errors.VerificationError: ccxt_errors.AuthenticationError,
     errors.UsageError: ccxt_errors.BadRequest,

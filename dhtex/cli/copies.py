@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from dhtex.cli.bulk import FAILURES_NAMED_MAX, opened
-from dhtex.cli.render import coverage_line
-from dhtex.cli.session import Session, path_of, session_of, to_json
+from dhtex.cli.coverage import coverage_line
+from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
 from dhtex.errors import VerificationError
 
@@ -50,6 +50,7 @@ def export(
         print(to_json(record))
     sys.stdout.flush()
     session.note(f"{plural(len(view['records']), 'order')}; {coverage_line(view['coverage'], view['hidden'])}")
+    complain_of_gaps(view)
 
 
 @app.command("import")

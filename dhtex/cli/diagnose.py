@@ -36,7 +36,8 @@ def why(
 ) -> None:
     """Show how a search goes, hop by hop.
 
-    Who was asked, what they said, who holds and who disagrees.
+    Who was asked, what they said, who holds and who disagrees. Holders are compared by the number and the digest of
+    their records, and each must give a first page of records; what stands on later pages is not read.
     """
     session = session_of(context)
     session.show(session.call("GET", path_of("why", record_id(name))), hops)
@@ -55,7 +56,7 @@ def hops(view: Any, page: Page) -> list[str]:
             "" if hop["rtt_ms"] is None else f"{hop['rtt_ms']:.1f} ms",
             hop["answer"] + (" *" if hop["agrees"] else " x" if hop["holder"] else ""),
             str(hop["contacts"] or ""),
-            str(hop["records"]) if hop["answer"] == "page" else "",
+            str(hop["records"]) if hop["answer"] in ("page", "junk") else "",
             hop["digest"][:8],
             (hop["named_by"] or "")[:digits],
         )

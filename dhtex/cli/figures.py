@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from dhtex.cli.render import coverage_line, refusal_words
+from dhtex.cli.coverage import coverage_lines
+from dhtex.cli.render import refusal_words
 from dhtex.cli.text import Column, Page, clean, fields, id_digits, plural, table
 
 View = Mapping[str, Any]
@@ -60,7 +61,7 @@ def quote(view: View, page: Page) -> list[str]:
     lines = table(PLAN_COLUMNS, rows, page) if rows else []
     if left_out := ", ".join(f"{n} {_LEFT_OUT.get(why, why)}" for why, n in sorted(view["left_out"].items())):
         lines.append(clean(f"passed over: {left_out}"))
-    return [*lines, planned(view), page.paint(coverage_line(view["coverage"], view["hidden"]), "dim")]
+    return [*lines, planned(view), *coverage_lines(view, page)]
 
 
 def planned(view: View) -> str:
@@ -141,7 +142,7 @@ def pairs(view: View, page: Page) -> list[str]:
         for row in view["pairs"]
     ]
     lines = table(PAIR_COLUMNS, rows, page) if rows else ["no pairs are known: list one, such as dhtex book BTC/USD"]
-    return [*lines, page.paint(coverage_line(view["coverage"], view["hidden"]), "dim")]
+    return [*lines, *coverage_lines(view, page)]
 
 
 def stats(view: View, page: Page) -> list[str]:
@@ -168,7 +169,7 @@ def stats(view: View, page: Page) -> list[str]:
     )
     rows = [(_minute(when), *numbers) for when, *numbers in view["ohlcv"][-CANDLES_SHOWN:]]
     candles = ["", *table(CANDLE_COLUMNS, rows, page)] if rows else []
-    return [*lines, *candles, page.paint(coverage_line(view["coverage"], view["hidden"]), "dim")]
+    return [*lines, *candles, *coverage_lines(view, page)]
 
 
 def _depth(side: View, base: str, quote: str) -> str:

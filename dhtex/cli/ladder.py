@@ -7,7 +7,7 @@ from the best price down to there, in proportion to the deepest level shown.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from dhtex.cli.render import coverage_line
+from dhtex.cli.coverage import coverage_lines
 from dhtex.cli.text import Column, Page, clean, table
 
 View = Mapping[str, Any]
@@ -28,15 +28,12 @@ def book(view: View, page: Page) -> list[str]:
     """The ladder of a pair: worst ask first, worst bid last, the spread between."""
     asks, bids = list(reversed(view["asks"])), view["bids"]
     if not asks and not bids:
-        return [
-            f"no orders in {clean(view['symbol'])}",
-            page.paint(coverage_line(view["coverage"], view["hidden"]), "dim"),
-        ]
+        return [f"no orders in {clean(view['symbol'])}", *coverage_lines(view, page)]
     deepest = max(float(level["total"]) for level in (*asks, *bids))
     rows = [*_rows("sell", asks, deepest, page), *_rows("buy", bids, deepest, page)]
     head, *lines = table(COLUMNS, rows, page, ["red"] * len(asks) + ["green"] * len(bids))
     lines.insert(len(asks), page.paint(_spread(view), "dim"))
-    return [head, *lines, page.paint(coverage_line(view["coverage"], view["hidden"]), "dim")]
+    return [head, *lines, *coverage_lines(view, page)]
 
 
 def _rows(side: str, levels: Sequence[View], deepest: float, page: Page) -> list[tuple[str, ...]]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from dhtex.cli import figures
-from dhtex.cli.session import Session, path_of, session_of
+from dhtex.cli.coverage import gaps
+from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of
 from dhtex.errors import DhtexError, NotFoundError, OutcomeUnknownError, RefusedError, UsageError
 
 app = typer.Typer()
@@ -39,11 +40,12 @@ def quote(
 
     Best price first, as much of each order as is still wanted. Orders that cannot be taken in so small a part are
     passed over; so are your own, those confirmed by hand, and those that a listing hides. Exits with 3 when the book
-    has less than that.
+    has less than that, and with 9 when a part of it could not be read: there may be better offers.
     """
     session = session_of(context)
     view = session.call("GET", path_of("quote"), query=wish(pair, buy, sell, max_price, min_price))
     session.show(view, figures.quote)
+    complain_of_gaps(view)
     if view["remaining"] != "0":
         raise NotFoundError(figures.shortage(view), hint=f"see the book: dhtex book {pair}")
 
@@ -74,12 +76,18 @@ def take(
     row end it. An accept without an answer may still win, even one that is void because the deadline is over: the maker
     may have answered in time, and be cut off. So its amount is not asked for again.
 
-    Exits with 0 when all is taken, 5 when an answer is missing, 4 when less is taken, 3 when there was nothing to take.
+    Exits with 0 when all is taken, 5 when an answer is missing, 4 when less is taken, 3 when there was nothing to take,
+    and 9 in the place of these two when a part of the book could not be read. When all is taken, such a part is no
+    more than a line on stderr: an exit code that asks to try again would buy twice.
+
     Ctrl-C sends no further accept; what was sent stays on its way, and is named.
     """
     session = session_of(context)
     body = {**wish(pair, buy, sell, max_price, min_price), "message": message, "wait_s": wait}
-    _check_outcome(_follow(session, body))
+    view = _follow(session, body)
+    _check_outcome(view)
+    if unread := gaps(view):
+        session.note(unread)
 
 
 def wish(pair: str, buy: str, sell: str, max_price: str, min_price: str) -> dict[str, Any]:
@@ -153,6 +161,7 @@ def _check_outcome(view: Any) -> None:
             text = f"the makers of {', '.join(unanswered)} have not answered before the deadline: the accepts are void"
         raise OutcomeUnknownError(text, hint="see later: dhtex trade list")
     if view["remaining"] != "0":
+        complain_of_gaps(view)
         refused = [attempt["code"] for attempt in view["tries"] if attempt["state"] == "refused"]
         raise RefusedError(
             f"{view['remaining']} of {view['amount']} could not be taken",
@@ -170,7 +179,9 @@ def pairs(context: typer.Context) -> None:
     node has a list of all.
     """
     session = session_of(context)
-    session.show(session.call("GET", path_of("pairs")), figures.pairs)
+    view = session.call("GET", path_of("pairs"))
+    session.show(view, figures.pairs)
+    complain_of_gaps(view)
 
 
 @app.command("stats")
@@ -191,4 +202,6 @@ def stats(
     """
     session = session_of(context)
     query = {"pair": pair, "limit": limit, "timeframe": timeframe}
-    session.show(session.call("GET", path_of("stats"), query=query), figures.stats)
+    view = session.call("GET", path_of("stats"), query=query)
+    session.show(view, figures.stats)
+    complain_of_gaps(view)

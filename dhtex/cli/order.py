@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from dhtex.cli import render, words
+from dhtex.cli.coverage import gaps
 from dhtex.cli.session import Session, complain_of_gaps, interrupted, path_of, session_of, went_away
 from dhtex.cli.text import plural
 from dhtex.errors import OutcomeUnknownError, RefusedError, UsageError
@@ -145,7 +146,8 @@ def accept(
     dhtex order accept --best BTC/USD --side buy --amount 0.1 --max-price 51000
 
     takes the best live order that fits; when that is refused, the next, up to 5. An accept without an answer ends
-    the search, because it may still win. Orders that their maker confirms by hand are passed over.
+    the search, because it may still win. Orders that their maker confirms by hand are passed over. With 9 it exits
+    when none was taken and a part of the book could not be read.
     """
     session = session_of(context)
     if bool(order_id) == bool(best):
@@ -180,7 +182,10 @@ def _accept_best(session: Session, wish: dict[str, Any]) -> None:
     session.show(view, render.tried)
     if view["outcome"] is not None:
         _check_outcome(view["outcome"])
+        if unread := gaps(view):
+            session.note(unread)
         return
+    complain_of_gaps(view)
     last = view["tries"][-1]
     text, hint = render.refusal_words(last["code"] or "declined", last["order"]["id"], last["order"]["symbol"])
     count = plural(len(view["tries"]), "order")

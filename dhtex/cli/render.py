@@ -6,6 +6,7 @@ Whatever a stranger may have written passes `clean` (in `table` and `fields`, or
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from dhtex.cli.coverage import coverage_lines
 from dhtex.cli.receipts import filled, in_short, left, receipt
 from dhtex.cli.text import Column, Page, ago, clean, fields, id_digits, plural, table
 
@@ -13,7 +14,6 @@ View = Mapping[str, Any]
 
 _SIDE_COLOURS: Final = {"buy": "green", "sell": "red"}
 _STATE_COLOURS: Final = {"confirmed": "green", "refused": "red", "void": "red", "pending": "yellow", "sent": "yellow"}
-_HIDDEN_WORDS: Final = {"bad_signature": "with a bad signature", "limit": "beyond the limit"}
 
 ORDER_COLUMNS: Final = (
     Column("ID"),
@@ -75,7 +75,7 @@ def listing(view: View, page: Page) -> list[str]:
     lines = order_table(orders, page) if orders else ["no orders"]
     if view.get("next"):
         lines.append(clean(f"more: --after {view['next']}"))
-    return [*lines, page.paint(coverage_line(view["coverage"], view["hidden"]), "dim")]
+    return [*lines, *coverage_lines(view, page)]
 
 
 def order_table(orders: Sequence[View], page: Page) -> list[str]:
@@ -125,21 +125,6 @@ def _moment(view: View, number: str, text: str, page: Page) -> str:
     """A time as both: `2026-01-02T03:04:05Z (in 23h)`."""
     away_s = view[number] / 1000 - page.now
     return f"{view[text]} ({'in ' + ago(away_s) if away_s > 0 else ago(-away_s) + ' ago'})"
-
-
-def coverage_line(coverage: View, hidden: Mapping[str, int]) -> str:
-    """How complete an answer is: `8 of 8 holders answered and agree; hidden: 2 expired, 1 silent`."""
-    asked, answered, agreed = coverage["asked"], coverage["answered"], coverage["agreed"]
-    if asked <= 1:  # one is this node itself, which is among the nearest to every key as long as it knows nobody
-        text = "no other node was asked: this node knows no peer"
-    elif answered == agreed:
-        text = f"{answered} of {plural(asked, 'holder')} answered" + (" and agree" if answered else "")
-    else:
-        text = f"{answered} of {plural(asked, 'holder')} answered, {agreed} agree"
-    if not coverage["complete"]:
-        text += "; the answer may be incomplete"
-    left_out = ", ".join(f"{count} {_HIDDEN_WORDS.get(why, why)}" for why, count in sorted(hidden.items()) if count)
-    return clean(f"{text}; hidden: {left_out}" if left_out else text)
 
 
 def order(view: View, page: Page) -> list[str]:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from dhtex.cli.coverage import gaps
 from dhtex.cli.text import Page, clean
 from dhtex.clock import SystemClock
 from dhtex.errors import DhtexError, IncompleteError, OutcomeUnknownError
@@ -153,11 +154,8 @@ def went_away() -> OutcomeUnknownError:
 
 def complain_of_gaps(view: Any) -> None:
     """After an answer was shown: raises IncompleteError when prices are missing from it."""
-    gaps = view["coverage"].get("missing", ())
-    if gaps:
-        ranges = [f"{gap['side']} orders of {gap['symbol']} from {gap['low']} to {gap['high']}" for gap in gaps[:3]]
-        more = f" and {len(gaps) - 3} more" if len(gaps) > 3 else ""
-        raise IncompleteError(f"not read: {', '.join(ranges)}{more}", hint="try again; see: dhtex peers")
+    if text := gaps(view):
+        raise IncompleteError(text, hint="try again; see: dhtex peers")
 
 
 def session_of(context: typer.Context) -> Session:

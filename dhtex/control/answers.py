@@ -9,6 +9,7 @@ from starlette.responses import Response
 from dhtex.control import api
 from dhtex.errors import (
     DhtexError,
+    IncompleteError,
     NoPeerError,
     NotFoundError,
     NotRunningError,
@@ -32,6 +33,7 @@ STATUS: Final[dict[type[DhtexError], int]] = {
     StateError: 500,
     NotRunningError: 503,
     NoPeerError: 503,
+    IncompleteError: 503,
     OutcomeUnknownError: 504,
 }
 MESSAGE_CHARS_MAX: Final = 400

@@ -73,8 +73,9 @@ class Diagnosis:
             closest = closest[: limits.HOLDERS - 1]
             local = self._parts.holdings.page(key, ANY_KIND, 0, 0, self._clock.now()).total
         holders = {contact.address for contact in closest}
-        answers = Counter(tracing.hops[address].digest for address in holders)
-        digest, agreed = answers.most_common(1)[0] if answers else (b"", 0)
+        said = {address: hop.said for address, hop in tracing.hops.items() if address in holders}
+        answers = Counter(each for each in said.values() if each is not None)
+        most, agreed = answers.most_common(1)[0] if answers else (None, 0)
         goal = int.from_bytes(key)
         hops = [
             HopView(
@@ -90,7 +91,7 @@ class Diagnosis:
                 records=hop.total,
                 digest=hop.digest.hex(),
                 holder=address in holders,
-                agrees=address in holders and hop.digest == digest,
+                agrees=most is not None and said.get(address) == most,
             )
             for address, hop in tracing.hops.items()
         ]

@@ -64,7 +64,8 @@ class Queries:
         self, request: TakeRequest, progress: Progress | None = None, tell: taking.Tell = _nobody
     ) -> TakeView:
         """Take orders for an amount, best first. `tell` hears each step: `plan` (QuoteView), then for each order
-        `trying`, `sent` (PlannedView) and `tried` (TryView). Raises NotFoundError when no order fits.
+        `trying`, `sent` (PlannedView) and `tried` (TryView). Raises NotFoundError when no order fits, IncompleteError
+        when none does in what could be read of the book.
 
         If the call is cancelled, accepts that were sent stay on their way; no further one is sent.
         """
@@ -75,7 +76,7 @@ class Queries:
         self, request: TakeRequest, progress: Progress | None = None, tell: taking.Tell = _nobody
     ) -> BestView:
         """Take the best order that fits; where it is refused, the next. `tell` hears of each as with `take`. Raises
-        NotFoundError when none fits."""
+        NotFoundError when none fits, IncompleteError when none does in what could be read of the book."""
         parts = self._running
         return await taking.Taking(parts.market, parts.desk, request, progress, tell).best()
 

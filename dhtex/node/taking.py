@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.errors import NoPeerError, NotFoundError, RefusedError, UsageError
+from dhtex.directory.reading import add_coverage
+from dhtex.errors import IncompleteError, NoPeerError, NotFoundError, RefusedError, UsageError
 from dhtex.market import plan
 from dhtex.market.ids import RecordId
 from dhtex.market.money import EXACT, Pair, canonical, parse_amount
@@ -86,17 +87,19 @@ class Taking:
         self._tell = tell
         self._pair, self._wanted = _check(request)
         self._tries: list[TryView] = []
+        self._coverage = add_coverage([])  # of the last reading
 
     async def best(self) -> BestView:
-        """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits."""
+        """Take the best order that fits; where it is refused, the next. Raises NotFoundError when none fits,
+        IncompleteError when none does in what could be read."""
         async for attempt in self._attempts(plan.whole):
             if attempt.trade is not None and attempt.state != TakerState.REFUSED:
-                return BestView(tries=self._tries, outcome=_outcome(attempt.trade))
-        return BestView(tries=self._tries, outcome=None)
+                return BestView(tries=self._tries, outcome=_outcome(attempt.trade), coverage=self._coverage)
+        return BestView(tries=self._tries, outcome=None, coverage=self._coverage)
 
     async def all(self, now: float) -> TakeView:
         """Take orders by a plan, which is made anew after a refusal and at its end, until the amount is reached or
-        nothing fits any more. Raises NotFoundError when nothing fits from the beginning."""
+        nothing fits any more. Raises NotFoundError or IncompleteError when nothing fits from the beginning."""
         listing = await self._market.listing(_offers(self._request))
         self._tell("plan", _quote(self._pair, self._wanted, self._request, listing, now))
         async for _ in self._attempts(lambda orders, rest: plan.plan(orders, rest, limits.PLAN_ORDERS_MAX)):
@@ -114,6 +117,7 @@ class Taking:
             average=plan.average_price(costs, filled, self._pair, Side(self._request.side)),
             cost=canonical(costs) if won else None,
             tries=self._tries,
+            coverage=self._coverage,
         )
 
     async def _attempts(self, choose: Choose) -> AsyncIterator[TryView]:
@@ -142,11 +146,14 @@ class Taking:
             yield attempt
         if not self._tries:
             hint = f"see: dhtex order list {self._pair}"
+            if self._coverage.missing:
+                raise IncompleteError("no order fits in the part of the book that could be read", hint=hint)
             raise NotFoundError("no order fits that can be had at once", hint=hint)
 
     async def _chosen(self, choose: Choose, rest: Decimal) -> list[plan.Fill]:
         """The plan for what is still wanted, from the book as it is now: a part fill may have left something."""
         listing = await self._market.listing(_offers(self._request))
+        self._coverage = listing.coverage
         tried = {attempt.order.id for attempt in self._tries}
         return choose([o for o in plan.takeable(listing.orders)[0] if o.id not in tried], rest)
 

@@ -1,4 +1,8 @@
-"""A search that writes down what it does: who was asked, named by whom, how long the answer took, and what it said."""
+"""A search that writes down what it does: who was asked, named by whom, how long the answer took, and what it said.
+
+A digest is repeated as easily as a rumour. So at the end each holder is asked for its first page, and that is compared
+with what the holder says of it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +11,12 @@ from typing import Any, Final
 from dhtex import limits
 from dhtex.market.holding import ANY_KIND
 from dhtex.market.ids import DhtKey, NodeId
+from dhtex.market.records import Fault, parse_record
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact, Peer, parse_compact
 from dhtex.overlay.crawl import Crawl, Network
+from dhtex.overlay.pages import digest_of
 from dhtex.overlay.requests import Done, Request, Soft, _nobody
 from dhtex.overlay.table import Table
 
@@ -21,7 +27,8 @@ OWN_TABLE: Final = ""
 class Hop:
     """One node that was asked. `named_by` is the id of who named it, OWN_TABLE if we knew it.
 
-    `answer`: silent, contacts (a stock peer's, or before its page is asked), page, or another node lives there: moved.
+    `answer`: silent, contacts (a stock peer's, or before its page is asked), page, junk (a page that is not what its
+    total and digest say), or another node lives there: moved.
     `total` and `digest` speak of the records that it holds at the key. Seconds are since the start of the search.
     """
 
@@ -33,6 +40,11 @@ class Hop:
     contacts: int = 0
     total: int = 0
     digest: bytes = b""
+
+    @property
+    def said(self) -> tuple[bytes, int] | None:
+        """What it holds, to be compared with what others hold; None of one whose page is something else."""
+        return None if self.answer == "junk" else (self.digest, self.total)
 
 
 class Tracing:
@@ -50,7 +62,10 @@ class Tracing:
         self._network = network
         self._started = network.monotonic()
         self._named: dict[bytes, str] = {}
-        self._crawl = Crawl(self, key, lambda crawl: done(self), kind=ANY_KIND)
+        self._key = key
+        self._done = done
+        self._pages = 0  # that are awaited
+        self._crawl = Crawl(self, key, lambda crawl: self._ask_pages(), kind=ANY_KIND)
 
     def start(self) -> None:
         """Begin with what the routing table knows."""
@@ -59,6 +74,9 @@ class Tracing:
     def expire(self) -> None:
         """End now with what there is."""
         self._crawl.expire()
+        if self._pages:
+            self._pages = 0
+            self._done(self)
 
     @property
     def took_s(self) -> float:
@@ -68,6 +86,27 @@ class Tracing:
     def holders(self) -> list[Contact]:
         """The closest nodes that answered."""
         return self._crawl.closest()[: limits.HOLDERS]
+
+    # --- what holders give ------------------------------------------------------------------------------------------
+
+    def _ask_pages(self) -> None:
+        holders = self.holders()
+        self._pages = len(holders)
+        for contact in holders:
+            args = wire.GetArgs(self.net, self.own_id, b"", self._key, ANY_KIND, 0, False)
+            self._network.ask(self.peer_at(contact.address, contact), wire.GET, args, self._on_page, context=contact)
+        if not holders:
+            self._done(self)
+
+    def _on_page(self, request: Request, answer: wire.GetReply | None) -> None:
+        hop = self.hops[request.context.address]
+        if answer is not None and answer.responder == hop.contact.id:
+            hop.total, hop.digest = answer.total, answer.digest
+            hop.answer = "page" if _is_sound(answer) else "junk"
+        if self._pages:
+            self._pages -= 1
+            if not self._pages:
+                self._done(self)
 
     # --- what the search thinks is the network ---------------------------------------------------------------------
 
@@ -105,3 +144,11 @@ class Tracing:
             named = parse_compact(compact)
             if named is not None:
                 self._named.setdefault(named.wire, answer.responder.hex())
+
+
+def _is_sound(page: wire.GetReply) -> bool:
+    """Whether a first page is made of records; and if these are all, whether its digest is theirs."""
+    wires = page.wires
+    if any(isinstance(parse_record(each, None), Fault) for each in wires):
+        return False
+    return digest_of(wires) == page.digest if len(wires) == page.total else 0 < len(wires) < page.total

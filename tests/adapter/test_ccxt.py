@@ -10,6 +10,8 @@ import pytest
 from ccxt.base import errors
 
 import dhtex.ccxt
+from dhtex import errors as ours
+from dhtex.ccxt.mistakes import translated
 from tests.integration.conftest import Network, free_ports
 
 PAIR = "BTC/USD"
@@ -122,3 +124,60 @@ async def test_errors_are_those_of_ccxt(network: Network, ports: list[int]) -> N
             await maker.cancel_order(made["id"])
         with pytest.raises(errors.OrderNotFound):
             await taker.create_market_buy_order(PAIR, 1)
+
+
+async def test_a_book_that_could_not_be_read_whole_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    gap = {"symbol": PAIR, "side": "sell", "low": "50000", "high": "60000"}
+    view: dict[str, Any] = {"symbol": PAIR, "asks": [], "bids": [], "timestamp": 1, "datetime": "x"}
+    made: Any = dhtex.ccxt.dhtex()
+
+    async def answer(method: str, path: str) -> Any:
+        return {"pairs": []} if path == "/v1/pairs" else view
+
+    monkeypatch.setattr(made, "_ask", answer)
+    try:
+        view["coverage"] = {"missing": []}
+        assert (await made.fetch_order_book(PAIR))["info"]["coverage"]["missing"] == []
+        view["coverage"] = {"missing": [gap]}
+        with pytest.warns(RuntimeWarning, match="could not read a part of the book of BTC/USD"):
+            assert (await made.fetch_order_book(PAIR))["info"]["coverage"]["missing"] == [gap]
+    finally:
+        await made.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ours.NotFoundError("x"), errors.OrderNotFound),
+        (ours.NotRunningError("x"), errors.ExchangeNotAvailable),
+        (ours.NoPeerError("x"), errors.NetworkError),
+        (ours.IncompleteError("x"), errors.NetworkError),
+        (ours.OutcomeUnknownError("x"), errors.RequestTimeout),
+        (ours.VerificationError("x"), errors.AuthenticationError),
+        (ours.UsageError("x"), errors.BadRequest),
+        (ours.StateError("x"), errors.ExchangeError),
+        (ours.PortInUseError("x"), errors.ExchangeError),
+        (ours.DhtexError("x"), errors.ExchangeError),
+        (ours.RefusedError("x", reason="rate_limited"), errors.RateLimitExceeded),
+        (ours.RefusedError("x", reason="amount_out_of_range"), errors.InvalidOrder),
+        (ours.RefusedError("x", reason="self_trade"), errors.InvalidOrder),
+        (ours.RefusedError("x", reason="stamp_too_low"), errors.InvalidOrder),
+        (ours.RefusedError("x", reason="not_live"), errors.OrderNotFillable),
+        (ours.RefusedError("x", reason="declined"), errors.OrderNotFillable),
+        (ours.RefusedError("x", reason="taken"), errors.OrderNotFound),
+        (ours.RefusedError("x", reason="of a newer node"), errors.OrderNotFound),
+    ],
+)
+def test_each_error_is_one_of_ccxt(error: ours.DhtexError, kind: type[Exception]) -> None:
+    found = translated(error)
+    assert type(found) is kind
+    assert str(found) == "dhtex x"
+    is_usage = isinstance(error, ours.UsageError)
+    assert type(translated(error, errors.InvalidOrder)) is (errors.InvalidOrder if is_usage else kind)
+
+
+def test_every_error_of_ours_is_known_to_the_test_above() -> None:
+    (mark,) = test_each_error_is_one_of_ccxt.pytestmark  # type: ignore[attr-defined]
+    tried = {type(error) for error, _ in mark.args[1]}
+    named = {value for value in vars(ours).values() if isinstance(value, type) and issubclass(value, ours.DhtexError)}
+    assert tried == named

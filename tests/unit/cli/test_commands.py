@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dhtex.cli import render
+from dhtex.cli.coverage import coverage_line
 from dhtex.errors import (
     NoPeerError,
     NotFoundError,
@@ -353,7 +354,7 @@ def test_watching_a_node_that_dies_is_exit_6_too(dhtex: Dhtex, node: FakeNode, m
 
 
 def test_listing_with_gaps_names_them() -> None:
-    line = render.coverage_line
+    line = coverage_line
     assert line({**COVERAGE, "answered": 7, "agreed": 6, "complete": False}, {}) == (
         "7 of 8 holders answered, 6 agree; the answer may be incomplete"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.cli.conftest import ORDER, Dhtex, FakeNode, accept_view
+from tests.unit.cli.conftest import COVERAGE, ORDER, Dhtex, FakeNode, accept_view
 
 FAILURE = {"id": "77" * 32, "message": "the order is filled already", "code": "filled"}
 
@@ -47,7 +47,7 @@ REFUSED = {"order": ORDER, "state": "refused", "code": "taken"}
 def test_each_step_on_the_way_to_the_best_order_is_told(dhtex: Dhtex, node: FakeNode) -> None:
     won = accept_view("confirmed")
     last = {"order": ORDER, "state": "confirmed", "code": None}
-    answer = {"tries": [REFUSED, last], "outcome": won}
+    answer = {"tries": [REFUSED, last], "outcome": won, "coverage": COVERAGE}
     told: list[str] = []
 
     def happens() -> Iterator[tuple[str, Any]]:
@@ -71,7 +71,7 @@ def test_each_step_on_the_way_to_the_best_order_is_told(dhtex: Dhtex, node: Fake
     ("outcome", "status"), [(None, 4), (accept_view("sent"), 5), (accept_view("void"), 5), (accept_view("pending"), 5)]
 )
 def test_without_a_trade_the_exit_code_says_why(dhtex: Dhtex, node: FakeNode, outcome: object, status: int) -> None:
-    node.events = [("tried", REFUSED), ("result", {"tries": [REFUSED], "outcome": outcome})]
+    node.events = [("tried", REFUSED), ("result", {"tries": [REFUSED], "outcome": outcome, "coverage": COVERAGE})]
     result = dhtex(BEST)
     assert result.status == status
     assert "refused 3f2a9c1b04" in result.err

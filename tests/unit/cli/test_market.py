@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.cli.conftest import COVERAGE, ORDER, TRADE, Dhtex, FakeNode
+from tests.unit.cli.conftest import COVERAGE, ORDER, TRADE, Dhtex, FakeNode, accept_view
 
 STEP: dict[str, Any] = {"order": ORDER, "amount": "1", "cost": "50000"}
 QUOTE: dict[str, Any] = {
@@ -18,7 +18,14 @@ REFUSED: dict[str, Any] = {"order": ORDER, "amount": "1", "state": "refused", "c
 SENT: dict[str, Any] = {**CONFIRMED, "state": "sent"}
 TAKE: dict[str, Any] = {
     **{"symbol": "BTC/USD", "side": "buy", "amount": "1", "filled": "1", "outstanding": "0", "remaining": "0"},
-    **{"average": "50000", "cost": "50000", "tries": [CONFIRMED]},
+    **{"average": "50000", "cost": "50000", "tries": [CONFIRMED], "coverage": COVERAGE},
+}
+SIDE = {"orders": 2, "amount": "3", "cost": "150"}
+PRICES = {"bid": "49", "ask": "51", "spread": "2", "mid": "50", "open": "50", "high": "50", "low": "50"}
+STATS: dict[str, Any] = {
+    **{"symbol": "BTC/USD", "bids": SIDE, "asks": SIDE, **PRICES, "close": "50", "vwap": "50"},
+    **{"baseVolume": "1", "quoteVolume": "50", "timeframe": "1h", "fills": [{}], "unverified": 2},
+    **{"ohlcv": [[1_700_000_000_000, "50", "50", "50", "50", "1"]], "coverage": COVERAGE, "hidden": {}},
 }
 
 
@@ -111,14 +118,7 @@ def test_pairs_are_listed_with_the_reason_for_which_they_are_known(dhtex: Dhtex,
 
 
 def test_figures_show_what_there_is(dhtex: Dhtex, node: FakeNode) -> None:
-    side = {"orders": 2, "amount": "3", "cost": "150"}
-    prices = {"bid": "49", "ask": "51", "spread": "2", "mid": "50", "open": "50", "high": "50", "low": "50"}
-    view = {
-        **{"symbol": "BTC/USD", "bids": side, "asks": side, **prices, "close": "50", "vwap": "50"},
-        **{"baseVolume": "1", "quoteVolume": "50", "timeframe": "1h", "fills": [{}], "unverified": 2},
-        **{"ohlcv": [[1_700_000_000_000, "50", "50", "50", "50", "1"]], "coverage": COVERAGE, "hidden": {}},
-    }
-    node.answer = view
+    node.answer = STATS
     result = dhtex("stats BTC/USD --limit 5 --timeframe 15m")
     assert node.calls == [("GET", "/v1/stats?pair=BTC%2FUSD&limit=5&timeframe=15m", None)]
     for text in (
@@ -129,7 +129,13 @@ def test_figures_show_what_there_is(dhtex: Dhtex, node: FakeNode) -> None:
         "2023-11-14T22:13Z    50    50   50     50       1",
     ):
         assert text in result.out
-    assert json.loads(dhtex("stats BTC/USD --json").out) == view
+    assert json.loads(dhtex("stats BTC/USD --json").out) == STATS
+
+
+GAP = {"symbol": "BTC/USD", "side": "sell", "low": "50000", "high": "60000"}
+UNREAD = {**COVERAGE, "complete": False, "missing": [GAP]}
+NOT_READ = "not read: sell orders of BTC/USD from 50000 to 60000"
+BEST = "order accept --best BTC/USD --side buy --amount 1"
 
 
 @pytest.mark.parametrize(
@@ -137,16 +143,58 @@ def test_figures_show_what_there_is(dhtex: Dhtex, node: FakeNode) -> None:
     [
         ("order list BTC/USD", {"orders": [ORDER], "hidden": {}}),
         ("book BTC/USD", {"symbol": "BTC/USD", "timestamp": 1, "asks": [], "bids": [], "hidden": {}}),
+        ("order export BTC/USD", {"records": [{"record": "AAAA"}], "hidden": {}}),
+        ("quote BTC/USD --buy 1", QUOTE),
+        ("stats BTC/USD", STATS),
+        ("pairs", {"pairs": [], "hidden": {}}),
     ],
 )
 def test_prices_that_nobody_could_be_asked_about_are_named_after_the_rest(
     words: str, view: dict[str, Any], dhtex: Dhtex, node: FakeNode
 ) -> None:
-    gap = {"symbol": "BTC/USD", "side": "sell", "low": "50000", "high": "60000"}
-    node.answer = {**view, "coverage": {**COVERAGE, "complete": False, "missing": [gap]}}
+    node.answer = {**view, "coverage": UNREAD}
     result = dhtex(words)
     assert result.status == 9
-    assert "not read: sell orders of BTC/USD from 50000 to 60000" in result.err
+    assert NOT_READ in result.err
     assert result.out
+    as_json = dhtex(f"{words} --json")
+    assert (as_json.status, json.loads(as_json.err)["error"]["code"]) == (9, "incomplete")
     node.answer = {**view, "coverage": COVERAGE}
     assert dhtex(words).status == 0
+
+
+def test_a_quote_from_a_part_of_a_book_does_not_say_that_the_book_has_less(dhtex: Dhtex, node: FakeNode) -> None:
+    node.answer = {**QUOTE, "amount": "2", "remaining": "1", "coverage": UNREAD}
+    assert dhtex("quote BTC/USD --buy 2").status == 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "whole", "part"),
+    [
+        ({}, 0, 0),  # all is taken: whoever tries again would buy twice
+        ({"filled": "0", "outstanding": "1", "tries": [SENT]}, 5, 5),
+        ({"filled": "0", "remaining": "1", "tries": [REFUSED]}, 4, 9),
+    ],
+)
+def test_an_amount_that_a_part_of_a_book_had_not_is_no_refusal(
+    changes: dict[str, Any], whole: int, part: int, dhtex: Dhtex, node: FakeNode
+) -> None:
+    node.events = take(**changes)
+    assert dhtex("take BTC/USD --buy 1").status == whole
+    node.events = take(**changes, coverage=UNREAD)
+    result = dhtex("take BTC/USD --buy 1")
+    assert (result.status, NOT_READ in result.err) == (part, part != 5)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "whole", "part"), [(accept_view("confirmed"), 0, 0), (accept_view("sent"), 5, 5), (None, 4, 9)]
+)
+def test_the_best_of_a_part_of_a_book_is_taken_all_the_same(
+    outcome: Any, whole: int, part: int, dhtex: Dhtex, node: FakeNode
+) -> None:
+    view = {"tries": [REFUSED], "outcome": outcome, "coverage": COVERAGE}
+    node.events = [("result", view)]
+    assert dhtex(BEST).status == whole
+    node.events = [("result", {**view, "coverage": UNREAD})]
+    result = dhtex(BEST)
+    assert (result.status, NOT_READ in result.err) == (part, part != 5)

@@ -36,6 +36,33 @@ def test_a_listing_is_a_table_with_its_coverage() -> None:
     ]
 
 
+def disagreeing(number: int, **faults: int) -> dict[str, Any]:
+    holder = {"holder": f"{number:02d}" * 32, "address": f"10.0.0.{number}:3001", "symbol": "BTC/USD", "side": "sell"}
+    none = {"hidden": 0, "revived": 0, "invented": 0, "branches": 0, "unfinished": False}
+    return {**holder, "prefix": "", **none, **faults}
+
+
+def test_holders_that_disagreed_are_named_under_a_book_each_once() -> None:
+    rows = [
+        disagreeing(1, hidden=2, invented=3),
+        disagreeing(1, hidden=1, revived=1),
+        {**disagreeing(2, branches=4, unfinished=True), "address": ""},
+    ]
+    said = (
+        "disagreed: 0101010101 (10.0.0.1:3001) hides 3, revives 1, invents 3; "
+        "0202020202 (this node) makes up branches: 4, has no end"
+    )
+    seen = {"coverage": {**COVERAGE, "disagreed": rows}, "hidden": {}}
+    for lines in (
+        render.listing({"orders": [ORDER], **seen}, NOW),
+        ladder.book({**BOOK, **seen}, NOW),
+        ladder.book({**BOOK, "asks": [], "bids": [], **seen}, NOW),
+    ):
+        assert lines[-1] == said
+    many = {**COVERAGE, "disagreed": [disagreeing(number, hidden=1) for number in range(5)]}
+    assert render.listing({"orders": [], "coverage": many, "hidden": {}}, NOW)[-1].endswith("hides 1; and 2 more")
+
+
 def test_a_status_column_appears_when_it_says_something() -> None:
     head, line = render.order_table([{**ORDER, "status": "filled"}], NOW)
     assert "STATUS" in head

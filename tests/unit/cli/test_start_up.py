@@ -24,6 +24,7 @@ OURS = {
     *("dhtex", "dhtex.clock", "dhtex.config", "dhtex.control", "dhtex.control.client", "dhtex.errors", "dhtex.limits"),
     *("dhtex.nodefiles", "dhtex.version", "dhtex.cli", "dhtex.cli.app", "dhtex.cli.lazy", "dhtex.cli.order"),
     *(
+        "dhtex.cli.coverage",
         "dhtex.cli.receipts",
         "dhtex.cli.render",
         "dhtex.cli.root",

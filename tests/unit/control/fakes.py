@@ -240,7 +240,7 @@ class FakeNode:
         await self._work("accept_best", request)
         attempt = TryView(order=order_view(), amount="1", state="refused", code="taken")
         tell("tried", attempt)
-        return BestView(tries=[attempt], outcome=None)
+        return BestView(tries=[attempt], outcome=None, coverage=COVERAGE)
 
     async def quote(self, query: QuoteQuery) -> QuoteView:
         await self._work("quote", query)
@@ -255,7 +255,8 @@ class FakeNode:
         tell("tried", tried)
         await self._work("take", request)
         amounts: dict[str, Any] = {"amount": "1", "filled": "0", "outstanding": "0", "remaining": "1"}
-        return TakeView(symbol=request.pair, side=request.side, **amounts, average=None, cost=None, tries=[tried])
+        amounts |= {"average": None, "cost": None}
+        return TakeView(symbol=request.pair, side=request.side, **amounts, tries=[tried], coverage=COVERAGE)
 
     async def pairs(self) -> PairsView:
         await self._work("pairs")

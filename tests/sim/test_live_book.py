@@ -1,0 +1,86 @@
+"""Who follows a pair while its book divides has what a listing shows."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from dhtex.market.ids import index_key
+from dhtex.market.records import Side
+from dhtex.node import Node
+from dhtex.sim.host import NETWORK, Host
+from tests.sim.test_tree import MAKERS, PAIR, Room, play, set_node_size
+
+NODES = 16  # twice as many as hold a key
+ORDERS = 120
+CAUGHT_UP_S_MAX = 60.0
+
+
+class Follower:
+    """What somebody knows of the pair who reads nothing but the events of one node."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.shown: set[str] = set()
+        assert host.life is not None
+        self._watching = host.life.spawn(self._watch(host.node))  # nothing else holds the task
+
+    async def _watch(self, node: Node) -> None:
+        async for event in node.watch(PAIR):
+            assert event.order is not None
+            shows = event.order.status == "open" and event.order.live
+            (self.shown.add if shows else self.shown.discard)(event.order.id)
+
+    def ladder(self) -> object:
+        """The asks of the live book."""
+        return self.host.parts.market.live_book(PAIR, 1000).asks
+
+    @property
+    def nodes(self) -> int:
+        """Of how many nodes of the side's tree it is told."""
+        return list(self.host.parts.market._watched[PAIR].keys.values()).count(Side.SELL)
+
+
+async def caught_up(room: Room, follower: Follower, reader: Host, ids: set[str], within_s: float) -> None:
+    """Until the events, the ladder, and a listing of another node all show these orders and no others."""
+    deadline = asyncio.get_running_loop().time() + within_s
+    while True:
+        listed = {order.id for order in (await room.listing(reader, 1000)).orders}
+        book = await reader.ask(lambda node: node.book(PAIR, 1000))
+        if follower.shown == listed == ids and follower.ladder() == book.asks:
+            return
+        assert asyncio.get_running_loop().time() < deadline, (len(follower.shown), len(listed), len(ids))
+        await asyncio.sleep(0.5)
+
+
+def cancel(order_id: str) -> Callable[[Node], Coroutine[Any, Any, object]]:
+    return lambda node: node.cancel_order(order_id)
+
+
+async def settled(room: Room) -> tuple[list[Follower], Host]:
+    """Followers at the host that is nearest to the root of the tree, and at the farthest; and who reads beside them."""
+    await room.start(NODES)
+    key = int.from_bytes(index_key(NETWORK, PAIR, "sell", ""))
+    others = sorted(room.hosts[MAKERS:], key=lambda host: int.from_bytes(host.parts.node_id) ^ key)
+    followers = [Follower(others[0]), Follower(others[-1])]
+    await asyncio.sleep(5)
+    return followers, others[-2]
+
+
+def test_a_followed_book_that_divides_equals_a_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_node_size(monkeypatch, 32)
+
+    async def story(room: Room) -> None:
+        followers, reader = await settled(room)
+        assert {follower.nodes for follower in followers} == {1}
+        ids = await room.publish(ORDERS, "beat")
+        for follower in followers:
+            await caught_up(room, follower, reader, set(ids), CAUGHT_UP_S_MAX)
+            assert follower.nodes > 2
+        for index in (0, 41, 82):
+            await room.hosts[index % MAKERS].ask(cancel(ids[index]))
+        for follower in followers:
+            await caught_up(room, follower, reader, set(ids) - {ids[0], ids[41], ids[82]}, 2)
+
+    play(story, NODES)
