@@ -10,6 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import cpu_count
+from pathlib import Path
+
+SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
 @dataclass(slots=True)
@@ -37,6 +40,25 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The value below which `share` of all values lie."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def microseconds(times_s: list[float]) -> dict[str, float]:
+    return {"p50": percentile(times_s, 0.5) * 1e6, "p99": percentile(times_s, 0.99) * 1e6, "max": max(times_s) * 1e6}
+
+
+class Stay:
+    """How long this thread is kept by what it does: working, or waiting for the disk, but not for a processor that
+    another process has."""
+
+    def __init__(self) -> None:
+        self._started, self._waited = time.perf_counter(), self._waiting_s()
+
+    def seconds(self) -> float:
+        return max(0.0, time.perf_counter() - self._started - self._waiting_s() + self._waited)
+
+    @staticmethod
+    def _waiting_s() -> float:
+        return int(SCHEDSTAT.read_text().split()[1]) / 1e9 if SCHEDSTAT.exists() else 0.0
 
 
 async def interleave(

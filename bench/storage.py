@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import faces, heldrecords
+from bench import faces, gets, heldrecords
 from bench.heldrecords import Handed, Market
-from bench.measure import percentile, table
+from bench.measure import Stay, microseconds, table
 from bench.records import NETWORK
 from dhtex import limits
 from dhtex.config import NodeConfig
@@ -42,7 +42,6 @@ DECISIONS_PER_S = 5
 PAGE_BYTES = 1000
 WORTH_S = 1e-4  # shorter turns had nothing to do
 HOST = "127.0.0.1"
-SCHEDSTAT = Path("/proc/thread-self/schedstat")
 INTRO = """## Storage
 
 A holder's records in a live market, of all kinds, {wire:.0f} bytes each on average, in a SQLite file on this machine's
@@ -56,6 +55,12 @@ processes wanted the processor too.
 CPU time of a page of {page} bytes, and of a put without writing, at keys that are as large in both; rounds take turns.
 
 {speed}
+
+A `fetch` of an order by its key over loopback, and a `get` of all that is there, by a client that knows nobody but the
+holder, both in one process; rounds take turns. Time without that in which another process had the processor. The aim:
+unchanged.
+
+{gets}
 
 A whole node with {many} records takes {inflow} new ones a second for {seconds} s, then {burst} expire within one
 second and their rows are deleted; {decisions} times a second it decides something, which waits for the disk. Times that
@@ -71,25 +76,6 @@ the event loop is held up, without those in which another process had the proces
 def rss_bytes() -> int:
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def microseconds(times_s: list[float]) -> dict[str, float]:
-    return {"p50": percentile(times_s, 0.5) * 1e6, "p99": percentile(times_s, 0.99) * 1e6, "max": max(times_s) * 1e6}
-
-
-class Stay:
-    """How long this thread is kept by what it does: working, or waiting for the disk, but not for a processor that
-    another process has."""
-
-    def __init__(self) -> None:
-        self._started, self._waited = time.perf_counter(), self._waiting_s()
-
-    def seconds(self) -> float:
-        return max(0.0, time.perf_counter() - self._started - self._waiting_s() + self._waited)
-
-    @staticmethod
-    def _waiting_s() -> float:
-        return int(SCHEDSTAT.read_text().split()[1]) / 1e9 if SCHEDSTAT.exists() else 0.0
 
 
 def put_all(holdings: Holdings, records: Iterator[Handed], write_each: int = 1000) -> list[float]:
@@ -248,6 +234,8 @@ def main(what: str, *words: str) -> None:
         result = load(paths[0], what == "trace")
     elif what == "compare":
         result = compare(paths[0], paths[1], int(words[2]))
+    elif what == "gets":
+        result = asyncio.run(gets.compare(paths[0], paths[1], int(words[2])))
     else:
         result = asyncio.run(live(paths[0], paths[1], paths[2], int(words[3])))
     print(json.dumps(result))
@@ -274,6 +262,7 @@ def run(quick: bool) -> str:
         paths[many].parent.mkdir()
         figures = {count: _hold(path, count, quick) for count, path in paths.items()}
         speed = apart("compare", paths[FEW], paths[many], 50 if quick else 400)
+        got = apart("gets", paths[FEW], paths[many], 10 if quick else 200)
         start_s = _start_s(Path(folder), paths[many])
         writes = _write(Path(folder), paths[many].parent, seconds)
     largest = figures[many]
@@ -281,7 +270,8 @@ def run(quick: bool) -> str:
         wire=largest["fill"]["wire"],
         memory=_memory(figures, start_s),
         page=PAGE_BYTES,
-        speed=_speed(speed),
+        speed=_ratios(speed),
+        gets=_ratios(got),
         many=f"{many:,}",
         inflow=INFLOW_PER_S,
         seconds=seconds,
@@ -353,11 +343,11 @@ def _memory(figures: dict[int, dict[str, Any]], start_s: tuple[float, float]) ->
     return table(head, rows)
 
 
-def _speed(speed: dict[str, Any]) -> str:
+def _ratios(measured: dict[str, Any]) -> str:
     rows = []
-    for what in ("page", "put"):
+    for what in measured["few"]:
         for share in ("p50", "p99"):
-            few, many = speed["few"][what][share], speed["many"][what][share]
+            few, many = measured["few"][what][share], measured["many"][what][share]
             rows.append((f"{what}, {share}, µs", few, many, f"{many / few:.2f}"))
     return table(["operation", f"{FEW:,} records", "many records", "ratio"], rows)
 

@@ -149,6 +149,8 @@ def test_peers_and_nodes() -> None:
         "failures": 0,
     }
     assert render.peers([peer], NOW)[1].split() == ["aaaaaaaaaa", "[::1]:3001", "dhtex", "1.2", "ms", "1m", "2s", "ago"]
+    head, failing = render.peers([peer | {"failures": 2}], NOW)
+    assert (head.split()[-1], failing.split()[-2:], len(failing)) == ("FAILED", ["ago", "2"], len(head))
     node = {
         "port": 3001,
         "state": "ready",

@@ -172,7 +172,7 @@ class FakeNode:
 
     def peers(self) -> list[PeerView]:
         peer = PeerView(
-            id="56" * 20, address="127.0.0.1:1", kind="dhtex", rtt_ms=None, age_s=1.0, silent_s=0.5, failures=0
+            id="56" * 20, address="127.0.0.1:1", kind="dhtex", rtt_ms=None, age_s=1.0, silent_s=0.5, failures=2
         )
         return [peer]
 

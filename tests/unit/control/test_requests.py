@@ -47,7 +47,8 @@ def post(path: str, body: bytes, *headers: str) -> bytes:
 
 async def test_every_route_reaches_its_method(served: Served) -> None:
     assert (await ask(served, "GET", "/v1/status"))["network"] == "lab"
-    assert (await ask(served, "GET", "/v1/peers"))[0]["kind"] == "dhtex"
+    (peer,) = await ask(served, "GET", "/v1/peers")
+    assert (peer["kind"], peer["failures"]) == ("dhtex", 2)
     assert await ask(served, "POST", "/v1/connect", {"address": "[::1]:3002"}) == {
         "address": "[::1]:3002",
         "connected": True,
