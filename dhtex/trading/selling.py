@@ -245,10 +245,8 @@ class Selling:
     def lapse(self, accept_id: RecordId, now: float) -> list[Effect]:
         """Stop waiting for a person whose time to decide is over."""
         trade = self._journal.trade(accept_id)
-        if trade is None or now <= trade.deadline:
-            return []
-        void = replace(trade, state=TakerState.VOID)
-        return [Changed(void)] if self._journal.drop_pending(accept_id, void) else []
+        void = None if trade is None or now <= trade.deadline else replace(trade, state=TakerState.VOID)
+        return [Changed(void)] if void is not None and self._journal.drop_pending(accept_id, void) else []
 
     def recall(self, refusal: Record[Refusal]) -> list[Effect]:
         """Hear a Refusal. One of our key that is not in our journal was signed by a copy of this node: it is ours."""
@@ -364,8 +362,9 @@ class Selling:
         return [self._publish(order, accept.id, no.wire), Changed(trade)]
 
     def _ask(self, order: Record[Order], accept: Record[Accept], now: float) -> list[Effect]:
+        row = Pending(accept.id, order.id, accept.wire, now)
         trade = self._trade(order, accept, TakerState.PENDING, "", b"", "")
-        if not self._journal.add_pending(Pending(accept.id, order.id, accept.wire, now), trade):
+        if self._journal.trade(accept.id) or not self._journal.add_pending(row, trade):  # a clock may be set back
             return []
         return [Changed(trade), Wait(accept.id, accept.body.deadline)]
 

@@ -6,8 +6,8 @@ import pytest
 
 from dhtex import limits
 from dhtex.errors import NotFoundError, RefusedError, UsageError
-from dhtex.market.records import Closing, Code, Confirm
-from tests.builders import NOW, make_accept, make_status
+from dhtex.market.records import Accept, Closing, Code, Confirm, is_a, parse_record
+from tests.builders import NETWORK, NOW, make_accept, make_status
 from tests.unit.trading.world import (
     VirtualClock,
     asked,
@@ -122,5 +122,21 @@ def test_only_own_orders_can_be_confirmed() -> None:
             with pytest.raises(NotFoundError):
                 await party.desk.wait(order.id, 1)
         await stop(maker, taker)
+
+    play(story())
+
+
+def test_an_accept_whose_time_was_over_does_not_wait_again_when_the_clock_is_set_back() -> None:
+    async def story() -> None:
+        (maker, one, other), _, accepts = await asked(new_network())
+        selling, late = maker.desk._selling, maker.journal.trade(accepts[0])
+        assert late is not None
+        assert selling.lapse(accepts[0], late.deadline + 1)
+        again = parse_record(late.accept_wire, NETWORK)
+        assert is_a(again, Accept)
+        assert selling.consider(again, late.deadline - 1.0) == []
+        assert (trade := maker.journal.trade(accepts[0])) is not None
+        assert trade.state == "void"
+        await stop(maker, one, other)
 
     play(story())
