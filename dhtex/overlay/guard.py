@@ -20,7 +20,7 @@ TOKEN_BYTES: Final = 8
 _SECRET_BYTES: Final = 32
 _SLOT_BITS: Final = 10
 _SLOTS: Final = 1 << _SLOT_BITS
-_WORD_BITS: Final = 160  # more than an address and a port have
+_WORD_BITS: Final = 128  # of an IPv6 address and its port all but the first two bytes, which nobody chooses
 _WORD: Final = (1 << _WORD_BITS) - 1
 
 

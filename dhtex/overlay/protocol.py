@@ -66,7 +66,7 @@ class Protocol:
         self._random_bytes = entropy.randbytes
         self._parking = Parking()
         now = clock.monotonic()
-        self._strangers = Strangers(entropy.randbytes(20), now)
+        self._strangers = Strangers(entropy.randbytes(16), now)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._closed = False
