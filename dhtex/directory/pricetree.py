@@ -9,8 +9,10 @@ walk begins at the root and uses the union of what holders say.
 Best first: the frontier is a heap of prefixes by the best price that a path below them can have. A prefix is opened
 only while that is better than the worst price of the answer so far (for a ladder, which adds up all orders of a price:
 not worse). What lies between a branch and its sisters stays with their parent, so whatever has been read at a node
-counts. A node whose first page is enough is read in part; what is left of it stands in the frontier like any branch. A
-walk for the best N opens O(N/B + depth) nodes, one for everything each node once, several at a time.
+counts. A node whose first orders are enough is read in part; what is left of it stands in the frontier like any branch,
+and four times as much is asked for if it is opened again. Of a node that reaches over the bounds of a wish only what
+lies between them is asked for. A walk for the best N opens O(N/B + depth) nodes, one for everything each node once,
+several at a time.
 
 How the tree stays in shape is soft state. A holder that has more than B loose orders branches (`Branches`, `divide`),
 and answers puts of what belongs below with `moved` and the branch; publishers follow, and begin at the root again at
@@ -56,10 +58,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Read the node at `prefix`: all of it, or its best `limit` orders."""
+    """Read the node at `prefix`: all of it, or its best `limit` orders; of orders with prices from `best` to `worst`,
+    as bits that are smaller the better (`best_first`). Empty: no bound."""
 
     prefix: str
     limit: int | None
+    best: str = ""
+    worst: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +111,7 @@ class Walk:
         self._visited: dict[str, None] = {}
         self._missing: dict[str, None] = {}
         self._strikes: dict[NodeId, int] = {}
-        # Bounds and prices that add up several orders say little about how many of a node's orders are needed.
-        self._first = 0 if wish.skim else None if wish.levels or wish.low or wish.high else wish.limit
+        self._first = 0 if wish.skim else wish.limit
         self._push(ROOT, ROOT, self._first)
 
     def next(self) -> Step | None:
@@ -119,7 +123,7 @@ class Walk:
             if self._reads >= limits.TREE_OPENS_FREE + limits.TREE_OPENS_PER_FIND * len(self._fruitful):
                 self._missing[prefix] = None
                 continue
-            step = self._under_way[prefix] = Step(prefix, limit)
+            step = self._under_way[prefix] = Step(prefix, limit, *self._span(prefix, key))
             self._reads += 1
             return step
         return None
@@ -137,7 +141,8 @@ class Walk:
             self._count(path)
         if answer.rest is not None and step.limit is not None:
             self._push(prefix, self._key(answer.rest), 4 * step.limit if step.limit < _FEW else None)
-        if answer.readable and not answer.found and not answer.branches and prefix not in self._sure:
+        whole = not (step.best or step.worst)
+        if whole and answer.readable and not answer.found and not answer.branches and prefix not in self._sure:
             for voter in sorted(self._voters.get(prefix, ())):
                 self._strike(voter)
         for branch in sorted(answer.branches):
@@ -177,7 +182,7 @@ class Walk:
             self._push(branch, self._key(branch), self._first)
 
     def _push(self, prefix: str, key: str, limit: int | None) -> None:
-        if self._improves(key) and self._overlaps(prefix):
+        if self._improves(key) and self._overlaps(key):
             heappush(self._frontier, (key, prefix, limit))
 
     def _is_open_to(self, key: str, prefix: str) -> bool:
@@ -193,10 +198,15 @@ class Walk:
         best, worst = key.ljust(PRICE_BITS, "0")[:PRICE_BITS], self._prices[self._wish.limit - 1]
         return best <= worst if self._wish.levels else best < worst
 
-    def _overlaps(self, prefix: str) -> bool:
-        key = self._key(prefix)
-        first, last = (key.ljust(PRICE_BITS, bit)[:PRICE_BITS] for bit in "01")
+    def _overlaps(self, key: str) -> bool:
+        first, last = _ends(key)
         return first <= self._high and last >= self._low
+
+    def _span(self, prefix: str, key: str) -> tuple[str, str]:
+        """What to ask of a node, from where it was read to before: nothing that lies outside of the wish's bounds."""
+        first, last = _ends(self._key(prefix))
+        begin = max(self._low, _ends(key)[0])
+        return begin if begin > first else "", self._high if self._high < last else ""
 
     def _key(self, path: str) -> str:
         """What to compare: the smaller, the better."""
@@ -219,6 +229,11 @@ class Walk:
 
     def _strike(self, holder: NodeId) -> None:
         self._strikes[holder] = self._strikes.get(holder, 0) + 1
+
+
+def _ends(key: str) -> tuple[str, str]:
+    """The best and the worst price that begin so."""
+    return key[:PRICE_BITS].ljust(PRICE_BITS, "0"), key[:PRICE_BITS].ljust(PRICE_BITS, "1")
 
 
 def votes(named: Iterable[tuple[NodeId, Iterable[str]]]) -> dict[str, frozenset[NodeId]]:

@@ -60,7 +60,8 @@ class IndexReading:
     heard of. `contested` orders are not held by all who should, `settled` ones are, at some node.
 
     `haves` and `lacks` name the holders of contested orders, with the node's prefix; `rest` is the path behind which
-    `unread` more orders stand that were not asked for; `visited` are the prefixes of the nodes that were read.
+    more orders stand that were not asked for, `unread` of each node; `visited` are the prefixes of the nodes that were
+    read.
     """
 
     orders: dict[RecordId, Record[Order]] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class IndexReading:
     suspects: dict[tuple[NodeId, str], Suspect] = field(default_factory=dict)
     branches: dict[str, frozenset[NodeId]] = field(default_factory=dict)
     rest: str | None = None
-    unread: int = 0
+    unread: dict[str, int] = field(default_factory=dict)
     visited: tuple[str, ...] = ()
 
     def reject(self, reason: str, count: int = 1) -> None:
@@ -101,7 +102,7 @@ class IndexReading:
             for order_id, holders in theirs.items():
                 ours.setdefault(order_id, []).extend(holders)
         self.suspects |= other.suspects
-        self.unread += other.unread
+        self.unread |= other.unread
 
     def doubtful(self, most: int) -> list[RecordId]:
         """The `most` contested orders that are worth asking about: first those that most holders do not have, of which
@@ -240,8 +241,9 @@ def _compare(
             if witness.bad or not witness.is_whole:
                 suspect = reading.suspect(holder, prefix)
                 suspect.invented, suspect.unfinished = witness.bad, not witness.is_whole
-        if witness.short:
-            reading.unread = max(reading.unread, witness.version.total - len(witness.version.wires))
+        if witness.version.complete:
+            left = witness.version.total - len(witness.version.wires)
+            reading.unread[prefix] = max(left, reading.unread.get(prefix, 0))
     reading.branches = votes(named)
     short = [witness.last for witness in witnesses if witness.short and witness.last > _FIRST]
     if short:

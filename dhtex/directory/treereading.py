@@ -28,8 +28,9 @@ from dhtex.directory.reading import (
     untold,
 )
 from dhtex.market.admission import tree_path
+from dhtex.market.holding import Span
 from dhtex.market.ids import RecordId, index_key, order_key
-from dhtex.market.pricebits import price_at
+from dhtex.market.pricebits import packed, price_at
 from dhtex.market.records import Kind, Liveness, Order, Record, Side, Status
 from dhtex.overlay.addresses import endpoint
 from dhtex.overlay.results import Holder
@@ -87,7 +88,8 @@ class TreeReader:
     async def read_node(self, pair: str, side: str, step: Step) -> IndexReading:
         """What the holders of one node tell."""
         key = index_key(self._network, pair, side, step.prefix)
-        orders = await self._overlay.get(key, Kind.ORDER, step.limit)
+        span = Span(packed(step.best), packed(step.worst))
+        orders = await self._overlay.get(key, Kind.ORDER, step.limit, span)
         reading = merge_index(self._network, (pair, side), orders, self._check, step.prefix)
         holders = sorted(
             (holder for version in orders.versions for holder in version.by),
@@ -121,7 +123,7 @@ class TreeReader:
             NodeAnswer(
                 readable=reading.coverage.complete,
                 answered=reading.coverage.answered,
-                found=len(reading.orders) + (reading.unread if step.limit == 0 else 0),
+                found=len(reading.orders) + (reading.unread.get(step.prefix, 0) if step.limit == 0 else 0),
                 counted=() if counts is None else tuple(tree_path(order) for order in orders if counts(order)),
                 rest=reading.rest,
                 branches=reading.branches,

@@ -45,6 +45,17 @@ class Page:
     branches: bytes = b""
 
 
+class Span(NamedTuple):
+    """The orders of a node of a price tree from one price to another, both included, in its listing order.
+
+    A bound is what `dhtex.market.pricebits.packed` makes of the price's bits, as `best_first` has them; the rest of a
+    shorter one counts as zeros in `best` and as ones in `worst`, so that two empty ones are everything.
+    """
+
+    best: bytes = b""
+    worst: bytes = b""
+
+
 class TreeOrder(NamedTuple):
     """An order of a node of a price tree, and its path there."""
 
@@ -65,6 +76,7 @@ class TreeNode:
     branches: tuple[str, ...]
 
 
+WHOLE = Span()
 MOVED = "moved"
 NO_DIGEST = bytes(8)
 ANY_KIND = 0

@@ -27,6 +27,7 @@ _SORTS: Final[dict[str, tuple[Callable[[OrderView], Decimal], bool]]] = {
     "soonest": (lambda view: Decimal(view.expires), False),
     "latest": (lambda view: Decimal(view.expires), True),
 }
+_BOOKS: Final[dict[str, str]] = {Side.BUY: "dearest", Side.SELL: "cheapest"}
 WORDS: Final = tuple(_SORTS)
 
 Key = tuple[Decimal, int, str]
@@ -37,9 +38,7 @@ def page(orders: Sequence[OrderView], query: OrderQuery) -> tuple[list[OrderView
 
     Raises UsageError for an unknown sort, and for a cursor that is none or of another sort.
     """
-    if query.sort and query.sort not in _SORTS:
-        raise UsageError(f"'{query.sort[:20]}' is no way to sort", hint=", ".join(WORDS))
-    word, start = _start(query)
+    word, start = beginning(query)
     word = word or _line(orders)
     if not word:
         return best(orders, query.limit), max(0, len(orders) - query.limit), None
@@ -53,11 +52,25 @@ def _line(orders: Sequence[OrderView]) -> str:
     """The sort that gives the usual order of these, if they are of one side and pair; else empty."""
     if len({(view.symbol, view.side) for view in orders}) != 1:
         return ""
-    return "dearest" if orders[0].side == Side.BUY else "cheapest"
+    return _BOOKS[orders[0].side]
 
 
-def _start(query: OrderQuery) -> tuple[str, Key | None]:
-    """The sort that a query asks for, and the key behind which it begins."""
+def is_as_in_the_book(query: OrderQuery) -> bool:
+    """Whether the orders of each side stand in the list as they do in the book, so that the best of them are enough."""
+    word, _ = beginning(query)
+    return not word or word == _BOOKS.get(query.side)
+
+
+def is_behind(view: OrderView, query: OrderQuery) -> bool:
+    """Whether an order stands behind the place where a query begins."""
+    word, start = beginning(query)
+    return start is None or _key(view, word) > start
+
+
+def beginning(query: OrderQuery) -> tuple[str, Key | None]:
+    """The sort that a query asks for (empty: none), and the key behind which it begins. Raises UsageError as `page`."""
+    if query.sort and query.sort not in _SORTS:
+        raise UsageError(f"'{query.sort[:20]}' is no way to sort", hint=", ".join(WORDS))
     if not query.after:
         return query.sort, None
     match = _CURSOR.fullmatch(query.after.strip())

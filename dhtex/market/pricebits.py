@@ -28,6 +28,7 @@ _MANTISSA_BITS: Final = 100
 _MANTISSA_MIN: Final = 10 ** (limits.MONEY_DIGITS_MAX - 1)
 _MANTISSA_MAX: Final = 9 * _MANTISSA_MIN - 1
 PRICE_BITS: Final = _EXPONENT_BITS + _MANTISSA_BITS
+PRICE_BYTES: Final = -(-PRICE_BITS // 8)
 PATH_BITS: Final = 128
 _ID_BITS: Final = PATH_BITS - PRICE_BITS
 _INVERTED: Final = str.maketrans("01", "10")
@@ -71,6 +72,16 @@ def path_behind(bits: str, order_id: RecordId) -> str:
 def best_first(path: str, *, buys: bool) -> str:
     """A path, or a price's bits, as text of which the smaller is the better one: buys are sorted the other way."""
     return path.translate(_INVERTED) if buys else path
+
+
+def packed(bits: str) -> bytes:
+    """The bits of a price as a bound of a span: PRICE_BYTES, or none for no bits."""
+    return int(bits.ljust(8 * PRICE_BYTES, "0"), 2).to_bytes(PRICE_BYTES) if bits else b""
+
+
+def unpacked(bound: bytes, *, fill: bytes) -> int:
+    """The bits of a price as a number, from a bound of at most PRICE_BYTES; `fill` stands for those that lack."""
+    return int.from_bytes(bound.ljust(PRICE_BYTES, fill)) >> 8 * PRICE_BYTES - PRICE_BITS
 
 
 def price_at(prefix: str, *, highest: bool) -> str:

@@ -312,16 +312,22 @@ class Market:
 
     def _wish(self, query: OrderQuery, matcher: Matcher) -> tuple[Wish, Counts]:
         """What a listing needs of each side: a few more than it shows, as some may turn out to be closed."""
-        whole = query.mine or query.sort or query.after or query.limit >= limits.LISTING_ORDERS_MAX
-        limit = None if whole else query.limit + SPARE
-        wish = Wish(limit=limit, low=price_bound(matcher.price_min), high=price_bound(matcher.price_max))
+        in_order, (_, after) = paging.is_as_in_the_book(query), paging.beginning(query)
+        whole = query.mine or not in_order or query.limit >= limits.LISTING_ORDERS_MAX
+        low, high = price_bound(matcher.price_min), price_bound(matcher.price_max)
+        if in_order and after is not None:
+            begin = price_bound(abs(after[0]))
+            low, high = (max(low, begin), high) if query.side == Side.SELL else (low, min(high or begin, begin))
 
         def counts(reading: IndexReading, order: Record[Order]) -> bool:
             if query.all or not self._is_shown(reading, order):
                 return query.all
-            return matcher.takes_all or matcher.matches(self._found(reading, order))
+            if after is None and matcher.takes_all:
+                return True
+            view = self._found(reading, order)
+            return matcher.matches(view) and paging.is_behind(view, query)
 
-        return wish, counts
+        return Wish(limit=None if whole else query.limit + SPARE, low=low, high=high), counts
 
     def _is_shown(self, reading: IndexReading, order: Record[Order]) -> bool:
         body = order.body
@@ -344,8 +350,8 @@ class Market:
             self._remember(reading.orders.values())
             for reason, count in reading.rejected.items():
                 rejected[reason] = rejected.get(reason, 0) + count
-            if reading.unread:
-                rejected["limit"] = rejected.get("limit", 0) + reading.unread
+            if unread := sum(reading.unread.values()):
+                rejected["limit"] = rejected.get("limit", 0) + unread
         self._add_own(live, sides)
         if live.orders:
             self._pairs.add(pair)

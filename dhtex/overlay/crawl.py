@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from dhtex import limits
-from dhtex.market.holding import NO_KIND
+from dhtex.market.holding import NO_KIND, WHOLE, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
@@ -49,7 +49,8 @@ class Network(Protocol):
 
 
 class Crawl:
-    """One lookup. With a `kind`, each holder's first page of the key's records is in `answers`, by contact.
+    """One lookup. With a `kind`, each holder's first page of the key's records is in `answers`, by contact; of orders
+    those in the `span`.
 
     `done` is called once, in a later turn or in this one; afterwards late answers still call `late`. An answer that is
     `enough` ends it at once.
@@ -62,12 +63,14 @@ class Crawl:
         done: Callable[["Crawl"], None],
         *,
         kind: int = NO_KIND,
+        span: Span = WHOLE,
         wanted: int = limits.HOLDERS,
         parallel: int = limits.LOOKUP_PARALLEL,
         enough: Callable[[wire.GetReply], bool] | None = None,
     ) -> None:
         self.target = target
         self.kind = kind
+        self.span = span
         self._enough = enough
         self.answers: dict[Contact, wire.GetReply] = {}
         self.beside: list[Contact] = []  # further holders, when the closest nodes are a crowd; see `widening`
@@ -152,7 +155,7 @@ class Crawl:
 
     def _ask_page(self, peer: Peer, contact: Contact) -> None:
         network = self._network
-        args = wire.GetArgs(network.net, network.own_id, b"", self.target, self.kind, 0, True)
+        args = wire.GetArgs(network.net, network.own_id, b"", self.target, self.kind, 0, True, *self.span)
         network.ask(peer, wire.GET, args, self._got, self._slow, contact)
 
     def _got(self, request: Request, answer: wire.GetReply | None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from dhtex.market.holding import Page, PutVerdict
+from dhtex.market.holding import WHOLE, Page, PutVerdict, Span
 from dhtex.market.ids import DhtKey
 
 
@@ -14,8 +14,9 @@ class Holdings(Protocol):
         """Judge and keep a record at its order's key (`prefix` None) or index node; `source` is an IP or "self"."""
         ...
 
-    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
-        """Records of a key from position `rank` of its listing order on, as many as fit into `room_bytes`."""
+    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float, span: Span = WHOLE) -> Page:
+        """Records of a key from position `rank` of its listing order on, as many as fit into `room_bytes`; of orders
+        those in the span."""
         ...
 
     def stock_value(self, key: DhtKey, now: float) -> bytes | None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dhtex import limits
-from dhtex.market.holding import IDS, SHORT_ID_BYTES, Page
+from dhtex.market.holding import IDS, SHORT_ID_BYTES, WHOLE, Page
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
 from dhtex.overlay.contact import Contact
@@ -211,6 +211,7 @@ class Reading:
         self.window = limits.PAGES_IN_FLIGHT_MAX
         self._network = network
         self._key = DhtKey(b"")
+        self._span = WHOLE
         self._kind = kind
         self._own = own
         self._done = done
@@ -223,7 +224,7 @@ class Reading:
 
     def start(self, crawl: Crawl, holders: list[Contact]) -> None:
         """Go on from a finished crawl with the answers of its closest nodes."""
-        self._key = crawl.target
+        self._key, self._span = crawl.target, crawl.span
         own = self._own
         self._asked = self._answered = len(holders) + (own is not None)
         self._asked += min(len(crawl.slow()), limits.HOLDERS - min(self._asked, limits.HOLDERS))
@@ -262,7 +263,7 @@ class Reading:
         """Ask a holder for one page, without contacts."""
         network = self._network
         kind = self._kind if plan is pull.plan else self._kind | IDS
-        args = wire.GetArgs(network.net, network.own_id, b"", self._key, kind, rank, False)
+        args = wire.GetArgs(network.net, network.own_id, b"", self._key, kind, rank, False, *self._span)
         network.ask(network.peer_at(contact.address, contact), wire.GET, args, pull.on_page, context=(pull, plan, rank))
 
     def expire(self) -> None:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterable
 
 from dhtex import limits
-from dhtex.market.holding import NO_KIND
+from dhtex.market.holding import NO_KIND, WHOLE, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.contact import Contact, Peer
 from dhtex.overlay.crawl import Crawl, Network
@@ -75,6 +75,7 @@ class Searches:
         done: Callable[[Crawl], None],
         *,
         kind: int = NO_KIND,
+        span: Span = WHOLE,
         seeds: Iterable[Peer] = (),
         wanted: int = limits.HOLDERS,
         narrow: bool = False,
@@ -92,7 +93,7 @@ class Searches:
             self.regions.remember(crawl)
             done(crawl)
 
-        crawl = Crawl(self._network, key, finish, kind=kind, wanted=wanted)
+        crawl = Crawl(self._network, key, finish, kind=kind, span=span, wanted=wanted)
         timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
         crawl.start(seeds)
 

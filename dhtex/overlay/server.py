@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.market.holding import Page
+from dhtex.market.holding import WHOLE, Page, Span
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
@@ -40,6 +40,7 @@ from dhtex.tasks import Tasks
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
+_Wanted = tuple[DhtKey, int, int | None, Span]
 
 
 _Value = TypeVar("_Value")
@@ -77,7 +78,7 @@ class Overlay(StockServer):
         self._entropy = entropy
         self._open_endpoint = open_endpoint
         self._tasks = Tasks()
-        self._gets: dict[tuple[DhtKey, int, int | None], asyncio.Future[GetResult]] = {}
+        self._gets: dict[_Wanted, asyncio.Future[GetResult]] = {}
         self.protocol = self._create_protocol()
         self._searches = Searches(self.protocol, entropy)
         self._watching = Watching(self.protocol, self._searches.locate, entropy)
@@ -241,20 +242,22 @@ class Overlay(StockServer):
         for newer in putting.tally.newer if putting.tally.judged else ():
             self.protocol.serving.store(newer, putting.prefix, None)
 
-    async def get(self, key: DhtKey, kind: int = 0, limit: int | None = None) -> GetResult:
-        """Read the records of a key from all its holders; `kind` 0 is all kinds, `limit` the first so many.
+    async def get(self, key: DhtKey, kind: int = 0, limit: int | None = None, span: Span = WHOLE) -> GetResult:
+        """Read the records of a key from all its holders; `kind` 0 is all kinds, `limit` the first so many; of orders
+        those in the `span`.
 
         Calls for the same while one is under way share its answer.
         """
-        wanted = (key, kind, limit)
+        wanted = (key, kind, limit, span)
         running = self._gets.get(wanted)
         if running is None:
             running = self._gets[wanted] = asyncio.get_running_loop().create_future()
-            self._searches.start(key, lambda crawl: self._read(crawl, kind, limit, wanted), kind=kind)
+            self._searches.start(key, lambda crawl: self._read(crawl, wanted), kind=kind, span=span)
         return await asyncio.shield(running)
 
-    def _read(self, crawl: Crawl, kind: int, limit: int | None, wanted: tuple[DhtKey, int, int | None]) -> None:
+    def _read(self, crawl: Crawl, wanted: _Wanted) -> None:
         loop = asyncio.get_running_loop()
+        key, kind, limit, span = wanted
 
         def finish(result: GetResult) -> None:
             for timer in timers:
@@ -263,9 +266,9 @@ class Overlay(StockServer):
 
         found = crawl.closest()[: limits.HOLDERS]
         own = None
-        if is_holder(self.protocol.own_id, wanted[0], found):
+        if is_holder(self.protocol.own_id, key, found):
             found = found[: limits.HOLDERS - 1]
-            own = self._own_page(wanted[0], kind)
+            own = self._own_page(key, kind, span)
 
         def hurry() -> None:
             timers.append(loop.call_later(limits.READ_GRACE_S, reading.expire))
@@ -283,9 +286,9 @@ class Overlay(StockServer):
         """Hand a record to one holder that lacks it, ourselves perhaps, without waiting for what becomes of it."""
         hand_on(self.protocol, self.protocol.serving, holder, wire, prefix)
 
-    def _own_page(self, key: DhtKey, kind: int) -> Page:
+    def _own_page(self, key: DhtKey, kind: int, span: Span = WHOLE) -> Page:
         room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX
-        return self._holdings.page(key, kind, 0, room, self._clock.now())
+        return self._holdings.page(key, kind, 0, room, self._clock.now(), span)
 
     async def fetch(self, key: DhtKey, kind: int, is_it: Callable[[bytes], bool]) -> bytes | None:
         """The first record at a key that passes `is_it`, from whoever is quickest; None if nobody has it.

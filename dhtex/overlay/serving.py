@@ -5,7 +5,7 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.market.holding import NO_DIGEST, NO_KIND, PutVerdict, Taken
+from dhtex.market.holding import NO_DIGEST, NO_KIND, PutVerdict, Span, Taken
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address, neighbourhood
@@ -44,7 +44,8 @@ class Serving:
             contacts = [peer.contact.wire for peer in near if peer.contact is not None]
             room -= sum(map(len, contacts)) + 2 * len(contacts)
         if args.kind != NO_KIND:
-            page = self._holdings.page(args.key, args.kind, args.rank, room, self._clock.now())
+            span = Span(args.best, args.worst)
+            page = self._holdings.page(args.key, args.kind, args.rank, room, self._clock.now(), span)
             branches = page.branches if args.rank == 0 or args.rank >= page.total else b""
             trim(page.wires, room - len(branches))
             return wire.GetReply(self._own_id, token, wire.OK, contacts, page.total, page.digest, page.wires, branches)

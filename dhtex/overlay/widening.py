@@ -104,7 +104,7 @@ class Widening:
             done(crawl)
             return
         for contact in beside:
-            args = wire.GetArgs(network.net, network.own_id, b"", crawl.target, crawl.kind, 0, False)
+            args = wire.GetArgs(network.net, network.own_id, b"", crawl.target, crawl.kind, 0, False, *crawl.span)
             network.ask(network.peer_at(contact.address, contact), wire.GET, args, answered, context=contact)
 
 

@@ -21,6 +21,7 @@ import msgspec
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey, NodeId
+from dhtex.market.pricebits import PRICE_BYTES
 from dhtex.overlay.addresses import Address, canonical_ip
 
 VERSION: Final = 1
@@ -46,6 +47,7 @@ _Key = Annotated[DhtKey, msgspec.Meta(min_length=20, max_length=20)]
 _Net = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4)]
 _Token = Annotated[bytes, msgspec.Meta(max_length=8)]
 _Digest = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
+_Bound = Annotated[bytes, msgspec.Meta(max_length=PRICE_BYTES)]
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 
@@ -61,6 +63,8 @@ class GetArgs(_Message, gc=False):
     kind: _Number
     rank: _Number
     want_contacts: bool
+    best: _Bound = b""
+    worst: _Bound = b""
 
 
 class GetReply(_Message, gc=False):

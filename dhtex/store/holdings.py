@@ -22,7 +22,7 @@ from dhtex import limits
 from dhtex.market.admission import Verifier, admit, place
 from dhtex.market.asking import asked_bits
 from dhtex.market.branches import pack
-from dhtex.market.holding import MOVED, NO_DIGEST, Page, PutVerdict, Taken, TreeNode
+from dhtex.market.holding import MOVED, NO_DIGEST, WHOLE, Page, PutVerdict, Span, Taken, TreeNode
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import Meeting, meet
 from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Receipt, Status, is_a, parse_record
@@ -116,11 +116,11 @@ class Holdings:
         author = self._authors.get(record.body.author)
         return asked_bits(self._pow_bits, self._count, 0 if author is None else author.orders)
 
-    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
+    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float, span: Span = WHOLE) -> Page:
         """Records of a key from `rank` on in its listing order, as many as fit into `room_bytes` of MessagePack."""
         self.expire(now)
         shelf = self._shelves.get(key)
-        return Page(0, NO_DIGEST, []) if shelf is None else shelf.page(kind, rank, room_bytes)
+        return Page(0, NO_DIGEST, []) if shelf is None else shelf.page(kind, rank, room_bytes, span)
 
     def stock_value(self, key: DhtKey, now: float) -> bytes | None:
         """The bytes of an open order, for peers that cannot see from a Status that it is not."""

@@ -3,20 +3,24 @@
 Theory of operation. Each kind has a list kept sorted by bisection, so a page is a slice: orders by price, best first,
 then age; statuses and beats by arrival, but beats of makers without orders last. A rank is one number: of an order the
 bits of its price (see `dhtex.market.pricebits`; of buys inverted) and its time, so that the branch to which an order
-belongs can be told without decoding it. The digest of a kind is kept up to date with each record that comes or goes.
+belongs can be told without decoding it. The digest of a kind is kept up to date with each record that comes or goes;
+that of a span of prices is the difference of two sums, which are made anew when somebody asks after a change.
 """
 
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from itertools import accumulate
+from operator import xor
 from typing import Final
 
 from dhtex import limits
 from dhtex.market.admission import tree_path
 from dhtex.market.branches import Branches, divide
-from dhtex.market.holding import ANY_KIND, TreeNode, TreeOrder
+from dhtex.market.holding import ANY_KIND, WHOLE, Span, TreeNode, TreeOrder
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
-from dhtex.market.pricebits import PRICE_BITS, path_behind, price_bits
+from dhtex.market.pricebits import PRICE_BITS, path_behind, price_bits, unpacked
 from dhtex.market.records import AnyRecord, Kind, Order, Side, Status, is_a
 from dhtex.store.held import NUMBER_MAX, Held
 from dhtex.store.shelf import Shelf, count_down, short
@@ -32,7 +36,7 @@ class IndexShelf(Shelf):
 
     __slots__ = (
         "_anchored", "_anchored_by_maker", "_branches", "_digests", "_divide_above", "_held", "_lists",
-        "_loose", "_orders_by_maker", "_spoken", "market", "prefix",
+        "_loose", "_orders_by_maker", "_spoken", "_sums", "market", "prefix",
     )  # fmt: skip
 
     def __init__(self, key: DhtKey, prefix: str) -> None:
@@ -42,6 +46,7 @@ class IndexShelf(Shelf):
         self._held: dict[RecordId, Held] = {}
         self._lists: dict[int, list[Held]] = {kind: [] for kind in _KINDS}
         self._digests: dict[int, int] = dict.fromkeys(_KINDS, 0)
+        self._sums: list[int] = []  # the digest of the first so many orders; empty after a change
         self._spoken: dict[bytes, tuple[Held, ...]] = {}  # statuses by order, beats by maker
         self._orders_by_maker: Counter[PublicKey] = Counter()
         self._anchored_by_maker: Counter[PublicKey] = Counter()
@@ -82,6 +87,7 @@ class IndexShelf(Shelf):
         self._held[held.id] = held
         insort(self._lists[record.kind], held, key=_rank_of)
         self._digests[record.kind] ^= short(record.id)
+        self._sums = []
         if record.kind is not Kind.ORDER:
             name = held.subject if held.kind is Kind.STATUS else held.author
             self._spoken[name] = (*self._spoken.get(name, ()), held)
@@ -97,6 +103,7 @@ class IndexShelf(Shelf):
         listed = self._lists[held.kind]
         del listed[bisect_left(listed, _rank_of(held), key=_rank_of)]
         self._digests[held.kind] ^= short(held.id)
+        self._sums = []
         if held.kind is Kind.ORDER:
             self._loose -= self._branch(held) is None
         else:
@@ -116,13 +123,17 @@ class IndexShelf(Shelf):
     def _listed(self, kind: int) -> list[Sequence[Held]]:
         return [listed for known, listed in self._lists.items() if kind in (known, ANY_KIND)]
 
-    def _digest(self, kind: int, lists: list[Sequence[Held]]) -> int:
-        if kind != ANY_KIND:
-            return self._digests.get(kind, 0)
-        digest = 0
-        for one in self._digests.values():
-            digest ^= one
-        return digest
+    def _extent(self, kind: int, lists: list[Sequence[Held]], span: Span) -> tuple[int, int, int]:
+        if kind == ANY_KIND:
+            return 0, len(self._held), reduce(xor, self._digests.values())
+        orders = self._lists[Kind.ORDER]
+        if kind != Kind.ORDER or span == WHOLE:
+            return 0, sum(map(len, lists)), self._digests.get(kind, 0)
+        first = bisect_left(orders, unpacked(span.best, fill=b"\0") << _TIME_BITS, key=_rank)
+        end = bisect_left(orders, unpacked(span.worst, fill=b"\xff") + 1 << _TIME_BITS, lo=first, key=_rank)
+        if len(self._sums) <= len(orders):
+            self._sums = list(accumulate((short(held.id) for held in orders), xor, initial=0))
+        return first, end - first, self._sums[first] ^ self._sums[end]
 
     # --- the price tree -----------------------------------------------------------------------------------------
 
@@ -213,6 +224,10 @@ class IndexShelf(Shelf):
         # Beats cost nothing: those of makers who have no order here must not stand before the others.
         idle = record.kind is Kind.BEAT and not self.has_orders_of(record.body.author)
         return _IDLE + row if idle else row
+
+
+def _rank(held: Held) -> int:
+    return held.rank
 
 
 def _rank_of(held: Held) -> tuple[int, RecordId]:

@@ -14,10 +14,12 @@ anchored is kept in case its order comes later, and is the first to go.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import xor
 from typing import Final, TypeVar
 
 from dhtex import limits
-from dhtex.market.holding import ANY_KIND, IDS, SHORT_ID_BYTES, Page
+from dhtex.market.holding import ANY_KIND, IDS, SHORT_ID_BYTES, WHOLE, Page, Span
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import may_sign_receipt, slot
 from dhtex.market.records import Accept, AnyRecord, Beat, Kind, Order, Receipt, Record, Refusal, Status, is_a
@@ -116,31 +118,31 @@ class Shelf(Place, ABC):
         """Whether enough orders stand here to be handed on, so that whoever becomes a holder hears of this node."""
         return False
 
-    def page(self, kind: int, rank: int, room_bytes: int) -> Page:
-        """Records from `rank` on, as many as fit; their short ids, if `kind` has IDS beside it."""
+    def page(self, kind: int, rank: int, room_bytes: int, span: Span = WHOLE) -> Page:
+        """Records from `rank` on, as many as fit; their short ids, if `kind` has IDS beside it. Of orders at a node of
+        a price tree those in the span, as if there were no others."""
         only_ids, kind = bool(kind & IDS), kind & ~IDS
         lists = self._listed(kind)
         room = max(0, room_bytes)
+        first, total, digest = self._extent(kind, lists, span)
+        left, rank = max(0, total - rank), first + rank
         wires: list[bytes] = []
         if only_ids:
-            count = max(0, room - _WIRE_HEAD_BYTES) // SHORT_ID_BYTES
+            count = min(left, max(0, room - _WIRE_HEAD_BYTES) // SHORT_ID_BYTES)
             ids = b"".join(held.id[:SHORT_ID_BYTES] for held in _part(lists, rank, count))
             wires = [ids] if ids else []
         else:
-            for held in _part(lists, rank, room // _WIRE_BYTES_MIN):
+            for held in _part(lists, rank, min(left, room // _WIRE_BYTES_MIN)):
                 room -= len(held.wire) + _WIRE_HEAD_BYTES
                 if room < 0:
                     break  # and nothing smaller that comes later fits: a page has no holes
                 wires.append(held.wire)
         branches = self._packed() if kind == Kind.ORDER and not only_ids else b""
-        return Page(sum(map(len, lists)), self._digest(kind, lists).to_bytes(8), wires, branches)
+        return Page(total, digest.to_bytes(8), wires, branches)
 
-    def _digest(self, kind: int, lists: list[Sequence[Held]]) -> int:
-        digest = 0
-        for listed in lists:
-            for held in listed:
-                digest ^= short(held.id)
-        return digest
+    def _extent(self, kind: int, lists: list[Sequence[Held]], span: Span) -> tuple[int, int, int]:
+        """Where a listing begins, how many records it has, and their digest."""
+        return 0, sum(map(len, lists)), reduce(xor, (short(held.id) for listed in lists for held in listed), 0)
 
     def _packed(self) -> bytes:
         return b""

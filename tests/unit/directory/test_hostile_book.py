@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dhtex import limits
-from dhtex.market.holding import IDS, Page
+from dhtex.market.holding import IDS, WHOLE, Page, Span
 from dhtex.market.ids import DhtKey, index_key
 from dhtex.market.records import Kind, Liveness, Order, Record
 from dhtex.overlay.pages import digest_of
@@ -42,10 +42,10 @@ class Liar:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._truth, name)
 
-    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
+    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float, span: Span = WHOLE) -> Page:
         """Three orders that nobody signed, or one new each time and a list without an end."""
         if key != KEY or kind & ~IDS != Kind.ORDER:
-            return self._truth.page(key, kind, rank, room_bytes, now)
+            return self._truth.page(key, kind, rank, room_bytes, now, span)
         if not self._endless:
             return Page(3, digest_of(self._forged), self._forged[rank:])
         self.pages += 1

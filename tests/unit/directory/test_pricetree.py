@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -9,10 +10,10 @@ from hypothesis import strategies as st
 
 from dhtex import limits
 from dhtex.directory.paths import Paths, deeper
-from dhtex.directory.pricetree import NodeAnswer, Walk, Walked, Wish
+from dhtex.directory.pricetree import NodeAnswer, Step, Walk, Walked, Wish
 from dhtex.market.branches import Branches, divide, pack, unpack
 from dhtex.market.ids import NodeId, RecordId
-from dhtex.market.pricebits import PATH_BITS, PRICE_BITS, path_of, price_at, price_bits
+from dhtex.market.pricebits import PATH_BITS, PRICE_BITS, best_first, path_of, price_at, price_bits
 
 ALICE, BOB, MALLORY = (NodeId(bytes([number]) * 20) for number in (1, 2, 3))
 BOTH = frozenset({ALICE, BOB})
@@ -24,6 +25,7 @@ class Tree:
     def __init__(self, paths: Iterable[str]) -> None:
         self.orders: dict[str, set[str]] = {"": set()}
         self.branches: dict[str, Branches] = {"": Branches("")}
+        self.told = 0
         for path in paths:
             self.put("", path)
 
@@ -40,22 +42,25 @@ class Tree:
             for path in sorted(moving - self.orders[prefix]):
                 self.put(prefix, path)
 
-    def answer(self, prefix: str, limit: int | None, buys: bool) -> NodeAnswer:
-        held = sorted(self.orders.get(prefix, ()), reverse=buys)
-        read = held[:limit]
+    def answer(self, step: Step, buys: bool) -> NodeAnswer:
+        keys = {path: best_first(path, buys=buys)[:PRICE_BITS] for path in self.orders.get(step.prefix, ())}
+        worst = step.worst or "1" * PRICE_BITS
+        held = sorted((path for path, key in keys.items() if step.best <= key <= worst), reverse=buys)
+        read = held[: step.limit]
+        self.told += len(read)
         return NodeAnswer(
             readable=True,
             answered=8,
             found=len(read),
             counted=tuple(read),
             rest=read[-1] if read and len(read) < len(held) else None,
-            branches=dict.fromkeys(self.branches.get(prefix, ()), BOTH),
+            branches=dict.fromkeys(self.branches.get(step.prefix, ()), BOTH),
         )
 
     def walk(self, wish: Wish, buys: bool = False) -> tuple[list[str], Walked]:
         walk, found = Walk(buys, wish), set[str]()
         while (step := walk.next()) is not None:
-            answer = self.answer(step.prefix, step.limit, buys)
+            answer = self.answer(step, buys)
             found.update(answer.counted)
             walk.on_page(step, answer)
         assert walk.finished
@@ -137,17 +142,17 @@ class Liar(Tree):
 
     voters = frozenset({MALLORY})
 
-    def answer(self, prefix: str, limit: int | None, buys: bool) -> NodeAnswer:
-        answer = super().answer(prefix, limit, buys)
-        made_up = {f"{prefix}{number:06b}": self.voters for number in range(limits.TREE_BRANCHES_MAX)}
+    def answer(self, step: Step, buys: bool) -> NodeAnswer:
+        answer = super().answer(step, buys)
+        made_up = {f"{step.prefix}{number:06b}": self.voters for number in range(limits.TREE_BRANCHES_MAX)}
         real = {branch: answer.branches[branch] | self.voters for branch in answer.branches}
         return NodeAnswer(True, 8, answer.found, answer.counted, answer.rest, made_up | real)
 
 
 def test_a_holder_that_invents_branches_is_found_out_and_costs_little() -> None:
     class AtTheRoot(Liar):
-        def answer(self, prefix: str, limit: int | None, buys: bool) -> NodeAnswer:
-            return super().answer(prefix, limit, buys) if not prefix else Tree.answer(self, prefix, limit, buys)
+        def answer(self, step: Step, buys: bool) -> NodeAnswer:
+            return super().answer(step, buys) if not step.prefix else Tree.answer(self, step, buys)
 
     paths = paths_of(BOOKS["clustered"])
     found, walked = AtTheRoot(paths).walk(Wish())
@@ -196,8 +201,30 @@ def test_bounds_of_price_leave_branches_closed() -> None:
     low, high = price_bits("1000"), price_bits("2000")
     found, walked = tree.walk(Wish(low=low, high=high))
     wanted = [path for path in sorted(set(paths_of(BOOKS["spread"]))) if low <= path[:PRICE_BITS] <= high]
-    assert set(wanted) <= set(found)
+    assert found == wanted
     assert len(walked.visited) < len(tree.orders) / 2
+
+
+@pytest.mark.parametrize("name", BOOKS)
+@pytest.mark.parametrize("buys", [False, True])
+def test_only_what_is_wanted_is_told(name: str, buys: bool) -> None:
+    paths = sorted(set(paths_of(BOOKS[name])), reverse=buys)
+    prices = list(dict.fromkeys(path[:PRICE_BITS] for path in paths))
+    begin = prices[len(prices) // 2]
+    behind = Wish(high=begin) if buys else Wish(low=begin)
+    wanted = [path for path in paths if (path[:PRICE_BITS] <= begin if buys else path[:PRICE_BITS] >= begin)]
+    tree = Tree(paths)
+    found, _ = tree.walk(replace(behind, limit=20), buys)
+    assert [path[:PRICE_BITS] for path in found[:20]] == [path[:PRICE_BITS] for path in wanted[:20]]
+    assert tree.told <= 60, "the best of a node or two"
+    tree = Tree(paths)
+    found, _ = tree.walk(behind, buys)
+    assert found == wanted
+    assert tree.told == len(wanted)
+    tree = Tree(paths)
+    found, _ = tree.walk(Wish(limit=5, levels=True), buys)
+    assert set(prices[:5]) <= {path[:PRICE_BITS] for path in found}
+    assert tree.told <= max(200, 4 * sum(path[:PRICE_BITS] in prices[:5] for path in paths))
 
 
 @given(st.integers(1, 10**12), st.integers(0, 127))

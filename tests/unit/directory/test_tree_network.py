@@ -15,7 +15,7 @@ from dhtex.market import branches
 from dhtex.market.admission import tree_path
 from dhtex.market.holding import MOVED, Taken, TreeOrder
 from dhtex.market.ids import index_key
-from dhtex.market.pricebits import price_at
+from dhtex.market.pricebits import price_at, price_bits
 from dhtex.market.records import Closing, Liveness, Order, Record
 from tests.builders import NETWORK, identity, make_beat, make_order, make_status
 from tests.unit.directory.network import Member, members
@@ -99,6 +99,18 @@ async def test_a_book_splits_and_a_reader_finds_all_of_it_or_the_best(network: l
     async with asyncio.timeout(30):
         while max(len(_node_orders(member)) for member in network) > limits.TREE_NODE_ORDERS_MAX:
             await tend(network, rounds=1)  # what belongs below moves
+
+
+async def test_of_a_node_only_what_is_wanted_is_read(network: list[Member]) -> None:
+    made = orders()
+    await publish(network[0], made)
+    begin, end = (price_bits(made[number].body.price) for number in (31, 33))
+    for wish, wanted in ((Wish(limit=3, low=begin), 3), (Wish(low=begin, high=end), 3), (Wish(low=begin), COUNT - 31)):
+        reading = await read(network[-1], wish)
+        assert reading.coverage.complete
+        found = sorted(reading.orders.values(), key=lambda order: int(order.body.price))
+        assert [order.id for order in found[:wanted]] == [order.id for order in made[31 : 31 + wanted]]
+        assert len(found) <= max(wanted, 12), "three of one node, and of a few that it names"
 
 
 async def test_a_closed_order_is_gone_wherever_its_copies_stand(network: list[Member]) -> None:

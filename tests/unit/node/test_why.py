@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dhtex import limits
-from dhtex.market.holding import NO_DIGEST, Page
+from dhtex.market.holding import NO_DIGEST, WHOLE, Page, Span
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
 from dhtex.node import Node
 from dhtex.overlay.pages import digest_of
@@ -33,8 +33,8 @@ class Liar:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._truth, name)
 
-    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
-        truth = self._truth.page(key, kind, rank, room_bytes, now)
+    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float, span: Span = WHOLE) -> Page:
+        truth = self._truth.page(key, kind, rank, room_bytes, now, span)
         if key != self._key:
             return truth
         if self._way == "hides":

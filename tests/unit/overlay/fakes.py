@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from dhtex.clock import SystemClock
-from dhtex.market.holding import IDS, NO_DIGEST, NO_KIND, SHORT_ID_BYTES, Page, PutVerdict, Taken
+from dhtex.market.holding import IDS, NO_DIGEST, NO_KIND, SHORT_ID_BYTES, WHOLE, Page, PutVerdict, Span, Taken
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.pages import digest_of, wire_id
 from dhtex.overlay.server import Overlay
@@ -33,7 +33,7 @@ class FakeHoldings:
         rows.sort(key=lambda row: row[1])
         return PutVerdict(Taken.STORED, key)
 
-    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
+    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float, span: Span = WHOLE) -> Page:
         wires = [] if kind == NO_KIND else [wire for _, wire in self.rows.get(key, [])]
         if kind != NO_KIND and kind & IDS and wires:
             count = room_bytes // SHORT_ID_BYTES

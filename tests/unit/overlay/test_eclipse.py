@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from dhtex import limits
 from dhtex.clock import SystemClock
-from dhtex.market.holding import NO_DIGEST, Page, PutVerdict, Taken
+from dhtex.market.holding import NO_DIGEST, WHOLE, Page, PutVerdict, Span, Taken
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.estimate import SAMPLES_MIN
@@ -25,7 +25,7 @@ class Thief(FakeHoldings):
     def put(self, wire: bytes, prefix: str | None, now: float, source: str) -> PutVerdict:
         return PutVerdict(Taken.STORED, DhtKey(wire[:20]))
 
-    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
+    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float, span: Span = WHOLE) -> Page:
         return Page(0, NO_DIGEST, [])
 
 

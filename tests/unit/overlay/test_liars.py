@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from dhtex import limits
-from dhtex.market.holding import Page
+from dhtex.market.holding import WHOLE, Page, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.addresses import Address
 from tests.unit.overlay.fakes import FakeHoldings, cluster, held, record
@@ -27,8 +27,8 @@ class Liar(FakeHoldings):
         self._total = total
         self.pages: Iterator[int] = count()
 
-    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
-        truth = self._honest.page(key, kind, rank, room_bytes, now)
+    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float, span: Span = WHOLE) -> Page:
+        truth = self._honest.page(key, kind, rank, room_bytes, now, span)
         if self._total is None:
             return Page(truth.total, truth.digest, [b"junk %d" % place for place in range(truth.total)])
         return Page(self._total, b"invented", [b"junk %d" % next(self.pages)])

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from dhtex.market.holding import Page
+from dhtex.market.holding import WHOLE, Page, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.pages import PagePlan
 from tests.unit.overlay.fakes import FakeHoldings, cluster, held, record
@@ -30,7 +30,7 @@ class Busy(FakeHoldings):
         self.shrinks = shrinks
         self.asked = 0
 
-    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float) -> Page:
+    def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float, span: Span = WHOLE) -> Page:
         rows = self.rows.get(key, [])
         self.asked += bool(rows)
         moving = [row for row in rows if int(row[1][20:26]) >= STANDING]
@@ -39,7 +39,7 @@ class Busy(FakeHoldings):
             if not self.shrinks:
                 rows.append((None, wires(int(rows[-1][1][20:26]) + 1, 1)[0]))
         self._digests.clear()
-        return super().page(key, kind, rank, room_bytes, now)
+        return super().page(key, kind, rank, room_bytes, now, span)
 
 
 @pytest.mark.parametrize("shrinks", [True, False])

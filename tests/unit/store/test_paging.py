@@ -7,9 +7,10 @@ from functools import reduce
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dhtex.market.holding import ANY_KIND
+from dhtex.market.holding import ANY_KIND, IDS, Span
 from dhtex.market.ids import DhtKey, RecordId, index_key
-from dhtex.market.records import AnyRecord, Closing, Kind, Order, Record, Side
+from dhtex.market.pricebits import PRICE_BYTES, best_first, packed, price_bits
+from dhtex.market.records import AnyRecord, Closing, Kind, Order, Record, Side, is_a, parse_record
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from tests.builders import NETWORK, NOW, identity, make_beat, make_order, make_status
@@ -82,6 +83,41 @@ def test_pages_always_equal_a_plain_sort_of_what_is_open(
         everything: list[AnyRecord] = [*expected, *ended]
         page = holdings.page(key_of(side), ANY_KIND, 0, 0, NOW)
         assert (page.total, page.digest) == (len(everything), digest_of(everything))
+
+
+BOUNDS = [b"", *(packed(best_first(price_bits(price), buys=False)) for price in ("0.1", "9", "9.5", "50000", "100001"))]
+
+
+@given(steps=STEPS, best=st.sampled_from(BOUNDS), worst=st.sampled_from(BOUNDS), length=st.integers(0, PRICE_BYTES))
+@settings(max_examples=60, deadline=None)
+def test_a_span_is_listed_as_if_there_were_nothing_else(
+    steps: list[tuple[Record[Order], str]], best: bytes, worst: bytes, length: int
+) -> None:
+    holdings = fresh()
+    for order, step in steps:
+        record = make_status(order, Closing.CANCELED) if step == "close" else order
+        holdings.put(record.wire, "", NOW, "self")
+        span = Span(best, worst[:length])
+        for side in Side:
+            whole = holdings.page(key_of(side), Kind.ORDER, 0, 1 << 20, NOW).wires
+            orders = [order for order in map(parse_order, whole) if is_within(order, span)]
+            for rank in (0, 1, 100):
+                page = holdings.page(key_of(side), Kind.ORDER, rank, 1 << 20, NOW, span)
+                assert page.wires == [order.wire for order in orders[rank:]]
+                assert (page.total, page.digest) == (len(orders), digest_of(list(orders)))
+                ids = holdings.page(key_of(side), Kind.ORDER | IDS, rank, 1 << 20, NOW, span).wires
+                assert b"".join(ids) == b"".join(order.id[:8] for order in orders[rank:])
+
+
+def parse_order(wire: bytes) -> Record[Order]:
+    record = parse_record(wire, NETWORK)
+    assert is_a(record, Order)
+    return record
+
+
+def is_within(order: Record[Order], span: Span) -> bool:
+    bound = packed(best_first(price_bits(order.body.price), buys=order.body.side is Side.BUY))
+    return span.best <= bound <= span.worst.ljust(PRICE_BYTES, b"\xff")
 
 
 def test_a_page_is_packed_greedily_and_runs_across_kinds() -> None:
