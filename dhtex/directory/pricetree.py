@@ -84,12 +84,14 @@ class NodeAnswer:
 @dataclass(frozen=True, slots=True)
 class Walked:
     """How a walk went: nodes visited, how often one was read; `missing` are prefixes that could not be read or were
-    not, though they may hold better orders; `liars` maps holders to how many branches they invented."""
+    not, though they may hold better orders; `liars` maps holders to how many branches they invented. `beyond` is the
+    best price, as bits that are smaller the better, where orders may stand that were not wanted; empty: nowhere."""
 
     visited: tuple[str, ...]
     reads: int
     missing: tuple[str, ...]
     liars: Mapping[NodeId, int]
+    beyond: str = ""
 
 
 class Walk:
@@ -107,6 +109,7 @@ class Walk:
         self._seen: set[str] = set()
         self._under_way: dict[str, Step] = {}
         self._reads = 0
+        self._beyond = ""
         self._fruitful: set[str] = set()
         self._visited: dict[str, None] = {}
         self._missing: dict[str, None] = {}
@@ -118,7 +121,10 @@ class Walk:
         """A node to read now; None while enough is under way, or when nothing can improve the answer."""
         while self._frontier and len(self._under_way) < self._window():
             key, prefix, limit = heappop(self._frontier)
-            if not self._is_open_to(key, prefix):
+            if not self._improves(key):
+                self._pass_by(key)
+                continue
+            if not self._is_open_to(prefix):
                 continue
             if self._reads >= limits.TREE_OPENS_FREE + limits.TREE_OPENS_PER_FIND * len(self._fruitful):
                 self._missing[prefix] = None
@@ -159,9 +165,9 @@ class Walk:
 
     def result(self) -> Walked:
         """What was read, and what was not."""
-        left = [prefix for key, prefix in sorted(self._entries()) if self._is_open_to(key, prefix)]
+        left = [prefix for key, prefix in sorted(self._entries()) if self._improves(key) and self._is_open_to(prefix)]
         missing = dict.fromkeys([*self._missing, *self._under_way, *left])
-        return Walked(tuple(self._visited), self._reads, tuple(missing), dict(self._strikes))
+        return Walked(tuple(self._visited), self._reads, tuple(missing), dict(self._strikes), self._beyond)
 
     def _entries(self) -> Iterable[tuple[str, str]]:
         return ((key, prefix) for key, prefix, _ in self._frontier)
@@ -182,12 +188,16 @@ class Walk:
             self._push(branch, self._key(branch), self._first)
 
     def _push(self, prefix: str, key: str, limit: int | None) -> None:
-        if self._improves(key) and self._overlaps(key):
+        if not self._improves(key):
+            self._pass_by(key)
+        elif self._overlaps(key):
             heappush(self._frontier, (key, prefix, limit))
 
-    def _is_open_to(self, key: str, prefix: str) -> bool:
-        if not self._improves(key):
-            return False
+    def _pass_by(self, key: str) -> None:
+        price = _ends(key)[0]
+        self._beyond = min(self._beyond or price, price)
+
+    def _is_open_to(self, prefix: str) -> bool:
         voters = self._voters.get(prefix, ())
         return prefix in self._sure or any(self._strikes.get(v, 0) < limits.TREE_STRIKES_MAX for v in voters)
 

@@ -61,7 +61,7 @@ class IndexReading:
 
     `haves` and `lacks` name the holders of contested orders, with the node's prefix; `rest` is the path behind which
     more orders stand that were not asked for, `unread` of each node; `visited` are the prefixes of the nodes that were
-    read.
+    read, `beyond` is where orders begin that were not wanted (see `pricetree.Walked`).
     """
 
     orders: dict[RecordId, Record[Order]] = field(default_factory=dict)
@@ -78,6 +78,7 @@ class IndexReading:
     branches: dict[str, frozenset[NodeId]] = field(default_factory=dict)
     rest: str | None = None
     unread: dict[str, int] = field(default_factory=dict)
+    beyond: str = ""
     visited: tuple[str, ...] = ()
 
     def reject(self, reason: str, count: int = 1) -> None:

@@ -168,7 +168,7 @@ class TreeReader:
 
     def _coverage(self, pair: str, side: str, walk: Walk, whole: IndexReading, parts: list[Coverage]) -> Coverage:
         walked = walk.result()
-        whole.visited = walked.visited
+        whole.visited, whole.beyond = walked.visited, walked.beyond
         for holder_id, invented in walked.liars.items():
             for suspect in [s for s in whole.suspects.values() if s.holder.id == holder_id][:1]:
                 suspect.branches = max(suspect.branches, invented)

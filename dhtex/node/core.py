@@ -133,7 +133,7 @@ class Node(Queries):
         await parts.desk.start()
         keeping = (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist())
         self._tasks.spawn(parts.offers.stamp_enough())
-        for routine in (*keeping, parts.canary.run(), parts.market.run(), self._flush(), self._tick()):
+        for routine in (*keeping, parts.canary.run(), parts.following.run(), self._flush(), self._tick()):
             self._tasks.spawn(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
         self._tasks.spawn(self._join(first))
@@ -188,7 +188,7 @@ class Node(Queries):
         parts, saved, pause_s = self._running, self._clock.monotonic(), PEERS_SAVED_FIRST_S
         while True:
             await asyncio.sleep(TICK_S)
-            parts.market.tick()
+            parts.following.tick()
             if parts.offers.is_overdue():
                 self._tasks.spawn(parts.offers.withdraw_overdue())
             parts.holdings.expire(self._clock.now())
@@ -205,14 +205,14 @@ class Node(Queries):
         record = parse_record(wire, self.config.network)
         if not isinstance(record, Record) or parts.check(record) is not None:
             return
-        parts.market.heard(key, record)
+        parts.following.heard(key, record)
         parts.desk.on_record(record)
         parts.settling.on_record(record)
 
     def _gap(self, key: DhtKey) -> None:
         parts = self._running
-        if (watched := parts.market.watched_at(key)) is not None:
-            self._tasks.spawn(watched.catching_up.run(partial(parts.market.pull, watched)))
+        for followed in parts.following.at(key):
+            self._tasks.spawn(followed.catching_up.run(partial(parts.following.pull, followed)))
         if (order_id := parts.counter.order_at(key)) is not None:
             parts.desk.on_gap(order_id)
             parts.settling.on_gap(order_id)

@@ -24,6 +24,7 @@ from dhtex.node.bootstrap import Bootstrap
 from dhtex.node.canary import Canary
 from dhtex.node.counter import Counter, Progress
 from dhtex.node.events import Hub
+from dhtex.node.following import Following
 from dhtex.node.market import Market
 from dhtex.node.offers import Offers
 from dhtex.overlay.addresses import canonical_ip
@@ -60,6 +61,7 @@ class Parts:
     offers: Offers
     beats: Beats
     market: Market
+    following: Following
     hub: Hub
     mint: Mint
     bootstrap: Bootstrap
@@ -131,17 +133,15 @@ def build(
     config: NodeConfig, clock: Clock, entropy: random.Random, database: Database, open_endpoint: OpenEndpoint
 ) -> Parts:
     """Build everything on an open state; nothing listens yet. Raises StateError or UsageError."""
-    journal = Journal(database)
-    of_records = check_rows(database)
+    journal, of_records = Journal(database), check_rows(database)
     seed, node_id, epoch = journal.identity(entropy)
     config = settled_config(journal, config, of_records)
     node_id = settled_id(journal, node_id, entropy)
     keys = _keyring(seed, config, journal, clock.now())
-    verifier = Verifier()
+    verifier, mint, hub = Verifier(), Mint(entropy), Hub(clock)
     holdings = Holdings(database, config.network, config.pow_bits, verifier)
     overlay = Overlay(node_id, config.network, holdings, clock, entropy, open_endpoint=open_endpoint)
     overlay.selfview.client = overlay.selfview.always_client = config.client
-    mint, hub = Mint(entropy), Hub(clock)
 
     def check(record: AnyRecord) -> Code | None:
         return admit(record, clock.now(), config.pow_bits, verifier.check)
@@ -167,6 +167,7 @@ def build(
         on_closed=desk.order_closed,
         read_back=desk.read_back,
     )
+    market = Market(config.network, keys.publics, directory, journal, holdings, offers, clock)
     return Parts(
         config=config,
         database=database,
@@ -183,7 +184,8 @@ def build(
         settling=Settling(Receipts(journal, keys, terms, entropy), counter, clock, entropy),
         offers=offers,
         beats=Beats(config.network, keys, offers, directory, clock, entropy),
-        market=Market(config.network, keys.publics, directory, journal, holdings, offers, hub, clock),
+        market=market,
+        following=Following(market, directory, hub, clock),
         hub=hub,
         mint=mint,
         bootstrap=Bootstrap(overlay, config.bootstrap, entropy),

@@ -25,6 +25,7 @@ from dhtex.marketviews import (
 from dhtex.node import copies, statistics, taking
 from dhtex.node.counter import Progress
 from dhtex.node.events import Stream
+from dhtex.node.following import topic_of
 from dhtex.node.parts import Parts
 from dhtex.views import BookView, EventView, ListingView, OrderQuery
 
@@ -99,8 +100,8 @@ class Queries:
 
     async def watch(self, pair: str) -> AsyncIterator[EventView]:
         """The visible orders of a pair, then each change, until the node stops."""
-        async with self._followed(pair) as (name, stream):
-            stream.snapshot(self._running.market.snapshot(name))
+        async with self._followed(pair, None) as (topic, stream):
+            stream.snapshot(self._running.following.snapshot(topic))
             async for event in stream.read():
                 yield event
 
@@ -109,10 +110,10 @@ class Queries:
 
         Each is the whole ladder of one moment, so a reader that misses some has no torn book.
         """
-        async with self._followed(pair) as (name, stream):
-            market, seen, sequence = self._running.market, None, 0
+        async with self._followed(pair, limit) as (topic, stream):
+            following, seen, sequence = self._running.following, None, 0
             while True:
-                book, shown_at = market.live_book(name, limit), self._clock.monotonic()
+                book, shown_at = following.ladder(topic, limit), self._clock.monotonic()
                 if seen != (seen := (book.bids, book.asks, book.hidden, book.coverage)):
                     sequence += 1
                     yield EventView(
@@ -124,14 +125,16 @@ class Queries:
                     await asyncio.sleep(pause)
 
     @asynccontextmanager
-    async def _followed(self, pair: str) -> AsyncIterator[tuple[str, Stream]]:
-        """Follow a pair for one reader. Raises UsageError, or RefusedError when too many streams are open."""
+    async def _followed(self, pair: str, levels: int | None) -> AsyncIterator[tuple[str, Stream]]:
+        """Follow a pair, or its best prices, for one reader. Raises UsageError, or RefusedError when too many streams
+        are open."""
         name, parts = str(Pair.parse(pair)), self._running
-        stream = parts.hub.join(name)
+        topic = topic_of(name, levels)
+        stream = parts.hub.join(topic)
         try:
-            await parts.market.watch(name)
-            yield name, stream
+            await parts.following.begin(name, levels)
+            yield topic, stream
         finally:
             parts.hub.leave(stream)
-            if parts.hub.readers(name) == 0:
-                parts.market.unwatch(name)
+            if parts.hub.readers(topic) == 0:
+                parts.following.end(topic)

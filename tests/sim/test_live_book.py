@@ -9,7 +9,9 @@ import pytest
 from dhtex.market.ids import index_key
 from dhtex.market.records import Side
 from dhtex.node import Node
+from dhtex.node.market import SPARE
 from dhtex.sim.host import NETWORK, Host
+from dhtex.views import BookView
 from tests.sim.test_tree import MAKERS, PAIR, Room, play, set_node_size
 
 NODES = 16  # twice as many as hold a key
@@ -34,12 +36,12 @@ class Follower:
 
     def ladder(self) -> object:
         """The asks of the live book."""
-        return self.host.parts.market.live_book(PAIR, 1000).asks
+        return self.host.parts.following.ladder(PAIR, 1000).asks
 
     @property
     def nodes(self) -> int:
         """Of how many nodes of the side's tree it is told."""
-        return list(self.host.parts.market._watched[PAIR].keys.values()).count(Side.SELL)
+        return list(self.host.parts.following._followed[PAIR].keys.values()).count(Side.SELL)
 
 
 async def caught_up(room: Room, follower: Follower, reader: Host, ids: set[str], within_s: float) -> None:
@@ -82,5 +84,46 @@ def test_a_followed_book_that_divides_equals_a_listing(monkeypatch: pytest.Monke
             await room.hosts[index % MAKERS].ask(cancel(ids[index]))
         for follower in followers:
             await caught_up(room, follower, reader, set(ids) - {ids[0], ids[41], ids[82]}, 2)
+
+    play(story, NODES)
+
+
+def test_a_ladder_leases_the_nodes_of_its_prices_and_grows_again_when_they_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_node_size(monkeypatch, 32)
+    levels = 5
+
+    async def story(room: Room) -> None:
+        await room.start(NODES)
+        ids = await room.publish(ORDERS, "mailbox")
+        makers = {order_id: room.hosts[index % MAKERS] for index, order_id in enumerate(ids)}
+        await asyncio.sleep(300)  # it divides, and comes to rest
+        host, other = room.hosts[-1], room.hosts[-2]
+        assert host.life is not None
+        ladders: list[BookView] = []
+
+        async def follow(node: Node) -> None:
+            async for event in node.follow_book(PAIR, levels):
+                assert event.book is not None
+                ladders.append(event.book)
+
+        following = host.life.spawn(follow(host.node))
+        everything = Follower(other)
+        await asyncio.sleep(10)
+        followed = host.parts.following._followed[f"{PAIR} {levels}"]
+        leased = list(followed.keys.values()).count(Side.SELL)
+        assert leased < everything.nodes / 2, (leased, everything.nodes)
+        for _ in range(3):
+            whole = await room.listing(other, 1000)
+            prices = sorted({order.price for order in whole.orders})
+            assert [level.price for level in ladders[-1].asks] == prices[:levels]
+            assert ladders[-1].hidden["limit"] > 0
+            gone = [order.id for order in whole.orders if order.price in prices[: levels + SPARE]]
+            await asyncio.gather(*(makers[order_id].ask(cancel(order_id)) for order_id in gone))
+            await asyncio.sleep(5)
+        for before in ladders:  # never a price too much, nor one that is not the best
+            assert [level.price for level in before.asks] == sorted(level.price for level in before.asks)
+        following.cancel()
 
     play(story, NODES)

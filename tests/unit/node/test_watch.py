@@ -35,7 +35,7 @@ async def test_a_closed_order_is_no_news_when_its_maker_falls_silent() -> None:
             assert told == [(order, "open"), (order, "canceled")]
             clock.later_s = limits.BEAT_AGE_S_MAX + 1
             assert reader._parts is not None
-            reader._parts.market.tick()
+            reader._parts.following.tick()
             other = (await maker.add_order(DRAFT)).order.id
             third = await anext(events)
             assert third.order is not None

@@ -1,0 +1,204 @@
+"""Pairs that somebody follows: what was read of them, what is pushed since, and what their readers were told.
+
+Theory of operation. Who follows a pair has leases at the nodes of its price trees that the view needs: all of them for
+every order of a pair, for a ladder those where its best prices stand. Reading and pushes meet in a `LiveBook`; each
+change of it is told to the readers. A reading of a ladder ends at a *horizon*: at prices from there on there may be
+orders that nobody asked for, so nothing is shown of them. When the ladder has become too short before its horizon, and
+now and then in any case, it is read again; the nodes of a whole pair are looked at now and then, and read if there are
+new ones.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dhtex import limits
+from dhtex.clock import Clock
+from dhtex.coverage import Coverage
+from dhtex.directory.livebook import LiveBook
+from dhtex.directory.pricetree import ROOT, Wish
+from dhtex.directory.reading import IndexReading, add_coverage
+from dhtex.directory.service import Directory
+from dhtex.market import book
+from dhtex.market.ids import DhtKey, PublicKey, RecordId
+from dhtex.market.pricebits import best_first, price_bits
+from dhtex.market.records import AnyRecord, Beat, Side, is_a
+from dhtex.node.events import Hub
+from dhtex.node.market import SIDES, SPARE, Market
+from dhtex.tasks import Again
+from dhtex.views import BookView, OrderView
+
+
+@dataclass(slots=True)
+class Followed:
+    """A pair that somebody follows, all of it or the best `levels` prices of each side, and what its readers were last
+    told of each order."""
+
+    book: LiveBook
+    levels: int | None
+    keys: dict[DhtKey, Side] = field(default_factory=dict)
+    told: dict[RecordId, tuple[str, bool]] = field(default_factory=dict)
+    coverage: dict[Side, Coverage] = field(default_factory=dict)
+    horizon: dict[Side, str] = field(default_factory=dict)
+    unread: dict[Side, int] = field(default_factory=dict)
+    too_short: bool = False
+    ready: bool = False
+    walk_due: float = 0.0
+    catching_up: Again = field(default_factory=lambda: Again(limits.CATCH_UP_PAUSE_S))
+
+    @property
+    def topic(self) -> str:
+        """Under which its readers hear of changes."""
+        return topic_of(self.book.pair, self.levels)
+
+    @property
+    def wish(self) -> Wish:
+        """What is read of each side."""
+        return Wish() if self.levels is None else Wish(limit=self.levels + SPARE, levels=True)
+
+    def is_known(self, view: OrderView) -> bool:
+        """Whether everything at an order's price has been read."""
+        side = Side(view.side)
+        horizon = self.horizon.get(side, "")
+        return not horizon or best_first(price_bits(view.price), buys=side is Side.BUY) < horizon
+
+
+def topic_of(pair: str, levels: int | None) -> str:
+    """The topic of a pair, or of its best `levels` prices."""
+    return pair if levels is None else f"{pair} {levels}"
+
+
+class Following:
+    """All pairs that are followed at one node."""
+
+    def __init__(self, market: Market, directory: Directory, hub: Hub, clock: Clock) -> None:
+        self._market = market
+        self._directory = directory
+        self._hub = hub
+        self._clock = clock
+        self._followed: dict[str, Followed] = {}
+
+    async def begin(self, pair: str, levels: int | None) -> None:
+        """Follow a pair, unless it is followed already; its orders come to the hub's readers of its topic."""
+        followed = self._followed.get(topic_of(pair, levels))
+        if followed is None:
+            followed = Followed(LiveBook(pair), levels)
+            followed.keys = {self._directory.watch_node(pair, side, ROOT): side for side in SIDES}
+            self._followed[followed.topic] = followed
+            self._market.watched.add(pair)
+        if not followed.ready:  # each reader reads for itself: whoever came first may leave before it is done
+            await self.pull(followed)
+            followed.ready = True
+
+    def end(self, topic: str) -> None:
+        """Stop following what a topic is about."""
+        if (followed := self._followed.pop(topic, None)) is not None:
+            self._drop(followed.keys)
+            pair = followed.book.pair
+            if not any(other.book.pair == pair for other in self._followed.values()):
+                self._market.watched.discard(pair)
+
+    def _drop(self, keys: Iterable[DhtKey]) -> None:
+        for key in keys:
+            if not self.at(key):
+                self._directory.unwatch_node(key)
+
+    def snapshot(self, topic: str) -> list[OrderView]:
+        """The visible orders of what is followed, for a reader that has just come."""
+        return self._market.views(self._followed[topic].book)[0]
+
+    def ladder(self, topic: str, limit: int) -> BookView:
+        """The ladder of a followed pair as it is now, with the coverage of its last reading."""
+        followed = self._followed[topic]
+        views, hidden = self._market.views(followed.book)
+        known = [view for view in views if followed.is_known(view)]
+        if behind := len(views) - len(known) + sum(followed.unread.values()):
+            hidden = {**hidden, "limit": behind}
+        coverage = add_coverage(followed.coverage.values())
+        ladder = book.book_view(followed.book.pair, known, limit, coverage, hidden, self._clock.now())
+        lengths = {Side.BUY: len(ladder.bids), Side.SELL: len(ladder.asks)}
+        followed.too_short = any(followed.horizon.get(side) and length < limit for side, length in lengths.items())
+        return ladder
+
+    def heard(self, key: DhtKey, record: AnyRecord) -> None:
+        """Take in a record that was pushed, or that this node holds, under an index key."""
+        for followed in self._followed.values():
+            if key in followed.keys:
+                changed = followed.book.add(record, self._clock.now())
+                if is_a(record, Beat):
+                    self._tell_changes(followed, by=record.body.author)
+                else:
+                    self._tell(followed, changed)
+
+    def at(self, key: DhtKey) -> list[Followed]:
+        """What is followed at an index key: it has to be pulled when something may have been missed there."""
+        return [followed for followed in self._followed.values() if key in followed.keys]
+
+    async def pull(self, followed: Followed) -> None:
+        """Read what is followed again and tell what is new."""
+        for side in SIDES:
+            reading = await self._directory.read_index(followed.book.pair, side, followed.wish, self._market.is_shown)
+            self._market.remember(reading.orders.values())
+            self._lease(followed, side, reading)
+            followed.coverage[side], followed.horizon[side] = reading.coverage, reading.beyond
+            followed.unread[side] = sum(reading.unread.values())
+            self._tell(followed, followed.book.merge(side, reading, self._clock.now()))
+        followed.too_short = False
+        if followed.levels is not None and followed.ready:
+            self._hub.tell((followed.topic,), type="book")  # what was pushed before may be before the horizon now
+
+    async def run(self) -> None:
+        """Follow trees for ever; cancelled when the node stops."""
+        while True:
+            await asyncio.sleep(1.0)
+            await self.follow()
+
+    async def follow(self) -> None:
+        """Now and then look whether price trees have grown or shrunk, and ladders their length, and read them if so."""
+        now = self._clock.monotonic()
+        for topic, followed in list(self._followed.items()):
+            if not followed.ready or (followed.walk_due > now and not followed.too_short):
+                continue
+            followed.walk_due = now + limits.WATCH_WALK_S
+            if followed.levels is not None:
+                await self.pull(followed)
+                continue
+            before = list(followed.keys)
+            for side in SIDES:
+                reading = await self._directory.read_index(followed.book.pair, side, Wish(skim=True))
+                if self._followed.get(topic) is followed:
+                    self._lease(followed, side, reading)
+            if any(key not in before for key in followed.keys):
+                await self.pull(followed)
+
+    def _lease(self, followed: Followed, side: Side, reading: IndexReading) -> None:
+        """Watch the nodes of a tree that were found, and no others."""
+        if self._followed.get(followed.topic) is not followed or reading.coverage.missing:
+            return
+        found = [self._directory.watch_node(followed.book.pair, side, prefix) for prefix in reading.visited]
+        left = [key for key, of in followed.keys.items() if of == side and key not in found]
+        for key in left:
+            del followed.keys[key]
+        self._drop(left)
+        followed.keys.update(dict.fromkeys(found, side))
+
+    def tick(self) -> None:
+        """Let time pass: tell of orders that expired or fell silent meanwhile."""
+        for followed in self._followed.values():
+            self._tell_changes(followed)
+            followed.book.forget_before(self._clock.now())
+
+    def _tell_changes(self, followed: Followed, by: PublicKey | None = None) -> None:
+        orders = followed.book.orders.values()
+        self._tell(followed, [order.id for order in orders if by is None or order.body.author == by])
+
+    def _tell(self, followed: Followed, order_ids: Iterable[RecordId]) -> None:
+        for order_id in order_ids:
+            view = self._market.view_of(followed.book, followed.book.orders[order_id])
+            looks = (view.status, view.live and view.status == "open")  # who made what is over may fall silent
+            before = followed.told.get(order_id)
+            if looks == before or (before is None and view.status != "open"):
+                continue
+            followed.told[order_id] = looks
+            if followed.ready:
+                self._hub.tell((followed.topic,), type="order", order=view)
