@@ -14,7 +14,7 @@ from dhtex import limits
 from dhtex.directory.pricetree import NodeAnswer, Walk, Wish
 from dhtex.market.branches import Branches, divide
 from dhtex.market.ids import NodeId, RecordId
-from dhtex.market.pricebits import path_of
+from dhtex.market.pricebits import PRICE_BITS, path_of, price_bits
 from dhtex.node import Node
 from dhtex.views import OrderDraft, OrderQuery
 
@@ -109,7 +109,9 @@ class Tree:
                 return opened, waits, pulled
             waits += 1
             for step in steps:
-                held = sorted(self.orders.get(step.prefix, ()))
+                worst = step.worst or "1" * PRICE_BITS
+                orders = self.orders.get(step.prefix, ())
+                held = sorted(path for path in orders if step.best <= path[:PRICE_BITS] <= worst)
                 read = held[: step.limit]
                 opened, pulled = opened + 1, pulled + len(read)
                 rest = read[-1] if read and len(read) < len(held) else None
@@ -146,7 +148,15 @@ def _one_size(count: int) -> Iterable[list[object]]:
     prices = (str(50_000 + chance.randrange(200_000) / 100) for _ in range(count))
     paths = (path_of(_canonical(price), RecordId(chance.randbytes(32))) for price in prices)
     tree = Tree(paths)
-    for name, wish in (("best 20", Wish(limit=20)), ("best 200", Wish(limit=200)), ("all", Wish())):
+    middle = price_bits("51000")
+    wishes = {
+        "best 20": Wish(limit=20),
+        "best 200": Wish(limit=200),
+        "20 from a price on": Wish(limit=20, low=middle),
+        "ladder of 20 prices": Wish(limit=20, levels=True),
+        "all": Wish(),
+    }
+    for name, wish in wishes.items():
         opened, waits, pulled = tree.walk(wish)
         datagrams = 2 * (opened * REQUESTS_PER_LOOKUP + -(-pulled // RECORDS_PER_PAGE))
         milliseconds = waits * (ROUND_TRIPS_PER_LOOKUP + (2 if pulled > RECORDS_PER_PAGE else 1)) * ROUND_TRIP_MS

@@ -114,7 +114,8 @@ class Walk:
         self._visited: dict[str, None] = {}
         self._missing: dict[str, None] = {}
         self._strikes: dict[NodeId, int] = {}
-        self._first = 0 if wish.skim else wish.limit
+        # That a price has no more orders is seen from one of the next price.
+        self._first = 0 if wish.skim else 2 * wish.limit if wish.levels and wish.limit else wish.limit
         self._push(ROOT, ROOT, self._first)
 
     def next(self) -> Step | None:
