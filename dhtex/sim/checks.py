@@ -14,6 +14,7 @@
 Journals are looked at whenever something is decided, datagrams as they are sent, listings as they are made.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -31,7 +32,7 @@ from dhtex.sim.ledger import Ledger
 from dhtex.store.rows import Role, Trade
 from dhtex.views import ListingView, OrderQuery
 
-LISTINGS_MAX: Final = 6  # a holder that is a little slower than usual is not waited for, but named as missing
+PAUSES_S: Final = (0, 0, 0, 0, 1, 5, 15, 30)  # a holder slower than usual is not waited for, but named as missing
 NOTICED_S: Final = 60.0  # after an event, in peace
 DATAGRAMS_PER_NODE_S_MAX: Final = 400.0
 _LIVE: Final = {MakerState.PUBLISHING.value, MakerState.OPEN.value}
@@ -251,7 +252,8 @@ class Judge:
 
     async def _look_at_listing(self, host: Host, pair: str) -> None:
         missing: list[RecordId] = []
-        for _ in range(LISTINGS_MAX):
+        for pause_s in PAUSES_S:
+            await asyncio.sleep(pause_s)
             asked_at = self._time()
             try:
                 view = await host.ask(lambda node: node.list_orders(OrderQuery(pair=pair, limit=5000)))
