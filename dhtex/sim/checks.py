@@ -132,9 +132,10 @@ class Judge:
     def _group_filled(self, order: Record[Order]) -> None:
         body = order.body
         maker = self._maker_of(order)
-        if body.group and maker is not None and not maker.restores and not self._is_remainder(order):
+        if body.group and maker is not None and not self._is_remainder(order):
             winner = self._group_winners.setdefault(body.group, order.id)
-            if winner != order.id:
+            # Who was restored cannot know of what it made since its backup.
+            if winner != order.id and (not maker.restores or winner in self._journaled.get(maker.index, ())):
                 self._violation("one_winner", f"{_short(winner)} and {_short(order.id)} of one group are filled")
 
     def _is_remainder(self, order: Record[Order]) -> bool:
