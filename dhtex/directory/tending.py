@@ -2,7 +2,7 @@
 
 Theory of operation. Every TREE_TEND_S, jittered, each node held here comes up once; soon after it was new, and after it
 named new branches: makers that are there are told so and move their orders themselves, and then one holder comes after
-the other, TREE_TEND_TURN_S apart, the closest first, so that the others find the work done. First its fellow holders
+the other, about TREE_TEND_TURN_S apart, the closest first, so that the others find work done. First its fellow holders
 are asked to whom it delegates: branches that at least two others name, or all of fewer, are adopted.
 Then its own branches are looked at, some at a time: what a branch delegates itself is named here too while there is
 room, so that a tree stays flat; a branch without orders and branches is named no more; and when all branches and the
@@ -11,7 +11,10 @@ node together have fewer than TREE_NODE_ORDERS_MIN orders, the node takes them b
 Last, orders that belong elsewhere are moved, whoever put them, for a maker may be away: down to the branch to which
 they belong, or, when the way from the root does not lead here any more, to where it does lead. The target's holders are
 asked what they have; what most of them have is let go, the rest is handed to those that lack it, TREE_MOVES_PER_S, and
-looked at once more soon. So nothing is let go that a reader would not find, and a tree at rest costs a few questions.
+looked at once more soon. For a full node that takes longer than a turn, so holders meet: whoever hears from most of the
+target's holders that they know an order by now is behind somebody else, who began earlier, and leaves the rest to them
+until it looks again. Of two only one can hear that. So each order is moved about once, nothing is let go that a
+reader would not find, and a tree at rest costs a few questions.
 
 A node keeps its best TREE_WITNESSES orders although they stand at a branch too. What has no record is handed on to
 nobody; with these a new holder hears of the node, looks after it soon, and so learns its branches from the others
@@ -20,6 +23,8 @@ before they are gone.
 
 import asyncio
 import random
+from collections import Counter
+from functools import partial
 from typing import Final
 
 from dhtex import limits
@@ -27,7 +32,7 @@ from dhtex.clock import Clock
 from dhtex.directory.paths import agreed
 from dhtex.directory.pricetree import ROOT
 from dhtex.market.branches import is_below
-from dhtex.market.holding import TreeNode, TreeOrder
+from dhtex.market.holding import Taken, TreeNode, TreeOrder
 from dhtex.market.ids import DhtKey, RecordId, index_key
 from dhtex.market.records import Kind
 from dhtex.overlay.pages import wire_id
@@ -169,13 +174,22 @@ class Tending:
     async def _move_to(self, node: TreeNode, prefix: str, orders: list[TreeOrder]) -> bool:
         answer = await self._overlay.get(index_key(self._network, node.pair, node.side, prefix), Kind.ORDER)
         held = [(version, {RecordId(wire_id(wire)) for wire in version.wires}) for version in answer.versions]
-        handed = False
+        known: Counter[RecordId] = Counter()
+        handed = behind = False
+
+        def told(order_id: RecordId, taken: str) -> None:
+            nonlocal behind
+            known[order_id] += taken == Taken.KNOWN
+            behind |= 2 * known[order_id] > answer.asked
+
         for order in orders:
             if 2 * sum(version.holders for version, ids in held if order.id in ids) > answer.asked:
                 self._holdings.release(node.key, order.id)
                 continue
             await asyncio.sleep(1 / limits.TREE_MOVES_PER_S)
+            if behind:
+                break
             for holder in [holder for version, ids in held if order.id not in ids for holder in version.by]:
-                self._overlay.hand_on(holder, order.wire, prefix)
+                self._overlay.hand_on(holder, order.wire, prefix, partial(told, order.id))
                 handed = True
         return handed

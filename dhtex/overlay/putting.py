@@ -142,10 +142,17 @@ class Putting:
         self._done()
 
 
-def hand_on(network: Network, here: Serving, holder: Holder, record: bytes, prefix: str | None) -> None:
-    """Hand a record to one holder, this node perhaps, without waiting for what becomes of it."""
+def hand_on(
+    network: Network, here: Serving, holder: Holder, record: bytes, prefix: str | None, told: Callable[[str], None]
+) -> None:
+    """Hand a record to one holder, this node perhaps, without waiting; `told` hears its verdict if one comes."""
+
+    def answered(_request: Request, answer: wire.PutReply | None) -> None:
+        if answer is not None:
+            told(answer.taken)
+
     if holder.address is None:
-        here.store(record, prefix, None)
+        told(here.store(record, prefix, None).taken)
         return
     peer = network.peer_at(holder.address, contact_at(holder.id, *holder.address))
-    network.ask(peer, wire.PUT, wire.PutArgs(network.net, network.own_id, b"", prefix, record), lambda *_: None)
+    network.ask(peer, wire.PUT, wire.PutArgs(network.net, network.own_id, b"", prefix, record), answered)

@@ -282,9 +282,12 @@ class Overlay(StockServer):
         own = self._own_page(key, kind).wires if any(holder.address is None for holder in holders) else []
         return own + await sweep(self.protocol, key, kind, holders)
 
-    def hand_on(self, holder: Holder, wire: bytes, prefix: str | None) -> None:
-        """Hand a record to one holder that lacks it, ourselves perhaps, without waiting for what becomes of it."""
-        hand_on(self.protocol, self.protocol.serving, holder, wire, prefix)
+    def hand_on(
+        self, holder: Holder, wire: bytes, prefix: str | None, told: Callable[[str], None] = lambda taken: None
+    ) -> None:
+        """Hand a record to one holder that lacks it, ourselves perhaps, without waiting; `told` hears what became of
+        it, a `Taken`, unless the holder is silent."""
+        hand_on(self.protocol, self.protocol.serving, holder, wire, prefix, told)
 
     def _own_page(self, key: DhtKey, kind: int, span: Span = WHOLE) -> Page:
         room = limits.RECORDS_PER_INDEX_KEY_MAX * limits.RECORD_BYTES_MAX

@@ -32,8 +32,8 @@ Result = TypeVar("Result")
 class Room:
     """Machines on a good line, each 5 ms from each."""
 
-    def __init__(self, folder: Path, nodes: int) -> None:
-        self.seed = 1
+    def __init__(self, folder: Path, nodes: int, seed: int) -> None:
+        self.seed = seed
         self.folder = folder
         self.history = History()
         self.network = Network(self.history, random.Random(1), Weather(delay_s=0.005))
@@ -83,9 +83,9 @@ def set_node_size(monkeypatch: pytest.MonkeyPatch, orders: int) -> None:
     monkeypatch.setattr(pricetree, "_FEW", orders // 4)
 
 
-def play(story: Callable[[Room], Awaitable[None]], nodes: int) -> None:
+def play(story: Callable[[Room], Awaitable[None]], nodes: int, seed: int = 1) -> None:
     async def told(folder: Path) -> None:
-        room = Room(folder, nodes)
+        room = Room(folder, nodes, seed)
         try:
             await story(room)
         finally:
@@ -100,9 +100,13 @@ def play(story: Callable[[Room], Awaitable[None]], nodes: int) -> None:
         loop.close()
 
 
-def test_a_book_splits_at_a_bounded_cost_and_rests_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """500 orders of mailboxes, which holders have to move, at 16 nodes; a node that has just come reads them."""
+@pytest.mark.parametrize("seed", [1, 3, 5])
+def test_a_book_splits_at_a_bounded_cost_and_rests_then(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 orders of mailboxes, which holders have to move, at 16 nodes; a node that has just come reads them.
+
+    To move a node's orders takes as long as in earnest, so the turns of holders overlap whatever they draw."""
     nodes, count, handed = 16, 500, [0]
+    monkeypatch.setattr(limits, "TREE_MOVES_PER_S", limits.TREE_MOVES_PER_S * 256 // limits.TREE_NODE_ORDERS_MAX)
     set_node_size(monkeypatch, 256)
     hand_on = Overlay.hand_on
 
@@ -120,7 +124,7 @@ def test_a_book_splits_at_a_bounded_cost_and_rests_then(monkeypatch: pytest.Monk
         for _ in range(20):  # while it splits
             _, sent, seconds = await room.cost(lambda: asyncio.sleep(10))
             assert sent < 45 * nodes * seconds
-        assert 0 < handed[0] < 1.5 * limits.HOLDERS * limits.TREE_NODE_ORDERS_MAX
+        assert 0 < handed[0] < 1.1 * limits.HOLDERS * limits.TREE_NODE_ORDERS_MAX
         handed[0] = 0
         for _ in range(3):  # it rests, except that makers look after their orders
             _, sent, _ = await room.cost(lambda: asyncio.sleep(60))
@@ -138,7 +142,7 @@ def test_a_book_splits_at_a_bounded_cost_and_rests_then(monkeypatch: pytest.Monk
         assert seconds < 0.2
         assert handed[0] == 0
 
-    play(story, nodes + 1)
+    play(story, nodes + 1, seed)
 
 
 def test_a_reader_that_has_just_come_has_500_orders_for_300_datagrams() -> None:
