@@ -80,7 +80,7 @@ class TreeReader:
         finally:
             for task in under_way:
                 task.cancel()
-        await self._settle(whole)
+        await self._settle(whole, walk)
         whole.coverage = self._coverage(pair, side, walk, whole, parts)
         return whole
 
@@ -140,9 +140,12 @@ class TreeReader:
         reading = merge_order(self._network, order_id, result, self._check)
         return reading, untold(reading, result, self._clock.now())
 
-    async def _settle(self, whole: IndexReading) -> None:
-        doubtful = whole.doubtful(CONTESTED_MAX)
+    async def _settle(self, whole: IndexReading, walk: Walk) -> None:
+        doubtful = whole.doubtful(CONTESTED_MAX, walk.wants)
         known = await asyncio.gather(*map(self.read_order, doubtful))
+        sample = [reading for order_id, reading in zip(doubtful, known, strict=True) if order_id in whole.lonely]
+        if sample and all(reading.statuses for reading in sample):
+            whole.leave_out(whole.lonely.difference(whole.settled, doubtful).intersection(whole.orders))
         budget = limits.REPAIRS_PER_READ_MAX
         for order_id, reading in zip(doubtful, known, strict=True):
             order = whole.orders.get(order_id)
