@@ -7,7 +7,7 @@ true, only be named. Each is handed what it lacks, the order or the Status, with
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -57,8 +57,11 @@ class TreeReader:
         self._check = check
         self._clock = clock
 
-    async def read(self, pair: str, side: str, wish: Wish, counts: Counts = any_order) -> IndexReading:
-        """What the holders of one side of a pair know, as far as the wish needs it."""
+    async def read(
+        self, pair: str, side: str, wish: Wish, counts: Counts = any_order, known: Iterable[Record[Order]] = ()
+    ) -> IndexReading:
+        """What the holders of one side of a pair know, as far as the wish needs it. Of `known` orders that they should
+        list and do not, the ends are looked up."""
         walk, whole = Walk(side == Side.BUY, wish), IndexReading()
         parts: list[Coverage] = []
         under_way: dict[asyncio.Task[IndexReading], Step] = {}
@@ -81,6 +84,8 @@ class TreeReader:
             for task in under_way:
                 task.cancel()
         await self._settle(whole, walk)
+        missing = walk.result().missing
+        await self._look_up_ends(whole, [order for order in known if not tree_path(order).startswith(missing)])
         whole.coverage = self._coverage(pair, side, walk, whole, parts)
         return whole
 
@@ -161,6 +166,15 @@ class TreeReader:
                 (suspect.hidden if closed is None else suspect.revived).append(order_id)
                 if budget > 0:
                     budget -= self._mend(holder, prefix, (closed or order).wire)
+
+    async def _look_up_ends(self, whole: IndexReading, known: list[Record[Order]]) -> None:
+        """Why orders are not listed any more. However many there are: who was away has heard of no end meanwhile."""
+        gone = [order.id for order in known if order.id not in whole.orders]
+        for start in range(0, len(gone), CONTESTED_MAX):
+            part = gone[start : start + CONTESTED_MAX]
+            for order_id, reading in zip(part, await asyncio.gather(*map(self.read_order, part)), strict=True):
+                if reading.statuses:
+                    whole.statuses[order_id] = reading.statuses
 
     def _mend(self, holder: Holder, prefix: str, wire: bytes) -> bool:
         """Hand a holder what it lacks, without waiting; whether that cost anything."""

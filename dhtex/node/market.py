@@ -250,9 +250,10 @@ class Market:
         return next((watched for watched in self._watched.values() if key in watched.keys), None)
 
     async def pull(self, watched: Watched) -> None:
-        """Read a followed pair again and tell what is new."""
+        """Read a followed pair again and tell what is new, and what has ended."""
         for side in SIDES:
-            reading = await self._directory.read_index(watched.book.pair, side)
+            known = watched.book.open_orders(side, self._clock.now())
+            reading = await self._directory.read_index(watched.book.pair, side, known=known)
             self._remember(reading.orders.values())
             self._follow(watched, side, reading)
             watched.coverage[side] = reading.coverage

@@ -214,6 +214,18 @@ async def test_what_one_holder_has_and_the_others_have_nothing_is_new_to_them_or
     assert reading.rejected == ({"unconfirmed": 10} if closed else {})
 
 
+async def test_why_an_order_is_listed_no_more_is_looked_up_for_who_knew_it(network: list[Member]) -> None:
+    made = orders(6)
+    await publish(network[0], made)
+    for order in made[:2]:
+        network[0].directory.forget(order.id)
+        await network[0].directory.publish(make_status(order, Closing.CANCELED))
+    reader = network[-1].directory
+    reading = await reader.read_index(PAIR, SIDE, known=made[1:])
+    assert set(reading.statuses) == {made[1].id}
+    assert set(reading.orders) == {order.id for order in made[2:]}
+
+
 async def test_a_part_that_nobody_gives_is_named_by_its_prices(network: list[Member]) -> None:
     made = orders()
     await publish(network[0], made)
