@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from dhtex import limits
 from dhtex.directory.reading import IndexReading
 from dhtex.market.ids import PublicKey, RecordId
-from dhtex.market.merge import Meeting, meet
+from dhtex.market.merge import Meeting, meet, order_state
 from dhtex.market.records import AnyRecord, Beat, Order, Record, Status, is_a
+from dhtex.market.trade import MakerState
 
 
 @dataclass(slots=True)
@@ -69,6 +70,15 @@ class LiveBook:
             for status in statuses:
                 changed += self.add(status, now)
         return changed
+
+    def open_orders(self, side: str, now: float) -> list[Record[Order]]:
+        """The orders of one side of which no end is known."""
+        return [
+            order
+            for order in self.orders.values()
+            if order.body.side == side
+            and order_state(order, self.statuses.get(order.id, ()), now).state is MakerState.OPEN
+        ]
 
     def heard_of(self, order: Record[Order]) -> int:
         """When the maker of an order was last known to be alive; publishing is a sign of life too."""

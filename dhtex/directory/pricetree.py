@@ -164,6 +164,14 @@ class Walk:
         """Whether `next` will give nothing any more, whatever comes. Ask after `next` has given None."""
         return not self._under_way and not self._frontier
 
+    def wants(self, path: str) -> bool:
+        """Whether an order may be among the best: no worse than the worst of the answer. Others count as `beyond`."""
+        key = self._key(path)
+        if self._worst is None or key[:PRICE_BITS] <= self._worst:
+            return True
+        self._pass_by(key)
+        return False
+
     def result(self) -> Walked:
         """What was read, and what was not."""
         left = [prefix for key, prefix in sorted(self._entries()) if self._improves(key) and self._is_open_to(prefix)]
@@ -204,10 +212,14 @@ class Walk:
 
     def _improves(self, key: str) -> bool:
         """Whether a path that begins with this, or comes after it, can be better than the worst of the answer."""
-        if self._wish.limit is None or len(self._prices) < self._wish.limit:
-            return True
-        best, worst = key.ljust(PRICE_BITS, "0")[:PRICE_BITS], self._prices[self._wish.limit - 1]
-        return best <= worst if self._wish.levels else best < worst
+        best, worst = key.ljust(PRICE_BITS, "0")[:PRICE_BITS], self._worst
+        return worst is None or (best <= worst if self._wish.levels else best < worst)
+
+    @property
+    def _worst(self) -> str | None:
+        """The worst price of the answer; None as long as it is not full."""
+        limit = self._wish.limit
+        return None if limit is None or len(self._prices) < limit else self._prices[limit - 1]
 
     def _overlaps(self, key: str) -> bool:
         first, last = _ends(key)

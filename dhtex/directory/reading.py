@@ -2,12 +2,18 @@
 
 Theory of operation. Holders answer with *versions*: sets of records, recognised by digest, each vouched for by one or
 more holders. Every record is self-certifying, so the merged set is the union of all that passes the checks; nobody is
-outvoted on what exists. What a holder may do is hide, or show again what is closed. So an order that some version lacks
-is *contested*: its own key is asked, where one honest holder with a Status is enough to close it. There is a bound to
-that; beyond it an order is shown if most holders have it, and else left out as `unconfirmed`.
+outvoted on what exists. What a holder may do is hide, or show again what is closed; one that was away for a while does
+both. So an order that some version lacks is *contested*: its own key is asked, where one honest holder with a Status is
+enough to close it. There is a bound to that; beyond it an order is shown if most holders have it, and else left out as
+`unconfirmed`.
+
+Two kinds of holders lack an order and do no wrong: who delegates it to a branch, and who is new and has nothing yet.
+They hide nothing, but they do not vouch for it either: where most holders of a node are such, the order is contested
+like others, unless most of another node keep it. An order is *lonely* where most have nothing at all: they are new, or
+everything is over and somebody has not heard. Some are asked about; if all of those are closed, the rest is left out.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -57,7 +63,8 @@ class Suspect:
 @dataclass(slots=True)
 class IndexReading:
     """One node of the index as its holders tell it, or several together; `beats` maps a maker to the newest time it was
-    heard of. `contested` orders are not held by all who should, `settled` ones are, at some node.
+    heard of. `contested` orders are not held by all who should, `settled` ones are, at some node. Of these most hold
+    `backed` ones there, and `lonely` ones as long as holders that have nothing do not count.
 
     `haves` and `lacks` name the holders of contested orders, with the node's prefix; `rest` is the path behind which
     more orders stand that were not asked for, `unread` of each node; `visited` are the prefixes of the nodes that were
@@ -68,7 +75,8 @@ class IndexReading:
     statuses: dict[RecordId, list[Record[Status]]] = field(default_factory=dict)
     beats: dict[PublicKey, int] = field(default_factory=dict)
     contested: list[RecordId] = field(default_factory=list)
-    outvoted: set[RecordId] = field(default_factory=set)
+    backed: set[RecordId] = field(default_factory=set)
+    lonely: set[RecordId] = field(default_factory=set)
     settled: set[RecordId] = field(default_factory=set)
     rejected: dict[str, int] = field(default_factory=dict)
     coverage: Coverage = field(default_factory=lambda: add_coverage([]))
@@ -95,7 +103,8 @@ class IndexReading:
         for maker, at in other.beats.items():
             self.beats[maker] = max(at, self.beats.get(maker, 0))
         self.settled |= other.settled
-        self.outvoted |= other.outvoted
+        self.backed |= other.backed
+        self.lonely |= other.lonely
         self.contested = list(dict.fromkeys(self.contested + other.contested))
         for reason, count in other.rejected.items():
             self.reject(reason, count)
@@ -105,16 +114,23 @@ class IndexReading:
         self.suspects |= other.suspects
         self.unread |= other.unread
 
-    def doubtful(self, most: int) -> list[RecordId]:
+    def doubtful(self, most: int, wants: Callable[[str], bool] = lambda path: True) -> list[RecordId]:
         """The `most` contested orders that are worth asking about: first those that most holders do not have, of which
-        the rest is left out. What all holders of another node have is in no doubt."""
+        the rest is left out like what is not wanted. What all holders of another node have is in no doubt."""
         contested = [order_id for order_id in self.contested if order_id not in self.settled]
-        doubtful = [order_id for order_id in contested if order_id in self.outvoted]
-        for order_id in doubtful[most:]:
-            del self.orders[order_id]
-            self.reject("unconfirmed")
-        others = [order_id for order_id in contested if order_id not in self.outvoted]
+        self.leave_out([order_id for order_id in contested if not wants(tree_path(self.orders[order_id]))], "limit")
+        contested = [order_id for order_id in contested if order_id in self.orders]
+        doubtful = [order_id for order_id in contested if order_id not in self.backed]
+        self.leave_out(doubtful[most:])
+        others = [order_id for order_id in contested if order_id in self.backed]
+        others.sort(key=lambda order_id: order_id not in self.lonely)
         return doubtful[:most] + others[: max(0, min(most - len(doubtful), most // 4))]
+
+    def leave_out(self, order_ids: Iterable[RecordId], reason: str = "unconfirmed") -> None:
+        """Do not show these: nobody was asked about them, and they may be over."""
+        for order_id in order_ids:
+            del self.orders[order_id]
+            self.reject(reason)
 
 
 @dataclass(slots=True)
@@ -251,26 +267,38 @@ def _compare(
         last = min(short)
         reading.rest = next(tree_path(order) for order in reading.orders.values() if _rank(order) == last)
     for order_id, having in found.items():
-        order = reading.orders[order_id]
-        rank, path = _rank(order), tree_path(order)
-        silent = [w for w in witnesses if w not in having and w.version.complete and not (w.short and rank > w.last)]
-        if len(found) > EMPTY_CONTESTS_MAX:
-            silent = [w for w in silent if w.version.total]
-        lacking = [
-            (holder, prefix)
-            for witness in silent
-            for holder in witness.version.by
-            if holder.id not in branches or branches[holder.id].of(path) is None
-        ]
-        without = len(lacking) + sum(w.version.holders - len(w.version.by) for w in silent)
-        if not without:
-            reading.settled.add(order_id)
-            continue
-        reading.contested.append(order_id)
-        reading.haves[order_id] = [(holder, prefix) for witness in having for holder in witness.version.by]
-        reading.lacks[order_id] = lacking
-        if sum(witness.version.holders for witness in having) <= without:
-            reading.outvoted.add(order_id)
+        _contest(reading, order_id, having, witnesses, branches, prefix, forgiving=len(found) > EMPTY_CONTESTS_MAX)
+
+
+def _contest(
+    reading: IndexReading,
+    order_id: RecordId,
+    having: list[_Witness],
+    witnesses: list[_Witness],
+    branches: Mapping[NodeId, Branches],
+    prefix: str,
+    *,
+    forgiving: bool,
+) -> None:
+    """Whether an order is in doubt, and who has it and lacks it then. `forgiving`: who has nothing is new."""
+    order = reading.orders[order_id]
+    rank, path = _rank(order), tree_path(order)
+    lacking = [w for w in witnesses if w not in having and w.version.complete and not (w.short and rank > w.last)]
+    new = sum(w.version.holders for w in lacking if forgiving and not w.version.total)
+    lacking = [w for w in lacking if w.version.total or not forgiving]
+    showing, without = (sum(w.version.holders for w in side) for side in (having, lacking))
+    lacks = [(holder, prefix) for w in lacking for holder in w.version.by]
+    hiding = [(holder, at) for holder, at in lacks if holder.id not in branches or branches[holder.id].of(path) is None]
+    if without == len(lacks) - len(hiding) and showing > without + new:
+        reading.settled.add(order_id)
+        return
+    reading.contested.append(order_id)
+    reading.haves[order_id] = [(holder, prefix) for w in having for holder in w.version.by]
+    reading.lacks[order_id] = hiding
+    if showing > without:
+        reading.backed.add(order_id)
+        if showing <= new:
+            reading.lonely.add(order_id)
 
 
 def merge_ends(network: str, pair: str, side: str, result: GetResult, check: Check) -> list[Record[Status]]:

@@ -7,7 +7,7 @@ again by whoever waits for them.
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -190,10 +190,16 @@ class Directory:
         return reading
 
     async def read_index(
-        self, pair: str, side: str, wish: Wish = EVERYTHING, counts: Counts = any_order
+        self,
+        pair: str,
+        side: str,
+        wish: Wish = EVERYTHING,
+        counts: Counts = any_order,
+        known: Iterable[Record[Order]] = (),
     ) -> IndexReading:
-        """What is wanted of one side of a pair, with what is known against orders in doubt."""
-        return await self._reader.read(pair, side, wish, counts)
+        """What is wanted of one side of a pair, with what is known against orders in doubt, and against `known` ones
+        that are not listed."""
+        return await self._reader.read(pair, side, wish, counts, known)
 
     async def read_ends(self, pair: str, side: str) -> list[Record[Status]]:
         """The statuses that holders keep of one side of a pair, signed by whom they say; nobody knows whose orders."""

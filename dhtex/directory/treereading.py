@@ -7,7 +7,7 @@ true, only be named. Each is handed what it lacks, the order or the Status, with
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -58,8 +58,11 @@ class TreeReader:
         self._check = check
         self._clock = clock
 
-    async def read(self, pair: str, side: str, wish: Wish, counts: Counts = any_order) -> IndexReading:
-        """What the holders of one side of a pair know, as far as the wish needs it."""
+    async def read(
+        self, pair: str, side: str, wish: Wish, counts: Counts = any_order, known: Iterable[Record[Order]] = ()
+    ) -> IndexReading:
+        """What the holders of one side of a pair know, as far as the wish needs it. Of `known` orders that they should
+        list and do not, the ends are looked up."""
         walk, whole = Walk(side == Side.BUY, wish), IndexReading()
         parts: list[Coverage] = []
         under_way: dict[asyncio.Task[IndexReading], Step] = {}
@@ -81,7 +84,10 @@ class TreeReader:
         finally:
             for task in under_way:
                 task.cancel()
-        await self._settle(whole)
+        await self._settle(whole, walk)
+        missing, paths = walk.result().missing, {order.id: tree_path(order) for order in known}
+        wanted = {one for one, path in paths.items() if walk.wants(path) and not path.startswith(missing)}
+        await self._look_up_ends(whole, sorted(wanted.difference(whole.orders)))
         whole.coverage = self._coverage(pair, side, walk, whole, parts)
         return whole
 
@@ -142,9 +148,12 @@ class TreeReader:
         reading = merge_order(self._network, order_id, result, self._check)
         return reading, untold(reading, result, self._clock.now())
 
-    async def _settle(self, whole: IndexReading) -> None:
-        doubtful = whole.doubtful(CONTESTED_MAX)
+    async def _settle(self, whole: IndexReading, walk: Walk) -> None:
+        doubtful = whole.doubtful(CONTESTED_MAX, walk.wants)
         known = await asyncio.gather(*map(self.read_order, doubtful))
+        sample = [reading for order_id, reading in zip(doubtful, known, strict=True) if order_id in whole.lonely]
+        if sample and all(reading.statuses for reading in sample):
+            whole.leave_out(whole.lonely.difference(whole.settled, doubtful).intersection(whole.orders))
         budget = limits.REPAIRS_PER_READ_MAX
         for order_id, reading in zip(doubtful, known, strict=True):
             order = whole.orders.get(order_id)
@@ -160,6 +169,14 @@ class TreeReader:
                 (suspect.hidden if closed is None else suspect.revived).append(order_id)
                 if budget > 0:
                     budget -= self._mend(holder, prefix, (closed or order).wire)
+
+    async def _look_up_ends(self, whole: IndexReading, gone: list[RecordId]) -> None:
+        """Why orders are not listed any more. However many there are: who was away has heard of no end meanwhile."""
+        for start in range(0, len(gone), CONTESTED_MAX):
+            part = gone[start : start + CONTESTED_MAX]
+            for order_id, reading in zip(part, await asyncio.gather(*map(self.read_order, part)), strict=True):
+                if reading.statuses:
+                    whole.statuses[order_id] = reading.statuses
 
     def _mend(self, holder: Holder, prefix: str, wire: bytes) -> bool:
         """Hand a holder what it lacks, without waiting; whether that cost anything."""

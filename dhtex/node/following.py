@@ -135,9 +135,12 @@ class Following:
         return [followed for followed in self._followed.values() if key in followed.keys]
 
     async def pull(self, followed: Followed) -> None:
-        """Read what is followed again and tell what is new."""
+        """Read what is followed again and tell what is new, and what has ended."""
         for side in SIDES:
-            reading = await self._directory.read_index(followed.book.pair, side, followed.wish, self._market.is_shown)
+            known = followed.book.open_orders(side, self._clock.now())
+            reading = await self._directory.read_index(
+                followed.book.pair, side, followed.wish, self._market.is_shown, known
+            )
             self._market.remember(reading.orders.values())
             self._lease(followed, side, reading)
             followed.coverage[side], followed.horizon[side] = reading.coverage, reading.beyond

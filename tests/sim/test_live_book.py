@@ -1,4 +1,4 @@
-"""Who follows a pair while its book divides has what a listing shows."""
+"""Who follows a pair while its book divides, or from a machine that was cut off meanwhile, has what a listing shows."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -17,6 +17,8 @@ from tests.sim.test_tree import MAKERS, PAIR, Room, play, set_node_size
 NODES = 16  # twice as many as hold a key
 ORDERS = 120
 CAUGHT_UP_S_MAX = 60.0
+CUT_OFF_S = 300.0
+CHANGES = 60  # orders that end in this time, and as many new ones
 
 
 class Follower:
@@ -125,5 +127,39 @@ def test_a_ladder_leases_the_nodes_of_its_prices_and_grows_again_when_they_are_g
         for before in ladders:  # never a price too much, nor one that is not the best
             assert [level.price for level in before.asks] == sorted(level.price for level in before.asks)
         following.cancel()
+
+    play(story, NODES)
+
+
+async def change(room: Room, ids: list[str]) -> set[str]:
+    """Makers cancel their oldest orders, and publish others, for CUT_OFF_S; what is left in the end."""
+    for old in range(0, CHANGES, MAKERS):
+        makers = enumerate(room.hosts[:MAKERS], start=old)
+        await asyncio.gather(*(host.ask(cancel(ids[index])) for index, host in makers))
+        ids += await room.publish(MAKERS, "beat")
+        await asyncio.sleep(CUT_OFF_S * MAKERS / CHANGES)
+    return set(ids[CHANGES:])
+
+
+def test_what_ends_while_holders_are_cut_off_comes_back_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for who was never cut off, however soon it looks; and followers there have heard of all of it soon."""
+    set_node_size(monkeypatch, 32)
+
+    async def story(room: Room) -> None:
+        followers, reader = await settled(room)
+        ids = await room.publish(ORDERS, "beat")
+        for follower in followers:
+            await caught_up(room, follower, reader, set(ids), CAUGHT_UP_S_MAX)
+        for follower in followers:
+            others = [host.ip for host in room.hosts if host is not follower.host]
+            room.network.cut([follower.host.ip], others)
+            room.network.cut(others, [follower.host.ip])
+        left = await change(room, ids)
+        room.network.heal()
+        for _ in range(15):
+            assert {order.id for order in (await room.listing(reader, 1000)).orders} == left
+            await asyncio.sleep(2)
+        for follower in followers:
+            await caught_up(room, follower, reader, left, CAUGHT_UP_S_MAX - 30)
 
     play(story, NODES)

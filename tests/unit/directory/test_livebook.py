@@ -65,6 +65,14 @@ def test_the_newest_beat_counts_and_publishing_is_a_sign_of_life() -> None:
     assert book.heard_of(ORDER) == NOW + 60
 
 
+def test_open_is_of_one_side_what_no_end_is_known_of() -> None:
+    book, other, buy = LiveBook("BTC/USD"), make_order(number=7), make_order(side="buy")
+    for record in (ORDER, other, buy, CANCEL):
+        book.add(record, NOW)
+    assert book.open_orders("sell", NOW) == [other]
+    assert book.open_orders("sell", other.body.expires) == []
+
+
 def test_expired_orders_are_forgotten_with_all_that_is_known_of_them() -> None:
     book = LiveBook("BTC/USD")
     book.add(ORDER, NOW)

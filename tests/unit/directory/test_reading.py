@@ -3,9 +3,11 @@
 from functools import partial
 
 from dhtex.directory.reading import add_coverage, coverage_of, merge_beats, merge_index, merge_order
-from dhtex.market.admission import admit
+from dhtex.market.admission import admit, tree_path
+from dhtex.market.branches import pack
+from dhtex.market.ids import NodeId
 from dhtex.market.records import AnyRecord, Closing, Code
-from dhtex.overlay.results import GetResult, Version
+from dhtex.overlay.results import GetResult, Holder, Version
 from tests.builders import NETWORK, NOW, identity, make_accept, make_beat, make_order, make_refusal, make_status
 
 ONE, TWO = make_order(number=1), make_order(number=2, by=identity(3))
@@ -37,6 +39,22 @@ def test_what_few_holders_have_is_asked_about_first_and_left_out_when_it_is_too_
     assert set(asked) <= {order.id for order in many}
     assert set(reading.orders) == {ONE.id, *asked}
     assert reading.rejected == {"unconfirmed": 6}
+
+
+def test_who_delegates_an_order_hides_nothing_and_vouches_for_nothing() -> None:
+    def named(wires: tuple[bytes, ...], *numbers: int) -> Version:
+        below = pack([tree_path(ONE)[:2]])
+        by = tuple(Holder(NodeId(bytes([number]) * 20), ("10.0.0.1", number), below) for number in numbers)
+        return Version(b"digest", len(wires), len(by), wires, True, by)
+
+    place = ("BTC/USD", "sell")
+    few = merge_index(NETWORK, place, result(named((ONE.wire,), 1), named((), 2, 3)), check)
+    assert (few.contested, few.backed, few.lacks) == ([ONE.id], set(), {ONE.id: []})
+    most = merge_index(NETWORK, place, result(named((ONE.wire,), 1, 2), named((), 3)), check)
+    assert (most.contested, most.settled) == ([], {ONE.id})
+    branch = merge_index(NETWORK, place, result(version(ONE.wire, holders=3)), check, tree_path(ONE)[:2])
+    few.absorb(branch)
+    assert few.doubtful(4) == []
 
 
 def test_forged_misplaced_and_garbled_records_are_counted_and_left_out() -> None:

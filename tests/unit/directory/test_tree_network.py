@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from dhtex import limits
-from dhtex.directory import pricetree
+from dhtex.directory import pricetree, treereading
 from dhtex.directory.pricetree import Wish
 from dhtex.directory.reading import IndexReading
 from dhtex.directory.service import EVERYTHING
@@ -183,6 +183,59 @@ async def test_a_holder_that_serves_a_closed_order_is_named_and_mended(network: 
     named = {row.holder: row.revived for row in reading.coverage.disagreed}
     assert named == {holders[0].overlay.protocol.own_id.hex(): 1}
     await until(lambda: made[2].id not in {order.id for order in _node_orders(holders[0])})
+
+
+async def test_a_closed_order_is_in_doubt_too_where_the_others_delegate_it(network: list[Member]) -> None:
+    made = orders()
+    await publish(network[0], made)
+    await tend(network)
+    holders = [member for member in network if (node := member.holdings.tree_node(ROOT_KEY)) and node.branches]
+    kept = {order.id for holder in holders for order in _node_orders(holder)}
+    node = holders[0].holdings.tree_node(ROOT_KEY)
+    assert node is not None
+    ended = next(o for o in made if o.id not in kept and tree_path(o).startswith(node.branches))
+    network[0].directory.forget(ended.id)
+    await network[0].directory.publish(make_status(ended, Closing.CANCELED, at=int(time.time()) - 45))
+    for order in _node_orders(holders[0]):
+        holders[0].holdings.release(ROOT_KEY, order.id)
+    assert holders[0].holdings.put(ended.wire, "", time.time(), "test").taken is Taken.STORED
+    reading = await read(next(member for member in network if member is not holders[0]))
+    assert open_orders(reading) == {order.id for order in made} - {ended.id}
+    named = {row.holder: row.revived for row in reading.coverage.disagreed if row.revived}
+    assert named == {holders[0].overlay.protocol.own_id.hex(): 1}
+    await until(lambda: ended.id not in {order.id for order in _node_orders(holders[0])})
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_what_one_holder_has_and_the_others_have_nothing_is_new_to_them_or_over(
+    network: list[Member], monkeypatch: pytest.MonkeyPatch, *, closed: bool
+) -> None:
+    """Which of the two it is, a few orders tell, though more are left than can be asked about."""
+    monkeypatch.setattr(treereading, "CONTESTED_MAX", 16)
+    made = orders(14)
+    await publish(network[0], made)
+    holders = [member for member in network if member.holdings.tree_node(ROOT_KEY) is not None]
+    for order in made:
+        ended = make_status(order, Closing.CANCELED, at=int(time.time()) - 45)
+        for member in holders[1:]:
+            member.holdings.release(ROOT_KEY, order.id)
+        for member in network if closed else []:
+            member.holdings.put(ended.wire, None, time.time(), "test")
+    reading = await read(next(member for member in network if member is not holders[0]))
+    assert open_orders(reading) == (set() if closed else {order.id for order in made})
+    assert reading.rejected == ({"unconfirmed": 10} if closed else {})
+
+
+async def test_why_an_order_is_listed_no_more_is_looked_up_for_who_knew_it(network: list[Member]) -> None:
+    made = orders(6)
+    await publish(network[0], made)
+    for order in made[:2]:
+        network[0].directory.forget(order.id)
+        await network[0].directory.publish(make_status(order, Closing.CANCELED))
+    reader = network[-1].directory
+    reading = await reader.read_index(PAIR, SIDE, known=made[1:])
+    assert set(reading.statuses) == {made[1].id}
+    assert set(reading.orders) == {order.id for order in made[2:]}
 
 
 async def test_a_part_that_nobody_gives_is_named_by_its_prices(network: list[Member]) -> None:
