@@ -17,7 +17,8 @@ from dhtex.sim.shrink import shrink
 from dhtex.sim.world import Outcome, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-SEEDS_MAX = 12
+SEEDS_MAX = 6
+SEEDS_MAX_OF = {"no_replay": 12}  # shows in half of the histories: not one in a thousand sets of seeds would miss it
 ALL = ",".join(KINDS)
 ONE = """
 import sys
@@ -104,16 +105,16 @@ def test_what_must_hold_holds_in_a_history_that_nobody_has_seen(turn: int) -> No
 
 
 def found(name: str, settings: Settings) -> Outcome:
-    for seed in range(SEEDS_MAX):
+    seeds = SEEDS_MAX_OF.get(name, SEEDS_MAX)
+    for seed in range(seeds):
         outcome = play_history(replace(settings, seed=seed, stop_early=True), planted=name)
         if outcome.violations:
             return outcome
-    pytest.fail(f"{name} was not found with {SEEDS_MAX} seeds")
+    pytest.fail(f"{name} was not found with {seeds} seeds")
 
 
 @pytest.mark.parametrize("name", sorted(sabotage.NAMES))
 def test_every_planted_bug_is_found(name: str) -> None:
-    """The rarest shows in half of the histories, so that not one in a thousand sets of seeds would miss it."""
     _, faults, emphasis = sabotage.NAMES[name]
     outcome = found(name, Settings(seed=0, nodes=4, hours=0.1, faults=faults, emphasis=emphasis))
     assert not any("TypeError" in violation or "AttributeError" in violation for violation in outcome.violations)
