@@ -5,7 +5,7 @@ every order of a pair, for a ladder those where its best prices stand. Reading a
 change of it is told to the readers. A reading of a ladder ends at a *horizon*: at prices from there on there may be
 orders that nobody asked for, so nothing is shown of them. When the ladder has become too short before its horizon, and
 now and then in any case, it is read again; the nodes of a whole pair are looked at now and then, and read if there are
-new ones.
+new ones, or if something could not be read the last time.
 """
 
 import asyncio
@@ -171,7 +171,8 @@ class Following:
                 reading = await self._directory.read_index(followed.book.pair, side, Wish(skim=True))
                 if self._followed.get(topic) is followed:
                     self._lease(followed, side, reading)
-            if any(key not in before for key in followed.keys):
+            whole = all(coverage.complete for coverage in followed.coverage.values())
+            if not whole or any(key not in before for key in followed.keys):
                 await self.pull(followed)
 
     def _lease(self, followed: Followed, side: Side, reading: IndexReading) -> None:

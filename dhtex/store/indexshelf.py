@@ -87,13 +87,13 @@ class IndexShelf(Shelf):
         self._held[held.id] = held
         insort(self._lists[record.kind], held, key=_rank_of)
         self._digests[record.kind] ^= short(record.id)
-        self._sums = []
         if record.kind is not Kind.ORDER:
             name = held.subject if held.kind is Kind.STATUS else held.author
             self._spoken[name] = (*self._spoken.get(name, ()), held)
         self._count(held, 1)
         if is_a(record, Order):
             self.market = (record.body.pair, record.body.side)
+            self._sums = []
             self._loose += self.branch_of(record) is None
             if self._loose > self._divide_above:
                 self._divide()
@@ -103,8 +103,8 @@ class IndexShelf(Shelf):
         listed = self._lists[held.kind]
         del listed[bisect_left(listed, _rank_of(held), key=_rank_of)]
         self._digests[held.kind] ^= short(held.id)
-        self._sums = []
         if held.kind is Kind.ORDER:
+            self._sums = []
             self._loose -= self._branch(held) is None
         else:
             name = held.subject if held.kind is Kind.STATUS else held.author
