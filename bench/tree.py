@@ -114,9 +114,10 @@ class Tree:
                 held = sorted(path for path in orders if step.best <= path[:PRICE_BITS] <= worst)
                 read = held[: step.limit]
                 opened, pulled = opened + 1, pulled + len(read)
-                rest = read[-1] if read and len(read) < len(held) else None
+                ranks = tuple((path[:PRICE_BITS], 0, path[PRICE_BITS:].encode()) for path in read)
+                rest = ranks[-1] if read and len(read) < len(held) else None
                 branches = dict.fromkeys(self.branches.get(step.prefix, ()), VOTERS)
-                walk.on_page(step, NodeAnswer(True, 8, len(read), tuple(read), rest, branches))
+                walk.on_page(step, NodeAnswer(True, 8, len(read), ranks, rest, branches))
 
 
 def run(quick: bool) -> str:

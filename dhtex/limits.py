@@ -174,6 +174,7 @@ TREE_TEND_FIRST_S: Final = 30.0  # and within this when it is new, after this wh
 TREE_TEND_TURN_S: Final = 15.0  # the next closest holder begins about so much later, and finds part of the work done
 TREE_MOVES_PER_S: Final = 32  # orders that one holder moves to where they belong, each to eight at most
 WATCH_WALK_S: Final = 30.0  # a watcher looks this often whether a tree has new nodes
+ASK_AGAIN_S: Final = 600.0  # why an order that a follower shows is listed by nobody, after no end of it was found
 CATCH_UP_PAUSE_S: Final = 1.0  # between two readings of a watched pair because of gaps: a bad line has many
 REPAIRS_PER_READ_MAX: Final = 32  # records that a reader hands to holders which lack them
 

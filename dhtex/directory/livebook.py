@@ -10,18 +10,21 @@ from dhtex import limits
 from dhtex.directory.reading import IndexReading
 from dhtex.market.ids import PublicKey, RecordId
 from dhtex.market.merge import Meeting, meet, order_state
-from dhtex.market.records import AnyRecord, Beat, Order, Record, Status, is_a
+from dhtex.market.pricebits import best_first, price_bits
+from dhtex.market.records import AnyRecord, Beat, Order, Record, Side, Status, is_a
 from dhtex.market.trade import MakerState
 
 
 @dataclass(slots=True)
 class LiveBook:
-    """Orders of a pair by id, the statuses known of each, and when each maker was last heard of, by side."""
+    """Orders of a pair by id, the statuses known of each, when each maker was last heard of, by side, and the price
+    from which on a side was not read (`horizon`, as bits that are smaller the better; empty: everything was)."""
 
     pair: str
     orders: dict[RecordId, Record[Order]] = field(default_factory=dict)
     statuses: dict[RecordId, list[Record[Status]]] = field(default_factory=dict)
     beats: dict[tuple[PublicKey, str], int] = field(default_factory=dict)
+    horizon: dict[str, str] = field(default_factory=dict)
 
     def add(self, record: AnyRecord, now: float) -> list[RecordId]:
         """Merge one checked record; the orders that may look different now."""
@@ -62,6 +65,7 @@ class LiveBook:
     def merge(self, side: str, reading: IndexReading, now: float) -> list[RecordId]:
         """Merge what the holders of one side answered; the orders that may look different now."""
         changed: list[RecordId] = []
+        self.horizon[side] = reading.beyond
         for maker, at in reading.beats.items():
             self.beats[maker, side] = max(at, self.beats.get((maker, side), 0))
         for order in reading.orders.values():
@@ -79,6 +83,19 @@ class LiveBook:
             if order.body.side == side
             and order_state(order, self.statuses.get(order.id, ()), now).state is MakerState.OPEN
         ]
+
+    def is_read(self, side: str, price: str) -> bool:
+        """Whether all orders of a price are here, as far as holders tell."""
+        horizon = self.horizon.get(side, "")
+        return not horizon or best_first(price_bits(price), buys=side == Side.BUY) < horizon
+
+    def forget_behind(self, side: str, reading: IndexReading) -> None:
+        """Drop the orders that a reading stopped before, and that it did not bring."""
+        for order in list(self.orders.values()):
+            body = order.body
+            if body.side == side and order.id not in reading.orders and not self.is_read(side, body.price):
+                del self.orders[order.id]
+                self.statuses.pop(order.id, None)
 
     def heard_of(self, order: Record[Order]) -> int:
         """When the maker of an order was last known to be alive; publishing is a sign of life too."""

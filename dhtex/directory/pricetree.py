@@ -7,12 +7,13 @@ nodes of their own. No node knows the tree: each holder of a node says to whom t
 walk begins at the root and uses the union of what holders say.
 
 Best first: the frontier is a heap of prefixes by the best price that a path below them can have. A prefix is opened
-only while that is better than the worst price of the answer so far (for a ladder, which adds up all orders of a price:
-not worse). What lies between a branch and its sisters stays with their parent, so whatever has been read at a node
-counts. A node whose first orders are enough is read in part; what is left of it stands in the frontier like any branch,
-and four times as much is asked for if it is opened again. Of a node that reaches over the bounds of a wish only what
-lies between them is asked for. A walk for the best N opens O(N/B + depth) nodes, one for everything each node once,
-several at a time.
+only while that is not worse than the worst price of the answer so far: the orders of one price may stand in several
+nodes, and the oldest come first. What lies between a branch and its sisters stays with their parent, so whatever has
+been read at a node counts. A node whose first orders are enough is read in part; what is left of it stands in the
+frontier like any branch, and four times as much is asked for if it is opened again. Of a node that reaches over the
+bounds of a wish only what lies between them is asked for. What turns out to be closed afterwards counts no more, and
+the walk goes on. A walk for the best N opens O(N/B + depth) nodes and those that share the worst price of the answer,
+one for everything each node once, several at a time.
 
 How the tree stays in shape is soft state. A holder that has more than B loose orders branches (`Branches`, `divide`),
 and answers puts of what belongs below with `moved` and the branch; publishers follow, and begin at the root again at
@@ -29,16 +30,20 @@ TREE_OPENS_PER_FIND more for each node where it found an order: of an honest tre
 without. Branches are longer than their node's prefix and at most a path long, so nobody goes in circles.
 """
 
-from bisect import insort
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import Final
+from typing import Final, NamedTuple
 
 from dhtex import limits
 from dhtex.market.branches import is_below
 from dhtex.market.ids import NodeId
 from dhtex.market.pricebits import PRICE_BITS, best_first
+
+Rank = tuple[str, int, bytes]
+"""The place of an order in its book: the bits of its price, smaller the better, its time, and its id."""
 
 ROOT: Final = ""
 _FEW: Final = limits.TREE_NODE_ORDERS_MAX // 4  # orders that a node has, rather too few than too many
@@ -66,18 +71,22 @@ class Step:
     best: str = ""
     worst: str = ""
 
+    def spans(self, price: str) -> bool:
+        """Whether orders of a price are asked for."""
+        return self.best <= price and (not self.worst or price <= self.worst)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeAnswer:
-    """What a node's holders said, checked. `counted`: the paths of the orders that count towards the wish; `found`: how
-    many valid ones there were; `rest`: the path of the last order read, when there are more behind it. `branches` maps
-    a branch to those of the `answered` holders that name it."""
+    """What a node's holders said, checked. `counted`: the orders that count towards the wish; `found`: how many valid
+    ones there were; `rest`: the last order read, when there are more behind it. `branches` maps a branch to those of
+    the `answered` holders that name it."""
 
     readable: bool
     answered: int = 0
     found: int = 0
-    counted: tuple[str, ...] = ()
-    rest: str | None = None
+    counted: tuple[Rank, ...] = ()
+    rest: Rank | None = None
     branches: Mapping[str, frozenset[NodeId]] = field(default_factory=dict)
 
 
@@ -102,11 +111,12 @@ class Walk:
         self._wish = wish
         low, high = wish.low or "0" * PRICE_BITS, wish.high or "1" * PRICE_BITS
         self._low, self._high = (self._key(high), self._key(low)) if buys else (low, high)
-        self._frontier: list[tuple[str, str, int | None]] = []
+        self._frontier: list[_Entry] = []
         self._voters: dict[str, set[NodeId]] = {}
         self._sure: set[str] = {ROOT}
-        self._prices: list[str] = []
-        self._seen: set[str] = set()
+        self._counted: set[Rank] = set()
+        self._best: list[Rank] = []  # of a ladder one for each price
+        self._orders_at: Counter[Rank] = Counter()
         self._under_way: dict[str, Step] = {}
         self._reads = 0
         self._beyond = ""
@@ -116,24 +126,30 @@ class Walk:
         self._strikes: dict[NodeId, int] = {}
         # That a price has no more orders is seen from one of the next price.
         self._first = 0 if wish.skim else 2 * wish.limit if wish.levels and wish.limit else wish.limit
-        self._push(ROOT, ROOT, self._first)
+        self._push(_Entry(ROOT, ROOT, self._first))
 
     def next(self) -> Step | None:
         """A node to read now; None while enough is under way, or when nothing can improve the answer."""
-        while self._frontier and len(self._under_way) < self._window():
-            key, prefix, limit = heappop(self._frontier)
-            if not self._improves(key):
-                self._pass_by(key)
+        step, aside = None, list[_Entry]()
+        while step is None and self._frontier and len(self._under_way) < self._window():
+            entry = heappop(self._frontier)
+            if self._improves(entry):
+                step = self._open(entry) if self._is_open_to(entry.prefix) else None
                 continue
-            if not self._is_open_to(prefix):
-                continue
-            if self._reads >= limits.TREE_OPENS_FREE + limits.TREE_OPENS_PER_FIND * len(self._fruitful):
-                self._missing[prefix] = None
-                continue
-            step = self._under_way[prefix] = Step(prefix, limit, *self._span(prefix, key))
-            self._reads += 1
-            return step
-        return None
+            aside.append(entry)  # until it turns out that something does not count
+            if self._worst is not None and _ends(entry.key)[0] > self._worst[0]:
+                break  # nor does what comes behind it
+        for entry in aside:
+            heappush(self._frontier, entry)
+        return step
+
+    def _open(self, entry: "_Entry") -> Step | None:
+        if self._reads >= limits.TREE_OPENS_FREE + limits.TREE_OPENS_PER_FIND * len(self._fruitful):
+            self._missing[entry.prefix] = None
+            return None
+        step = self._under_way[entry.prefix] = Step(entry.prefix, entry.limit, *self._span(entry))
+        self._reads += 1
+        return step
 
     def on_page(self, step: Step, answer: NodeAnswer) -> None:
         """What a step brought."""
@@ -144,12 +160,14 @@ class Walk:
             self._missing[prefix] = None
         if answer.found:
             self._fruitful.add(prefix)
-        for path in answer.counted:
-            self._count(path)
+            self._sure.add(prefix)
+        for rank in answer.counted:
+            self._count(rank)
         if answer.rest is not None and step.limit is not None:
-            self._push(prefix, self._key(answer.rest), 4 * step.limit if step.limit < _FEW else None)
-        whole = not (step.best or step.worst)
-        if whole and answer.readable and not answer.found and not answer.branches and prefix not in self._sure:
+            price, more = answer.rest[0], 4 * step.limit if step.limit < _FEW else None
+            rest = _Entry(max(price, self._low), prefix, more, answer.rest if price >= self._low else None)
+            self._push(rest)
+        if answer.readable and not answer.found and not answer.branches and prefix not in self._sure:
             for voter in sorted(self._voters.get(prefix, ())):
                 self._strike(voter)
         for branch in sorted(answer.branches):
@@ -161,25 +179,33 @@ class Walk:
 
     @property
     def finished(self) -> bool:
-        """Whether `next` will give nothing any more, whatever comes. Ask after `next` has given None."""
-        return not self._under_way and not self._frontier
+        """Whether `next` will give nothing any more, unless something is taken back. Ask after it has given None."""
+        return not self._under_way and not any(self._is_left(entry) for entry in self._frontier)
 
-    def wants(self, path: str) -> bool:
-        """Whether an order may be among the best: no worse than the worst of the answer. Others count as `beyond`."""
-        key = self._key(path)
-        if self._worst is None or key[:PRICE_BITS] <= self._worst:
-            return True
-        self._pass_by(key)
-        return False
+    def take_back(self, rank: Rank) -> None:
+        """An order that was counted is closed, or not shown for another reason: it counts no more."""
+        if rank in self._counted:
+            self._counted.remove(rank)
+            name = self._name_of(rank)
+            self._orders_at[name] -= 1
+            if not self._orders_at[name]:
+                del self._best[bisect_left(self._best, name)]
+
+    def wants(self, rank: Rank) -> bool:
+        """Whether an order may be among the best: its price is not worse than the worst of the answer."""
+        return self._worst is None or rank[0] <= self._worst[0]
+
+    def pass_by(self, rank: Rank) -> None:
+        """An order that was read is not wanted: what is shown ends before it."""
+        self._beyond = min(self._beyond or rank[0], rank[0])
 
     def result(self) -> Walked:
         """What was read, and what was not."""
-        left = [prefix for key, prefix in sorted(self._entries()) if self._improves(key) and self._is_open_to(prefix)]
+        left = [entry.prefix for entry in sorted(self._frontier) if self._is_left(entry)]
         missing = dict.fromkeys([*self._missing, *self._under_way, *left])
-        return Walked(tuple(self._visited), self._reads, tuple(missing), dict(self._strikes), self._beyond)
-
-    def _entries(self) -> Iterable[tuple[str, str]]:
-        return ((key, prefix) for key, prefix, _ in self._frontier)
+        passed_by = [_ends(entry.key)[0] for entry in self._frontier if not self._improves(entry)]
+        beyond = min([*passed_by, *([self._beyond] if self._beyond else [])], default="")
+        return Walked(tuple(self._visited), self._reads, tuple(missing), dict(self._strikes), beyond)
 
     # --- the frontier -------------------------------------------------------------------------------------------------
 
@@ -194,64 +220,79 @@ class Walk:
         known = branch in self._voters
         self._voters.setdefault(branch, set()).update(voters)
         if not known and branch not in self._visited:
-            self._push(branch, self._key(branch), self._first)
+            self._push(_Entry(self._key(branch), branch, self._first))
 
-    def _push(self, prefix: str, key: str, limit: int | None) -> None:
-        if not self._improves(key):
-            self._pass_by(key)
-        elif self._overlaps(key):
-            heappush(self._frontier, (key, prefix, limit))
+    def _push(self, entry: "_Entry") -> None:
+        first, last = _ends(entry.key)
+        if first <= self._high and last >= self._low:
+            heappush(self._frontier, entry)
 
-    def _pass_by(self, key: str) -> None:
-        price = _ends(key)[0]
-        self._beyond = min(self._beyond or price, price)
+    def _is_left(self, entry: "_Entry") -> bool:
+        return self._improves(entry) and self._is_open_to(entry.prefix)
 
     def _is_open_to(self, prefix: str) -> bool:
         voters = self._voters.get(prefix, ())
         return prefix in self._sure or any(self._strikes.get(v, 0) < limits.TREE_STRIKES_MAX for v in voters)
 
-    def _improves(self, key: str) -> bool:
-        """Whether a path that begins with this, or comes after it, can be better than the worst of the answer."""
-        best, worst = key.ljust(PRICE_BITS, "0")[:PRICE_BITS], self._worst
-        return worst is None or (best <= worst if self._wish.levels else best < worst)
+    def _improves(self, entry: "_Entry") -> bool:
+        """Whether what stands there can be better than the worst of the answer, or of the same price in a ladder."""
+        worst = self._worst
+        if worst is None or entry.rest is None or self._wish.levels:
+            return worst is None or _ends(entry.key)[0] <= worst[0]
+        return entry.rest < worst
 
     @property
-    def _worst(self) -> str | None:
-        """The worst price of the answer; None as long as it is not full."""
+    def _worst(self) -> Rank | None:
+        """The worst of the answer; None as long as it is not full."""
         limit = self._wish.limit
-        return None if limit is None or len(self._prices) < limit else self._prices[limit - 1]
+        return None if limit is None or len(self._best) < limit else self._best[limit - 1]
 
-    def _overlaps(self, key: str) -> bool:
-        first, last = _ends(key)
-        return first <= self._high and last >= self._low
-
-    def _span(self, prefix: str, key: str) -> tuple[str, str]:
-        """What to ask of a node, from where it was read to before: nothing that lies outside of the wish's bounds."""
-        first, last = _ends(self._key(prefix))
-        begin = max(self._low, _ends(key)[0])
+    def _span(self, entry: "_Entry") -> tuple[str, str]:
+        """What to ask of a node: nothing that lies outside of the wish's bounds, or was read before. Of a branch that
+        may be invented everything, since one that has nothing there need not be."""
+        if entry.prefix not in self._sure:
+            return "", ""
+        first, last = _ends(self._key(entry.prefix))
+        begin = max(self._low, _ends(entry.key)[0])
         return begin if begin > first else "", self._high if self._high < last else ""
 
     def _key(self, path: str) -> str:
         """What to compare: the smaller, the better."""
         return best_first(path, buys=self._buys)
 
-    def _count(self, path: str) -> None:
-        key = self._key(path)
-        price = key[:PRICE_BITS]
-        name = price if self._wish.levels else key
-        if name not in self._seen:
-            self._seen.add(name)
-            insort(self._prices, price)
+    def _count(self, rank: Rank) -> None:
+        if rank in self._counted or not self._low <= rank[0] <= self._high:
+            return
+        self._counted.add(rank)
+        name = self._name_of(rank)
+        self._orders_at[name] += 1
+        if self._orders_at[name] == 1:
+            insort(self._best, name)
+
+    def _name_of(self, rank: Rank) -> Rank:
+        return (rank[0], 0, b"") if self._wish.levels else rank
 
     def _window(self) -> int:
         """How many nodes to read at once: as many as are needed for sure, if each holds a few orders."""
         if self._wish.limit is None:
             return limits.TREE_PARALLEL
-        missing = self._wish.limit - len(self._prices)
+        missing = self._wish.limit - len(self._best)
         return max(1, min(limits.TREE_PARALLEL, -(-missing // _FEW)))
 
     def _strike(self, holder: NodeId) -> None:
         self._strikes[holder] = self._strikes.get(holder, 0) + 1
+
+
+class _Entry(NamedTuple):
+    """What may be opened: a node, by the best that can stand there; `rest`: the last order that was read of it."""
+
+    key: str
+    prefix: str
+    limit: int | None
+    rest: Rank | None = None
+
+    def __lt__(self, other: tuple[object, ...]) -> bool:
+        return self[:2] < other[:2]
 
 
 def _ends(key: str) -> tuple[str, str]:

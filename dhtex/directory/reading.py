@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dhtex.coverage import Coverage
-from dhtex.directory.pricetree import votes
+from dhtex.directory.pricetree import ROOT, Rank, Step, votes
 from dhtex.market.admission import tree_path
 from dhtex.market.branches import Branches, unpack
 from dhtex.market.ids import NodeId, PublicKey, RecordId
@@ -41,9 +41,9 @@ from dhtex.market.records import (
 from dhtex.overlay.results import GetResult, Holder, Version
 
 Check = Callable[[AnyRecord], Code | None]
-_Rank = tuple[str, int, bytes]
 EMPTY_CONTESTS_MAX: Final = 8  # a holder that has nothing at all is new, and contests no more orders than this
-_FIRST: Final[_Rank] = ("", 0, b"")
+EVERYTHING: Final = Step(ROOT, None)
+_FIRST: Final[Rank] = ("", 0, b"")
 
 
 @dataclass(slots=True)
@@ -69,6 +69,7 @@ class IndexReading:
     `haves` and `lacks` name the holders of contested orders, with the node's prefix; `rest` is the path behind which
     more orders stand that were not asked for, `unread` of each node; `visited` are the prefixes of the nodes that were
     read, `beyond` is where orders begin that were not wanted (see `pricetree.Walked`).
+    `standing` orders are listed by nobody, and yet nobody knows an end of them.
     """
 
     orders: dict[RecordId, Record[Order]] = field(default_factory=dict)
@@ -84,8 +85,9 @@ class IndexReading:
     lacks: dict[RecordId, list[tuple[Holder, str]]] = field(default_factory=dict)
     suspects: dict[tuple[NodeId, str], Suspect] = field(default_factory=dict)
     branches: dict[str, frozenset[NodeId]] = field(default_factory=dict)
-    rest: str | None = None
+    rest: Rank | None = None
     unread: dict[str, int] = field(default_factory=dict)
+    standing: list[RecordId] = field(default_factory=list)
     beyond: str = ""
     visited: tuple[str, ...] = ()
 
@@ -114,12 +116,13 @@ class IndexReading:
         self.suspects |= other.suspects
         self.unread |= other.unread
 
-    def doubtful(self, most: int, wants: Callable[[str], bool] = lambda path: True) -> list[RecordId]:
+    def doubtful(self, most: int, wants: Callable[[Rank], bool] = lambda rank: True) -> list[RecordId]:
         """The `most` contested orders that are worth asking about: first those that most holders do not have, of which
-        the rest is left out like what is not wanted. What all holders of another node have is in no doubt."""
-        contested = [order_id for order_id in self.contested if order_id not in self.settled]
-        self.leave_out([order_id for order_id in contested if not wants(tree_path(self.orders[order_id]))], "limit")
-        contested = [order_id for order_id in contested if order_id in self.orders]
+        the rest is left out. What all holders of another node have is in no doubt. What is not wanted stays contested.
+        """
+        contested = [order_id for order_id in self.contested if order_id in self.orders.keys() - self.settled]
+        self.contested = [order_id for order_id in contested if not wants(rank_of(self.orders[order_id]))]
+        contested = [order_id for order_id in contested if order_id not in self.contested]
         doubtful = [order_id for order_id in contested if order_id not in self.backed]
         self.leave_out(doubtful[most:])
         others = [order_id for order_id in contested if order_id in self.backed]
@@ -182,10 +185,10 @@ def add_coverage(parts: Iterable[Coverage]) -> Coverage:
 
 
 def merge_index(
-    network: str, place: tuple[str, str], orders: GetResult, check: Check, prefix: str = ""
+    network: str, place: tuple[str, str], orders: GetResult, check: Check, step: Step = EVERYTHING
 ) -> IndexReading:
-    """Merge the answers for one index node of a pair and side (`place`); what does not belong there or fails a check is
-    counted by reason."""
+    """Merge the answers for one index node of a pair and side (`place`); what does not belong there, was not asked for
+    or fails a check is counted by reason."""
     reading = IndexReading(coverage=coverage_of(orders))
     found: dict[RecordId, list[_Witness]] = {}
     witnesses = [_Witness(version) for version in orders.versions]
@@ -193,19 +196,20 @@ def merge_index(
         record = parse_record(wire, network)
         fault: str | None = "misplaced"
         if is_a(record, Order) and (record.body.pair, record.body.side) == place:
-            fault = check(record) if tree_path(record).startswith(prefix) else fault
+            rank = rank_of(record)
+            fault = check(record) if tree_path(record).startswith(step.prefix) and step.spans(rank[0]) else fault
             if fault is None:
                 reading.orders[record.id] = record
                 found.setdefault(record.id, []).extend(versions)
                 for witness in versions:
-                    witness.last = max(witness.last, _rank(record))
+                    witness.last = max(witness.last, rank)
         if fault is not None:
             reading.reject(fault)
             for witness in versions:
                 witness.bad += fault != Code.EXPIRED
     whole = sum(witness.version.holders for witness in witnesses if witness.is_whole)
     reading.coverage = _covered(orders, reading.coverage.agreed, whole)
-    _compare(reading, witnesses, found, prefix)
+    _compare(reading, witnesses, found, step.prefix)
     return reading
 
 
@@ -230,7 +234,7 @@ class _Witness:
 
     def __init__(self, version: Version) -> None:
         self.version = version
-        self.last: _Rank = _FIRST
+        self.last: Rank = _FIRST
         self.bad = 0
         self.short = version.complete and version.total > len(version.wires)
 
@@ -258,14 +262,13 @@ def _compare(
             if witness.bad or not witness.is_whole:
                 suspect = reading.suspect(holder, prefix)
                 suspect.invented, suspect.unfinished = witness.bad, not witness.is_whole
-        if witness.version.complete:
-            left = witness.version.total - len(witness.version.wires)
-            reading.unread[prefix] = max(left, reading.unread.get(prefix, 0))
     reading.branches = votes(named)
+    versions = [witness.version for witness in witnesses if witness.version.complete]
+    left = sorted(version.total - len(version.wires) for version in versions for _ in range(version.holders))
+    reading.unread[prefix] = left[(len(left) - 1) // 2] if left else 0  # one alone says nothing
     short = [witness.last for witness in witnesses if witness.short and witness.last > _FIRST]
     if short:
-        last = min(short)
-        reading.rest = next(tree_path(order) for order in reading.orders.values() if _rank(order) == last)
+        reading.rest = min(short)
     for order_id, having in found.items():
         _contest(reading, order_id, having, witnesses, branches, prefix, forgiving=len(found) > EMPTY_CONTESTS_MAX)
 
@@ -282,7 +285,7 @@ def _contest(
 ) -> None:
     """Whether an order is in doubt, and who has it and lacks it then. `forgiving`: who has nothing is new."""
     order = reading.orders[order_id]
-    rank, path = _rank(order), tree_path(order)
+    rank, path = rank_of(order), tree_path(order)
     lacking = [w for w in witnesses if w not in having and w.version.complete and not (w.short and rank > w.last)]
     new = sum(w.version.holders for w in lacking if forgiving and not w.version.total)
     lacking = [w for w in lacking if w.version.total or not forgiving]
@@ -347,7 +350,7 @@ def _distinct(witnesses: list[_Witness]) -> dict[bytes, list[_Witness]]:
     return found
 
 
-def _rank(order: Record[Order]) -> _Rank:
+def rank_of(order: Record[Order]) -> Rank:
     """The place of an order in the listing order of its node."""
     body = order.body
     return best_first(price_bits(body.price), buys=body.side is Side.BUY), body.created, order.id

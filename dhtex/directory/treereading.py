@@ -8,7 +8,7 @@ true, only be named. Each is handed what it lacks, the order or the Status, with
 
 import asyncio
 from collections.abc import Callable, Iterable
-from functools import partial
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.coverage import Coverage, GapView, HolderView
-from dhtex.directory.pricetree import NodeAnswer, Step, Walk, Wish
+from dhtex.directory.pricetree import NodeAnswer, Rank, Step, Walk, Wish
 from dhtex.directory.reading import (
     Check,
     IndexReading,
@@ -25,6 +25,7 @@ from dhtex.directory.reading import (
     merge_beats,
     merge_index,
     merge_order,
+    rank_of,
     untold,
 )
 from dhtex.market.admission import tree_path
@@ -37,7 +38,8 @@ from dhtex.overlay.results import Holder
 from dhtex.overlay.server import Overlay
 
 BEAT_HOLDERS: Final = 3  # whose Beats are enough, unless a maker seems silent then
-CONTESTED_MAX: Final = 64  # orders whose own key is asked in one reading
+CONTESTED_MAX: Final = 64  # orders whose own key is asked at once, and in one round of a reading
+ROUNDS_MAX: Final = 4  # walks on when what was found turned out to be closed
 FRESH_S: Final = 30  # an order that is younger may still be on its way to its holders
 
 Counts = Callable[[IndexReading, Record[Order]], bool]
@@ -65,38 +67,52 @@ class TreeReader:
         list and do not, the ends are looked up."""
         walk, whole = Walk(side == Side.BUY, wish), IndexReading()
         parts: list[Coverage] = []
+        ends_at = asyncio.get_running_loop().time() + limits.TREE_READ_S_MAX
+        wants: Callable[[Rank], bool] = walk.wants
+        for _ in range(ROUNDS_MAX):
+            with suppress(TimeoutError):  # the walk says what was not read
+                async with asyncio.timeout_at(ends_at):
+                    await self._walk(pair, side, walk, whole, parts, None if wish.limit is None else counts)
+            if not await self._settle(whole, walk, wants) or walk.finished:
+                break
+            wants = lambda rank: True  # noqa: E731 - where some are closed, more are
+        left = [whole.orders[order_id] for order_id in whole.contested if order_id in whole.orders]
+        whole.leave_out([order.id for order in left], "limit")
+        for order in left:
+            walk.pass_by(rank_of(order))
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ends_at):
+                await self._look_up_ends(whole, walk, known)
+        whole.coverage = self._coverage(pair, side, walk, whole, parts)
+        return whole
+
+    async def _walk(
+        self, pair: str, side: str, walk: Walk, whole: IndexReading, parts: list[Coverage], counts: Counts | None
+    ) -> None:
+        """Read the nodes that a walk asks for into `whole` and `parts`."""
         under_way: dict[asyncio.Task[IndexReading], Step] = {}
         try:
-            async with asyncio.timeout(limits.TREE_READ_S_MAX):
-                while True:
-                    while (step := walk.next()) is not None:
-                        under_way[asyncio.create_task(self.read_node(pair, side, step))] = step
-                    if walk.finished:
-                        break
-                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                    for task in [task for task in under_way if task.done()]:
-                        step, reading = under_way.pop(task), task.result()
-                        whole.absorb(reading)
-                        self._report(walk, step, reading, None if wish.limit is None else partial(counts, whole))
-                        parts.append(reading.coverage)
-        except TimeoutError:
-            pass  # the walk says what was not read
+            while True:
+                while (step := walk.next()) is not None:
+                    under_way[asyncio.create_task(self.read_node(pair, side, step))] = step
+                if walk.finished:
+                    return
+                await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in under_way if task.done()]:
+                    step, reading = under_way.pop(task), task.result()
+                    whole.absorb(reading)
+                    self._report(walk, step, reading, whole, counts)
+                    parts.append(reading.coverage)
         finally:
             for task in under_way:
                 task.cancel()
-        await self._settle(whole, walk)
-        missing, paths = walk.result().missing, {order.id: tree_path(order) for order in known}
-        wanted = {one for one, path in paths.items() if walk.wants(path) and not path.startswith(missing)}
-        await self._look_up_ends(whole, sorted(wanted.difference(whole.orders)))
-        whole.coverage = self._coverage(pair, side, walk, whole, parts)
-        return whole
 
     async def read_node(self, pair: str, side: str, step: Step) -> IndexReading:
         """What the holders of one node tell."""
         key = index_key(self._network, pair, side, step.prefix)
         span = Span(packed(step.best), packed(step.worst))
         orders = await self._overlay.get(key, Kind.ORDER, step.limit, span)
-        reading = merge_index(self._network, (pair, side), orders, self._check, step.prefix)
+        reading = merge_index(self._network, (pair, side), orders, self._check, step)
         holders = sorted(
             (holder for version in orders.versions for holder in version.by),
             key=lambda holder: holder.address is not None,
@@ -117,20 +133,21 @@ class TreeReader:
         )
 
     def _report(
-        self, walk: Walk, step: Step, reading: IndexReading, counts: Callable[[Record[Order]], bool] | None
+        self, walk: Walk, step: Step, reading: IndexReading, whole: IndexReading, counts: Counts | None
     ) -> None:
         """Tell a walk what a node brought. `counts` is None where everything is read: then nothing need be counted."""
         for suspect in reading.suspects.values():
             if suspect.branches:
                 walk.liar(suspect.holder.id)
-        orders = reading.orders.values()
+        orders = () if counts is None else reading.orders.values()
+        counted = (order for order in orders if counts and counts(whole, order) and order.id not in whole.statuses)
         walk.on_page(
             step,
             NodeAnswer(
                 readable=reading.coverage.complete,
                 answered=reading.coverage.answered,
                 found=len(reading.orders) + (reading.unread.get(step.prefix, 0) if step.limit == 0 else 0),
-                counted=() if counts is None else tuple(tree_path(order) for order in orders if counts(order)),
+                counted=tuple(map(rank_of, counted)),
                 rest=reading.rest,
                 branches=reading.branches,
             ),
@@ -148,8 +165,10 @@ class TreeReader:
         reading = merge_order(self._network, order_id, result, self._check)
         return reading, untold(reading, result, self._clock.now())
 
-    async def _settle(self, whole: IndexReading, walk: Walk) -> None:
-        doubtful = whole.doubtful(CONTESTED_MAX, walk.wants)
+    async def _settle(self, whole: IndexReading, walk: Walk, wants: Callable[[Rank], bool]) -> bool:
+        """Ask about what is in doubt; whether something of it is not shown, so that the walk may want more."""
+        before = dict(whole.orders) if whole.contested else {}
+        doubtful = whole.doubtful(CONTESTED_MAX, wants)
         known = await asyncio.gather(*map(self.read_order, doubtful))
         sample = [reading for order_id, reading in zip(doubtful, known, strict=True) if order_id in whole.lonely]
         if sample and all(reading.statuses for reading in sample):
@@ -169,14 +188,23 @@ class TreeReader:
                 (suspect.hidden if closed is None else suspect.revived).append(order_id)
                 if budget > 0:
                     budget -= self._mend(holder, prefix, (closed or order).wire)
+        gone = [order for order in before.values() if order.id not in whole.orders or order.id in whole.statuses]
+        for order in gone:
+            walk.take_back(rank_of(order))
+        return bool(gone)
 
-    async def _look_up_ends(self, whole: IndexReading, gone: list[RecordId]) -> None:
+    async def _look_up_ends(self, whole: IndexReading, walk: Walk, known: Iterable[Record[Order]]) -> None:
         """Why orders are not listed any more. However many there are: who was away has heard of no end meanwhile."""
+        unread = walk.result().missing
+        wanted = [order for order in known if order.id not in whole.orders and walk.wants(rank_of(order))]
+        gone = [order.id for order in wanted if not tree_path(order).startswith(unread)]
         for start in range(0, len(gone), CONTESTED_MAX):
             part = gone[start : start + CONTESTED_MAX]
             for order_id, reading in zip(part, await asyncio.gather(*map(self.read_order, part)), strict=True):
                 if reading.statuses:
                     whole.statuses[order_id] = reading.statuses
+                elif reading.by_most:
+                    whole.standing.append(order_id)
 
     def _mend(self, holder: Holder, prefix: str, wire: bytes) -> bool:
         """Hand a holder what it lacks, without waiting; whether that cost anything."""

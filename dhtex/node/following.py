@@ -21,8 +21,7 @@ from dhtex.directory.reading import IndexReading, add_coverage
 from dhtex.directory.service import Directory
 from dhtex.market import book
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
-from dhtex.market.pricebits import best_first, price_bits
-from dhtex.market.records import AnyRecord, Beat, Side, is_a
+from dhtex.market.records import AnyRecord, Beat, Order, Record, Side, Status
 from dhtex.node.events import Hub
 from dhtex.node.market import SIDES, SPARE, Market
 from dhtex.tasks import Again
@@ -39,9 +38,10 @@ class Followed:
     keys: dict[DhtKey, Side] = field(default_factory=dict)
     told: dict[RecordId, tuple[str, bool]] = field(default_factory=dict)
     coverage: dict[Side, Coverage] = field(default_factory=dict)
-    horizon: dict[Side, str] = field(default_factory=dict)
     unread: dict[Side, int] = field(default_factory=dict)
+    asked_about: dict[RecordId, float] = field(default_factory=dict)
     too_short: bool = False
+    stuck: bool = False
     ready: bool = False
     walk_due: float = 0.0
     catching_up: Again = field(default_factory=lambda: Again(limits.CATCH_UP_PAUSE_S))
@@ -56,11 +56,10 @@ class Followed:
         """What is read of each side."""
         return Wish() if self.levels is None else Wish(limit=self.levels + SPARE, levels=True)
 
-    def is_known(self, view: OrderView) -> bool:
-        """Whether everything at an order's price has been read."""
-        side = Side(view.side)
-        horizon = self.horizon.get(side, "")
-        return not horizon or best_first(price_bits(view.price), buys=side is Side.BUY) < horizon
+    def unexplained(self, side: Side, now: float) -> list[Record[Order]]:
+        """Shown orders whose end is to be looked up if nobody lists them."""
+        self.asked_about = {one: at for one, at in self.asked_about.items() if at + limits.ASK_AGAIN_S > now}
+        return [order for order in self.book.open_orders(side, now) if order.id not in self.asked_about]
 
 
 def topic_of(pair: str, levels: int | None) -> str:
@@ -111,22 +110,26 @@ class Following:
         """The ladder of a followed pair as it is now, with the coverage of its last reading."""
         followed = self._followed[topic]
         views, hidden = self._market.views(followed.book)
-        known = [view for view in views if followed.is_known(view)]
+        known = [view for view in views if followed.book.is_read(view.side, view.price)]
         if behind := len(views) - len(known) + sum(followed.unread.values()):
             hidden = {**hidden, "limit": behind}
         coverage = add_coverage(followed.coverage.values())
         ladder = book.book_view(followed.book.pair, known, limit, coverage, hidden, self._clock.now())
         lengths = {Side.BUY: len(ladder.bids), Side.SELL: len(ladder.asks)}
-        followed.too_short = any(followed.horizon.get(side) and length < limit for side, length in lengths.items())
+        followed.too_short = any(followed.book.horizon.get(side) and length < limit for side, length in lengths.items())
+        followed.stuck &= followed.too_short
         return ladder
 
     def heard(self, key: DhtKey, record: AnyRecord) -> None:
         """Take in a record that was pushed, or that this node holds, under an index key."""
-        for followed in self._followed.values():
-            if key in followed.keys:
+        body = record.body
+        if not isinstance(body, (Order, Status, Beat)):
+            return
+        for followed in self.at(key):
+            if (body.pair, body.side) == (followed.book.pair, followed.keys[key]):
                 changed = followed.book.add(record, self._clock.now())
-                if is_a(record, Beat):
-                    self._tell_changes(followed, by=record.body.author)
+                if isinstance(body, Beat):
+                    self._tell_changes(followed, by=body.author)
                 else:
                     self._tell(followed, changed)
 
@@ -136,17 +139,20 @@ class Following:
 
     async def pull(self, followed: Followed) -> None:
         """Read what is followed again and tell what is new, and what has ended."""
+        book, before = followed.book, dict(followed.book.horizon)
         for side in SIDES:
-            known = followed.book.open_orders(side, self._clock.now())
-            reading = await self._directory.read_index(
-                followed.book.pair, side, followed.wish, self._market.is_shown, known
-            )
+            known = followed.unexplained(side, self._clock.now())
+            reading = await self._directory.read_index(book.pair, side, followed.wish, self._market.is_shown, known)
             self._market.remember(reading.orders.values())
             self._lease(followed, side, reading)
-            followed.coverage[side], followed.horizon[side] = reading.coverage, reading.beyond
+            followed.coverage[side] = reading.coverage
             followed.unread[side] = sum(reading.unread.values())
-            self._tell(followed, followed.book.merge(side, reading, self._clock.now()))
-        followed.too_short = False
+            now = self._clock.now()
+            followed.asked_about |= dict.fromkeys(reading.standing, now)
+            changed = book.merge(side, reading, now)
+            book.forget_behind(side, reading)
+            self._tell(followed, [order_id for order_id in changed if order_id in book.orders])
+        followed.stuck = book.horizon == before
         if followed.levels is not None and followed.ready:
             self._hub.tell((followed.topic,), type="book")  # what was pushed before may be before the horizon now
 
@@ -160,7 +166,7 @@ class Following:
         """Now and then look whether price trees have grown or shrunk, and ladders their length, and read them if so."""
         now = self._clock.monotonic()
         for topic, followed in list(self._followed.items()):
-            if not followed.ready or (followed.walk_due > now and not followed.too_short):
+            if not followed.ready or (followed.walk_due > now and (followed.stuck or not followed.too_short)):
                 continue
             followed.walk_due = now + limits.WATCH_WALK_S
             if followed.levels is not None:
@@ -191,6 +197,7 @@ class Following:
         for followed in self._followed.values():
             self._tell_changes(followed)
             followed.book.forget_before(self._clock.now())
+            followed.told = {one: looks for one, looks in followed.told.items() if one in followed.book.orders}
 
     def _tell_changes(self, followed: Followed, by: PublicKey | None = None) -> None:
         orders = followed.book.orders.values()

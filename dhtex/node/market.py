@@ -120,9 +120,11 @@ class Market:
         wish = Wish(limit=limit + SPARE, levels=True)
         live, coverage, rejected = await self._read(name, list(SIDES), wish, self.is_shown)
         views, hidden = self.views(live)
+        read = [view for view in views if live.is_read(view.side, view.price)]
+        rejected["limit"] = rejected.get("limit", 0) + len(views) - len(read)
         for reason, count in rejected.items():
-            hidden[reason] = hidden.get(reason, 0) + count
-        return book.book_view(name, views, limit, coverage, hidden, self._clock.now())
+            hidden |= {reason: hidden.get(reason, 0) + count} if count else {}
+        return book.book_view(name, read, limit, coverage, hidden, self._clock.now())
 
     async def find(self, prefix: str) -> Record[Order]:
         """The order whose id begins with `prefix`. Raises UsageError for a bad or ambiguous one, else NotFoundError."""

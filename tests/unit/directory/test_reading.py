@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from dhtex.directory.pricetree import Step
 from dhtex.directory.reading import add_coverage, coverage_of, merge_beats, merge_index, merge_order
 from dhtex.market.admission import admit, tree_path
 from dhtex.market.branches import pack
@@ -52,7 +53,7 @@ def test_who_delegates_an_order_hides_nothing_and_vouches_for_nothing() -> None:
     assert (few.contested, few.backed, few.lacks) == ([ONE.id], set(), {ONE.id: []})
     most = merge_index(NETWORK, place, result(named((ONE.wire,), 1, 2), named((), 3)), check)
     assert (most.contested, most.settled) == ([], {ONE.id})
-    branch = merge_index(NETWORK, place, result(version(ONE.wire, holders=3)), check, tree_path(ONE)[:2])
+    branch = merge_index(NETWORK, place, result(version(ONE.wire, holders=3)), check, Step(tree_path(ONE)[:2], None))
     few.absorb(branch)
     assert few.doubtful(4) == []
 
