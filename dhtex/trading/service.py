@@ -257,9 +257,9 @@ class Desk:
         try:
             records = await self._publisher.read(followed.order.id)
         except NoPeerError:
-            followed.plan.read_done(False, self._clock.now())
+            followed.plan.read_done(False, begun, self._clock.now())
             return
-        followed.plan.read_done(True, self._clock.now())
+        followed.plan.read_done(True, begun, self._clock.now())
         self._hear(followed.order.id, records)
         if followed.plan.lapsed(begun):
             self._safely(lambda: self._buying.lapse(followed.accept_id))

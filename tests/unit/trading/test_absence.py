@@ -1,5 +1,7 @@
 """Makers and takers that are away, crash, and come back."""
 
+import asyncio
+
 import pytest
 
 from dhtex import limits
@@ -41,6 +43,23 @@ def test_a_maker_that_returns_too_late_fills_nothing() -> None:
         assert maker.state(order) == "open"
         assert maker.journal.trades() == []
         await stop(maker, taker)
+
+    play(story())
+
+
+def test_a_read_that_the_end_of_the_grace_overtakes_does_not_put_the_outcome_off() -> None:
+    async def story() -> None:
+        maker, taker = await parties(new_network(), 2)
+        order = maker.publish()
+        await maker.kill()
+        trade = await taker.accept(order)
+        over = trade.deadline + limits.ACCEPT_GRACE_S
+        await asyncio.sleep(over - 0.005 - VirtualClock().now())
+        taker.desk.on_gap(order.id)  # a read takes 0.01 s
+        ended = await taker.desk.wait(trade.accept_id, 60)
+        assert ended.state == "void"
+        assert over <= VirtualClock().now() < over + 1
+        await stop(taker)
 
     play(story())
 
