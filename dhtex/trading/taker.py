@@ -107,7 +107,8 @@ class Plan:
         self._puts = min(self._puts + 1, 16)
 
     def read_done(self, answered: bool, begun: float, now: float) -> None:
-        """Note that the order's key was read, or that nobody answered, from `begun` until now."""
+        """Note that the order's key was read, from `begun` until now, or that nobody answered. A read that was to make
+        the accept void counts as not answered when that could not be written."""
         over = self.lapsed(begun)
         self._settled = self._settled or (over and answered)
         longest = VOID_READ_PAUSE_S_MAX if over else READ_PAUSE_S_MAX

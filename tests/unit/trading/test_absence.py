@@ -198,3 +198,22 @@ def test_an_expiry_that_a_full_disk_refused_is_noted_later(monkeypatch: pytest.M
         await stop(maker)
 
     play(story())
+
+
+@pytest.mark.parametrize("side", ["maker", "taker"])
+def test_that_an_accept_is_void_is_noted_later_if_a_full_disk_refused_it(side: str) -> None:
+    async def story() -> None:
+        maker, taker = await parties(new_network(), 2)
+        order = maker.publish(confirm=Confirm.ASK, expires=NOW + 2 * 86_400)
+        trade = await taker.accept(order, wait_s=60)
+        party = {"maker": maker, "taker": taker}[side]
+        party.database._journal.execute("PRAGMA query_only=ON")
+        await asyncio.sleep(trade.deadline + limits.ACCEPT_GRACE_S + 30 - VirtualClock().now())
+        assert states(party) == [("pending", "")]
+        party.database._journal.execute("PRAGMA query_only=OFF")
+        await asyncio.sleep(90)
+        assert states(party) == [("void", "")]
+        assert not party.journal.pending()
+        await stop(maker, taker)
+
+    play(story())
