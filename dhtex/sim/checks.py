@@ -304,23 +304,25 @@ class Judge:
                 continue
             self._look_at_keys(host)
             for trade in host.parts.journal.trades():
-                order = parse_record(trade.order_wire, NETWORK)
-                if trade.role == Role.TAKER and is_a(order, Order):
-                    self._look_at_outcome(trade, order, self._maker_of(order))
+                self._look_at_outcome(trade)
 
     def _look_at_keys(self, host: Host) -> None:
         keys = Counter(key for key, prefix, _ in host.parts.holdings.replicas(EPOCH_S + self._time()) if prefix is None)
         if keys and max(keys.values()) > limits.RECORDS_PER_ORDER_KEY_MAX:
             self._violation("bounded", f"{host.ip} holds {max(keys.values())} records at one order's key")
 
-    def _look_at_outcome(self, taken: Trade, order: Record[Order], maker: Host | None) -> None:
-        name = f"accept {_short(taken.accept_id)} of {_short(order.id)}"
-        self._history.counts[f"accepts_{taken.state}"] += 1
-        self._history.counts[f"code_{taken.code or 'none'}"] += 1
-        if taken.state in (TakerState.SENT, TakerState.PENDING):
-            self._violation("no_lost_outcome", f"{name} is still {taken.state} when all is over")
-        if maker is not None and maker.up:
-            self._compare(taken, order, maker, name)
+    def _look_at_outcome(self, trade: Trade) -> None:
+        name = f"accept {_short(trade.accept_id)} of {_short(trade.order_id)}"
+        if trade.state in (TakerState.SENT, TakerState.PENDING):
+            text = f"{name} is still {trade.state} at the {trade.role} when all is over"
+            self._violation("no_lost_outcome", text)
+        if trade.role == Role.TAKER:
+            self._history.counts[f"accepts_{trade.state}"] += 1
+            self._history.counts[f"code_{trade.code or 'none'}"] += 1
+            order = parse_record(trade.order_wire, NETWORK)
+            assert is_a(order, Order), "the journal holds what was once valid"
+            if (maker := self._maker_of(order)) is not None and maker.up:
+                self._compare(trade, order, maker, name)
 
     def _compare(self, taken: Trade, order: Record[Order], maker: Host, name: str) -> None:
         given = maker.parts.journal.trade(taken.accept_id)

@@ -253,16 +253,14 @@ class Desk:
             self._unwatch(order_id)
 
     async def _read(self, followed: Followed) -> None:
-        begun = self._clock.now()
+        begun, done = self._clock.now(), True
         try:
-            records = await self._publisher.read(followed.order.id)
+            self._hear(followed.order.id, await self._publisher.read(followed.order.id))
+            if followed.plan.lapsed(begun):
+                done = self._safely(lambda: self._buying.lapse(followed.accept_id))
         except NoPeerError:
-            followed.plan.read_done(False, self._clock.now())
-            return
-        followed.plan.read_done(True, self._clock.now())
-        self._hear(followed.order.id, records)
-        if followed.plan.lapsed(begun):
-            self._safely(lambda: self._buying.lapse(followed.accept_id))
+            done = False
+        followed.plan.read_done(done, begun, self._clock.now())
 
     def _hear(self, order_id: RecordId, records: list[AnyRecord]) -> None:
         for followed in self._following(order_id):
@@ -343,12 +341,14 @@ class Desk:
 
     # --- carrying out -----------------------------------------------------------------------------------------------
 
-    def _safely(self, step: Callable[[], list[Effect]]) -> None:
-        """Run a step that nobody waits for. What the disk refuses did not happen; it comes again by pull."""
+    def _safely(self, step: Callable[[], list[Effect]]) -> bool:
+        """Run a step that nobody waits for. False when the disk refuses: it did not happen, and comes again."""
         try:
             self._carry_out(step())
         except StateError as error:
             log.error("the journal cannot be written: %s", error)
+            return False
+        return True
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:

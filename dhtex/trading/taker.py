@@ -3,7 +3,8 @@
 Push is a hint, pull closes the gaps: the accept is put again with growing pauses, sooner while few nodes hold it, and
 the order's key is read now and then. After deadline and grace one last read decides that it is void. Even then the key
 is read at long intervals for as long as its holders keep a Status, and once more at the end: a maker whose node went
-down may have decided in time, and returns when it can.
+down may have decided in time, and returns when it can. A read tells of the moment at which it began: one that the end
+of the grace overtakes decides nothing, and the next follows at once.
 """
 
 from collections.abc import Iterable
@@ -105,9 +106,10 @@ class Plan:
         self._next_put = now + min(first * 2**self._puts, PUT_PAUSE_S_MAX)
         self._puts = min(self._puts + 1, 16)
 
-    def read_done(self, answered: bool, now: float) -> None:
-        """Note that the order's key was read, or that nobody answered."""
-        over = now >= self._final
+    def read_done(self, answered: bool, begun: float, now: float) -> None:
+        """Note that the order's key was read, from `begun` until now, or that nobody answered. A read that was to make
+        the accept void counts as not answered when that could not be written."""
+        over = self.lapsed(begun)
         self._settled = self._settled or (over and answered)
         longest = VOID_READ_PAUSE_S_MAX if over else READ_PAUSE_S_MAX
         pause = min(READ_PAUSE_S_MIN * 2**self._reads, longest)
@@ -115,13 +117,13 @@ class Plan:
         self._next_read = now + (pause if answered else min(pause, UNANSWERED_PAUSE_S))
         if not over:
             self._next_read = min(self._next_read, self._final)
-        elif now < self._until:
+        elif begun < self._until:
             self._next_read = min(self._next_read, self._until)  # however long the pauses: nothing is left unread
 
     def hurry(self, now: float) -> None:
         """Read at the next occasion: something may have been missed."""
         self._next_read = min(self._next_read, now)
 
-    def lapsed(self, now: float) -> bool:
-        """Whether a read at this time that found nothing makes the accept void."""
-        return now >= self._final
+    def lapsed(self, begun: float) -> bool:
+        """Whether a read that began at this time and found nothing makes the accept void."""
+        return begun >= self._final

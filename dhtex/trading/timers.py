@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from dhtex.clock import Clock
 from dhtex.market.ids import RecordId
 from dhtex.trading.effects import Effect
 
+AGAIN_S: Final = 60.0  # after which a step that the disk has refused is tried again
+
 Step = Callable[[float], list[Effect]]
 
 
 class Timers:
-    """Timers by what they do and whom they concern. `run` carries a due step out."""
+    """Timers by what they do and whom they concern. `run` carries a due step out, and says whether it could."""
 
-    def __init__(self, clock: Clock, run: Callable[[Callable[[], list[Effect]]], None]) -> None:
+    def __init__(self, clock: Clock, run: Callable[[Callable[[], list[Effect]]], bool]) -> None:
         self._clock = clock
         self._run = run
         self._handles: dict[tuple[str, RecordId], asyncio.TimerHandle] = {}
@@ -33,7 +36,8 @@ class Timers:
                 self.at(what, name, when, step)
                 return
             self._handles.pop((what, name), None)
-            self._run(lambda: step(self._clock.now()))
+            if not self._run(lambda: step(self._clock.now())):
+                self.at(what, name, self._clock.now() + AGAIN_S, step)
 
         loop = asyncio.get_running_loop()
         self._handles[what, name] = loop.call_later(max(0.001, when - self._clock.now()), due)

@@ -1,5 +1,7 @@
 """Makers and takers that are away, crash, and come back."""
 
+import asyncio
+
 import pytest
 
 from dhtex import limits
@@ -41,6 +43,23 @@ def test_a_maker_that_returns_too_late_fills_nothing() -> None:
         assert maker.state(order) == "open"
         assert maker.journal.trades() == []
         await stop(maker, taker)
+
+    play(story())
+
+
+def test_a_read_that_the_end_of_the_grace_overtakes_does_not_put_the_outcome_off() -> None:
+    async def story() -> None:
+        maker, taker = await parties(new_network(), 2)
+        order = maker.publish()
+        await maker.kill()
+        trade = await taker.accept(order)
+        over = trade.deadline + limits.ACCEPT_GRACE_S
+        await asyncio.sleep(over - 0.005 - VirtualClock().now())
+        taker.desk.on_gap(order.id)  # a read takes 0.01 s
+        ended = await taker.desk.wait(trade.accept_id, 60)
+        assert ended.state == "void"
+        assert over <= VirtualClock().now() < over + 1
+        await stop(taker)
 
     play(story())
 
@@ -177,5 +196,24 @@ def test_an_expiry_that_a_full_disk_refused_is_noted_later(monkeypatch: pytest.M
         assert refused == ["expired"]
         assert maker.ended == [(order.id, "expired")]
         await stop(maker)
+
+    play(story())
+
+
+@pytest.mark.parametrize("side", ["maker", "taker"])
+def test_that_an_accept_is_void_is_noted_later_if_a_full_disk_refused_it(side: str) -> None:
+    async def story() -> None:
+        maker, taker = await parties(new_network(), 2)
+        order = maker.publish(confirm=Confirm.ASK, expires=NOW + 2 * 86_400)
+        trade = await taker.accept(order, wait_s=60)
+        party = {"maker": maker, "taker": taker}[side]
+        party.database._journal.execute("PRAGMA query_only=ON")
+        await asyncio.sleep(trade.deadline + limits.ACCEPT_GRACE_S + 30 - VirtualClock().now())
+        assert states(party) == [("pending", "")]
+        party.database._journal.execute("PRAGMA query_only=OFF")
+        await asyncio.sleep(90)
+        assert states(party) == [("void", "")]
+        assert not party.journal.pending()
+        await stop(maker, taker)
 
     play(story())

@@ -92,7 +92,7 @@ def walk(plan: Plan, end: float, holders: int = 8, answered: bool = True) -> lis
         if step is Step.PUT:
             plan.put_done(holders, now)
         else:
-            plan.read_done(answered, now)
+            plan.read_done(answered, now, now)
     raise AssertionError("a plan makes progress")
 
 
@@ -136,7 +136,7 @@ def test_a_plan_taken_up_after_its_time_only_reads() -> None:
     assert plan.next(NOW) == (Step.REST, 1.0)
     assert plan.next(NOW + 1) == (Step.READ, 0.0)
     assert plan.lapsed(NOW + 1)
-    plan.read_done(True, NOW + 1)
+    plan.read_done(True, NOW + 1, NOW + 1)
     assert plan.next(NOW + 1)[0] is Step.END
 
 
@@ -160,7 +160,19 @@ def test_a_put_that_the_deadline_has_overtaken_is_not_waited_for() -> None:
     """A reading that ended after the deadline left the put before it undone: the node span until the next reading."""
     plan = Plan(NOW + 60, NOW + 600, NOW)
     plan.put_done(0, NOW + 58.5)
-    plan.read_done(True, NOW + 61)
+    plan.read_done(True, NOW + 58.5, NOW + 61)
     step, rest_s = plan.next(NOW + 61.5)
     assert step is Step.REST
     assert rest_s > 0
+
+
+@pytest.mark.parametrize(("end", "then"), [(75, Step.REST), (600, Step.END)])
+def test_a_read_that_an_end_overtakes_is_followed_by_another(end: int, then: Step) -> None:
+    """The end of the grace, and of the time in which something may come."""
+    plan, now = Plan(NOW + 60, NOW + 600, NOW), NOW + end - 0.2
+    plan.put_done(8, now)
+    for _ in range(2):
+        assert plan.next(now)[0] is Step.READ
+        plan.read_done(True, now, now + 0.5)
+        now += 0.5
+    assert plan.next(now)[0] is then
