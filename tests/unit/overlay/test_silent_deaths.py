@@ -39,7 +39,7 @@ async def test_puts_reach_all_live_holders_and_nobody_waits_for_the_dead() -> No
 
 async def test_a_put_that_met_silence_says_that_it_goes_on_and_ends_complete() -> None:
     async with cluster(24) as nodes:
-        await until(lambda: all(len(node.peers()) >= 20 for node in nodes), within_s=10)
+        await until(lambda: all(len(node.peers()) >= 20 for node in nodes), within_s=30)
         for node in nodes[1::4]:
             kill(node)
         living = [node for number, node in enumerate(nodes) if number % 4 != 1]
