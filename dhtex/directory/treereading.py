@@ -51,6 +51,10 @@ def any_order(_reading: IndexReading, _order: Record[Order]) -> bool:
     return True
 
 
+def _anything(_rank: Rank) -> bool:
+    return True
+
+
 class TreeReader:
     """Reads trees for one node."""
 
@@ -75,7 +79,7 @@ class TreeReader:
                     await self._walk(pair, side, walk, whole, parts, None if wish.limit is None else counts)
             if not await self._settle(whole, walk, wants) or walk.finished:
                 break
-            wants = lambda rank: True  # noqa: E731 - where some are closed, more are
+            wants = _anything  # where some are closed, more are
         left = [whole.orders[order_id] for order_id in whole.contested if order_id in whole.orders]
         whole.leave_out([order.id for order in left], "limit")
         for order in left:

@@ -139,20 +139,20 @@ class Following:
 
     async def pull(self, followed: Followed) -> None:
         """Read what is followed again and tell what is new, and what has ended."""
-        book, before = followed.book, dict(followed.book.horizon)
+        live, before = followed.book, dict(followed.book.horizon)
         for side in SIDES:
             known = followed.unexplained(side, self._clock.now())
-            reading = await self._directory.read_index(book.pair, side, followed.wish, self._market.is_shown, known)
+            reading = await self._directory.read_index(live.pair, side, followed.wish, self._market.is_shown, known)
             self._market.remember(reading.orders.values())
             self._lease(followed, side, reading)
             followed.coverage[side] = reading.coverage
             followed.unread[side] = sum(reading.unread.values())
             now = self._clock.now()
             followed.asked_about |= dict.fromkeys(reading.standing, now)
-            changed = book.merge(side, reading, now)
-            book.forget_behind(side, reading)
-            self._tell(followed, [order_id for order_id in changed if order_id in book.orders])
-        followed.stuck = book.horizon == before
+            changed = live.merge(side, reading, now)
+            live.forget_behind(side, reading)
+            self._tell(followed, [order_id for order_id in changed if order_id in live.orders])
+        followed.stuck = live.horizon == before
         if followed.levels is not None and followed.ready:
             self._hub.tell((followed.topic,), type="book")  # what was pushed before may be before the horizon now
 
