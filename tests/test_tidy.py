@@ -62,6 +62,7 @@ IO_ALLOWED = (
     "overlay/sweep.py",
     "overlay/watching.py",
     "store/",
+    "directory/proving.py",
     "directory/service.py",
     "directory/tending.py",
     "directory/treereading.py",

@@ -184,48 +184,64 @@ def add_coverage(parts: Iterable[Coverage]) -> Coverage:
     )
 
 
+def placed_orders(network: str, place: tuple[str, str], answers: GetResult, step: Step) -> dict[bytes, Record[Order]]:
+    """By their bytes, the orders in the answers for one index node of a pair and side (`place`) that belong there and
+    were asked for."""
+    records = ((wire, parse_record(wire, network)) for wire in _distinct(answers))
+    return {
+        wire: record
+        for wire, record in records
+        if is_a(record, Order)
+        and (record.body.pair, record.body.side) == place
+        and tree_path(record).startswith(step.prefix)
+        and step.spans(rank_of(record)[0])
+    }
+
+
 def merge_index(
-    network: str, place: tuple[str, str], orders: GetResult, check: Check, step: Step = EVERYTHING
+    placed: Mapping[bytes, Record[Order]], answers: GetResult, check: Check, step: Step = EVERYTHING
 ) -> IndexReading:
-    """Merge the answers for one index node of a pair and side (`place`); what does not belong there, was not asked for
-    or fails a check is counted by reason."""
-    reading = IndexReading(coverage=coverage_of(orders))
+    """Merge the answers for one index node. What is not among the `placed` orders or fails a check is counted by
+    reason."""
+    reading = IndexReading(coverage=coverage_of(answers))
     found: dict[RecordId, list[_Witness]] = {}
-    witnesses = [_Witness(version) for version in orders.versions]
-    for wire, versions in _distinct(witnesses).items():
-        record = parse_record(wire, network)
-        fault: str | None = "misplaced"
-        if is_a(record, Order) and (record.body.pair, record.body.side) == place:
+    witnesses = [_Witness(version) for version in answers.versions]
+    having: dict[bytes, list[_Witness]] = {}
+    for witness in witnesses:
+        for wire in dict.fromkeys(witness.version.wires):
+            having.setdefault(wire, []).append(witness)
+    for wire, versions in having.items():
+        record = placed.get(wire)
+        fault = "misplaced" if record is None else check(record)
+        if record is not None and fault is None:
             rank = rank_of(record)
-            fault = check(record) if tree_path(record).startswith(step.prefix) and step.spans(rank[0]) else fault
-            if fault is None:
-                reading.orders[record.id] = record
-                found.setdefault(record.id, []).extend(versions)
-                for witness in versions:
-                    witness.last = max(witness.last, rank)
-        if fault is not None:
+            reading.orders[record.id] = record
+            found.setdefault(record.id, []).extend(versions)
+            for witness in versions:
+                witness.last = max(witness.last, rank)
+        elif fault is not None:
             reading.reject(fault)
             for witness in versions:
                 witness.bad += fault != Code.EXPIRED
     whole = sum(witness.version.holders for witness in witnesses if witness.is_whole)
-    reading.coverage = _covered(orders, reading.coverage.agreed, whole)
+    reading.coverage = _covered(answers, reading.coverage.agreed, whole)
     _compare(reading, witnesses, found, step.prefix)
     return reading
 
 
-def merge_beats(
-    network: str, place: tuple[str, str], wires: Iterable[bytes], check: Check, reading: IndexReading
-) -> None:
-    """Add the signs of life of one index node, of each maker the newest."""
-    newest: dict[PublicKey, Record[Beat]] = {}
-    for wire in dict.fromkeys(wires):
-        record = parse_record(wire, network)
-        if is_a(record, Beat) and (record.body.pair, record.body.side) == place:
-            known = newest.get(record.body.author)
-            if (known is None or record.body.at > known.body.at) and check(record) is None:
-                newest[record.body.author] = record
-    for maker, beat in newest.items():
-        reading.beats[maker] = max(beat.body.at, reading.beats.get(maker, 0))
+def placed_beats(network: str, place: tuple[str, str], wires: Iterable[bytes]) -> list[Record[Beat]]:
+    """The signs of life among these records that are of this pair and side, the newest first."""
+    records = [parse_record(wire, network) for wire in dict.fromkeys(wires)]
+    beats = [beat for beat in records if is_a(beat, Beat) and (beat.body.pair, beat.body.side) == place]
+    return sorted(beats, key=lambda beat: -beat.body.at)
+
+
+def merge_beats(beats: Iterable[Record[Beat]], check: Check, reading: IndexReading) -> None:
+    """Add the signs of life of one index node."""
+    for beat in beats:
+        maker = beat.body.author
+        if beat.body.at > reading.beats.get(maker, 0) and check(beat) is None:
+            reading.beats[maker] = beat.body.at
 
 
 class _Witness:
@@ -306,10 +322,7 @@ def _contest(
 
 def merge_ends(network: str, pair: str, side: str, result: GetResult, check: Check) -> list[Record[Status]]:
     """The statuses of an index node's answers that pass the check, each once."""
-    records = [
-        parse_record(wire, network)
-        for wire in dict.fromkeys(wire for version in result.versions for wire in version.wires)
-    ]
+    records = [parse_record(wire, network) for wire in _distinct(result)]
     return [
         record
         for record in records
@@ -321,7 +334,7 @@ def merge_order(network: str, order_id: RecordId, result: GetResult, check: Chec
     """Merge the answers for one order's key; a Status or Refusal of anyone but the order's maker is dropped,
     and a Receipt of anyone but the two sides of a certified trade."""
     reading = OrderReading(answered=result.answered, by_most=result.by_most)
-    for wire in dict.fromkeys(wire for version in result.versions for wire in version.wires):
+    for wire in _distinct(result):
         record = parse_record(wire, network)
         if is_a(record, Order):
             if record.id == order_id and check(record) in (None, Code.EXPIRED):
@@ -341,13 +354,8 @@ def merge_order(network: str, order_id: RecordId, result: GetResult, check: Chec
     return reading
 
 
-def _distinct(witnesses: list[_Witness]) -> dict[bytes, list[_Witness]]:
-    """Each record's bytes, with the versions that have it."""
-    found: dict[bytes, list[_Witness]] = {}
-    for witness in witnesses:
-        for wire in dict.fromkeys(witness.version.wires):
-            found.setdefault(wire, []).append(witness)
-    return found
+def _distinct(answers: GetResult) -> Iterable[bytes]:
+    return dict.fromkeys(wire for version in answers.versions for wire in version.wires)
 
 
 def rank_of(order: Record[Order]) -> Rank:

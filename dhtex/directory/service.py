@@ -16,6 +16,7 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.paths import Paths, agreed, deeper
 from dhtex.directory.pricetree import ROOT, Wish
+from dhtex.directory.proving import Prove, prove_nothing
 from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends
 from dhtex.directory.schedule import Placement, Schedule, Spot
 from dhtex.directory.treereading import Counts, TreeReader, any_order
@@ -46,9 +47,18 @@ class Published:
 
 
 class Directory:
-    """The network's orders as seen by one node. `check` says what is wrong with a record, or None."""
+    """The network's orders as seen by one node. `check` says what is wrong with a record, or None; before many are
+    checked, `prove` is told which."""
 
-    def __init__(self, overlay: Overlay, network: str, check: Check, clock: Clock, entropy: random.Random) -> None:
+    def __init__(
+        self,
+        overlay: Overlay,
+        network: str,
+        check: Check,
+        clock: Clock,
+        entropy: random.Random,
+        prove: Prove = prove_nothing,
+    ) -> None:
         self._overlay = overlay
         self._network = network
         self._check = check
@@ -56,7 +66,7 @@ class Directory:
         self._entropy = entropy
         self._schedule = Schedule(entropy)
         self._paths = Paths()
-        self._reader = TreeReader(overlay, network, check, clock)
+        self._reader = TreeReader(overlay, network, check, clock, prove)
         self._wake = asyncio.Event()
         self._peers_changed = False
         self._puts = asyncio.Semaphore(PUTS_PARALLEL)

@@ -17,6 +17,7 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.coverage import Coverage, GapView, HolderView
 from dhtex.directory.pricetree import NodeAnswer, Rank, Step, Walk, Wish
+from dhtex.directory.proving import Prove
 from dhtex.directory.reading import (
     Check,
     IndexReading,
@@ -25,6 +26,8 @@ from dhtex.directory.reading import (
     merge_beats,
     merge_index,
     merge_order,
+    placed_beats,
+    placed_orders,
     rank_of,
     untold,
 )
@@ -58,10 +61,11 @@ def _anything(_rank: Rank) -> bool:
 class TreeReader:
     """Reads trees for one node."""
 
-    def __init__(self, overlay: Overlay, network: str, check: Check, clock: Clock) -> None:
+    def __init__(self, overlay: Overlay, network: str, check: Check, clock: Clock, prove: Prove) -> None:
         self._overlay = overlay
         self._network = network
         self._check = check
+        self._prove = prove
         self._clock = clock
 
     async def read(
@@ -116,15 +120,19 @@ class TreeReader:
         key = index_key(self._network, pair, side, step.prefix)
         span = Span(packed(step.best), packed(step.worst))
         orders = await self._overlay.get(key, Kind.ORDER, step.limit, span)
-        reading = merge_index(self._network, (pair, side), orders, self._check, step)
+        placed = placed_orders(self._network, (pair, side), orders, step)
+        await self._prove(placed.values())
+        reading = merge_index(placed, orders, self._check, step)
         holders = sorted(
             (holder for version in orders.versions for holder in version.by),
             key=lambda holder: holder.address is not None,
         )
         for some in (holders[:BEAT_HOLDERS], holders[BEAT_HOLDERS:]):
             if step.limit == 0 or self._silent(reading):
-                beats = await self._overlay.sweep(key, Kind.BEAT, some)
-                merge_beats(self._network, (pair, side), beats, self._check, reading)
+                wires = await self._overlay.sweep(key, Kind.BEAT, some)
+                beats = placed_beats(self._network, (pair, side), wires)
+                await self._prove(beats)
+                merge_beats(beats, self._check, reading)
         return reading
 
     def _silent(self, reading: IndexReading) -> bool:

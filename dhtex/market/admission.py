@@ -36,16 +36,23 @@ class Verifier:
 
     def check(self, record: AnyRecord) -> bool:
         """As `signature_holds`; the id covers author and message, so id and signature are all there is to remember."""
-        known = (record.id, record.signature)
-        if known in self._good:
-            self._good.move_to_end(known)
+        if not self.is_unknown(record):
+            self._good.move_to_end((record.id, record.signature))
             return True
         if not signature_holds(record):
             return False
-        self._good[known] = None
+        self.remember(record)
+        return True
+
+    def is_unknown(self, record: AnyRecord) -> bool:
+        """Whether the signature was not found good before."""
+        return (record.id, record.signature) not in self._good
+
+    def remember(self, record: AnyRecord) -> None:
+        """That the signature was found good."""
+        self._good[record.id, record.signature] = None
         if len(self._good) > self._size:
             self._good.popitem(last=False)
-        return True
 
 
 def made_at(body: Body) -> int:

@@ -8,15 +8,16 @@ from typing import Protocol
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.config import NETWORK_OF_STATE, POW_BITS_OF_NETWORK, NodeConfig, settle
+from dhtex.directory.proving import Gate
 from dhtex.directory.reading import Check
 from dhtex.directory.service import Directory
 from dhtex.directory.tending import Tending
 from dhtex.errors import StateError
-from dhtex.market.admission import Verifier, admit
+from dhtex.market.admission import Verifier
 from dhtex.market.identity import Identity
 from dhtex.market.ids import NodeId, RecordId
 from dhtex.market.keyring import Keyring
-from dhtex.market.records import AnyRecord, Code, Kind, Order, is_a, parse_record
+from dhtex.market.records import Kind, Order, is_a, parse_record
 from dhtex.market.stamp import hour_of, required_bits
 from dhtex.minting import Mint
 from dhtex.node.beats import Beats
@@ -139,17 +140,15 @@ def build(
     node_id = settled_id(journal, node_id, entropy)
     keys = _keyring(seed, config, journal, clock.now())
     verifier, mint, hub = Verifier(), Mint(entropy), Hub(clock)
+    gate = Gate(verifier, config.pow_bits, clock)
     holdings = Holdings(database, config.network, config.pow_bits, verifier)
     overlay = Overlay(node_id, config.network, holdings, clock, entropy, open_endpoint=open_endpoint)
     overlay.selfview.client = overlay.selfview.always_client = config.client
 
-    def check(record: AnyRecord) -> Code | None:
-        return admit(record, clock.now(), config.pow_bits, verifier.check)
-
     async def stamp(record_id: RecordId, kind: Kind, made: float, progress: Progress | None, bits: int) -> bytes:
         return await mint.mint(record_id, max(bits, required_bits(kind, config.pow_bits)), hour_of(made), progress)
 
-    directory = Directory(overlay, config.network, check, clock, entropy)
+    directory = Directory(overlay, config.network, gate.check, clock, entropy, gate.prove)
     counter = Counter(directory, overlay, stamp, clock.now)
     terms = Terms(config.network, config.pow_bits, epoch, verifier.check, config.contact)
     desk = Desk(journal, keys, counter, clock, entropy, terms)
@@ -190,6 +189,6 @@ def build(
         mint=mint,
         bootstrap=Bootstrap(overlay, config.bootstrap, entropy),
         canary=Canary(config.network, keys.main, overlay, clock, entropy),
-        check=check,
+        check=gate.check,
         tending=Tending(overlay, holdings, config.network, clock, entropy),
     )

@@ -150,6 +150,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if life is None or life.alive:  # else nothing of it runs again, however late it is collected
             super()._asyncgen_finalizer_hook(agen)  # type: ignore[misc]
 
+    def run_in_executor(self, _executor: Any, work: Callable[[*Args], Result], *args: *Args) -> asyncio.Future[Result]:
+        """There are no threads: what would be done by one is done here and now."""
+        done: asyncio.Future[Result] = self.create_future()
+        done.set_result(work(*args))
+        return done
+
     async def getaddrinfo(self, host: Any, port: Any, **_options: Any) -> Any:
         """Literal addresses only: there are no names here."""
         return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", (host, int(port)))]

@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from dhtex.clock import SystemClock
+from dhtex.directory.proving import Gate
 from dhtex.directory.service import Directory
 from dhtex.directory.tending import Tending
-from dhtex.market.admission import Verifier, admit
+from dhtex.market.admission import Verifier
 from dhtex.market.ids import NodeId
-from dhtex.market.records import AnyRecord, Code
 from dhtex.overlay.server import Overlay
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
@@ -31,13 +31,10 @@ class Member:
 
 def make_member(seed: int, bits: int = 0) -> Member:
     clock, chance, verifier = SystemClock(), random.Random(seed), Verifier()
-
-    def check(record: AnyRecord) -> Code | None:
-        return admit(record, clock.now(), bits, verifier.check)
-
+    gate = Gate(verifier, bits, clock)
     holdings = Holdings(Database.open(None), NETWORK, bits, verifier)
     overlay = Overlay(NodeId(chance.randbytes(20)), NETWORK, holdings, clock, chance)
-    directory = Directory(overlay, NETWORK, check, clock, chance)
+    directory = Directory(overlay, NETWORK, gate.check, clock, chance, gate.prove)
     return Member(overlay, holdings, directory, Tending(overlay, holdings, NETWORK, clock, chance))
 
 

@@ -3,7 +3,17 @@
 from functools import partial
 
 from dhtex.directory.pricetree import Step
-from dhtex.directory.reading import add_coverage, coverage_of, merge_beats, merge_index, merge_order
+from dhtex.directory.reading import (
+    EVERYTHING,
+    IndexReading,
+    add_coverage,
+    coverage_of,
+    merge_beats,
+    merge_index,
+    merge_order,
+    placed_beats,
+    placed_orders,
+)
 from dhtex.market.admission import admit, tree_path
 from dhtex.market.branches import pack
 from dhtex.market.ids import NodeId
@@ -12,6 +22,7 @@ from dhtex.overlay.results import GetResult, Holder, Version
 from tests.builders import NETWORK, NOW, identity, make_accept, make_beat, make_order, make_refusal, make_status
 
 ONE, TWO = make_order(number=1), make_order(number=2, by=identity(3))
+PLACE = ("BTC/USD", "sell")
 FORGED = ONE.wire.replace(ONE.signature, bytes(64))
 check = partial(admit, now=NOW + 10, network_bits=0)
 
@@ -24,9 +35,13 @@ def result(*versions: Version, asked: int = 8) -> GetResult:
     return GetResult(asked, sum(v.holders for v in versions), versions)
 
 
+def merged(answers: GetResult, step: Step = EVERYTHING) -> IndexReading:
+    return merge_index(placed_orders(NETWORK, PLACE, answers, step), answers, check, step)
+
+
 def test_versions_are_united_and_differences_are_contested() -> None:
     answers = result(version(ONE.wire, TWO.wire, holders=6), version(ONE.wire, holders=2))
-    reading = merge_index(NETWORK, ("BTC/USD", "sell"), answers, check)
+    reading = merged(answers)
     assert set(reading.orders) == {ONE.id, TWO.id}
     assert reading.contested == [TWO.id]
     assert (reading.coverage.asked, reading.coverage.answered, reading.coverage.agreed) == (8, 8, 6)
@@ -35,7 +50,7 @@ def test_versions_are_united_and_differences_are_contested() -> None:
 def test_what_few_holders_have_is_asked_about_first_and_left_out_when_it_is_too_much() -> None:
     many = [make_order(number=number) for number in range(10, 20)]
     answers = result(version(ONE.wire, holders=5), version(holders=2), version(*(order.wire for order in many)))
-    reading = merge_index(NETWORK, ("BTC/USD", "sell"), answers, check)
+    reading = merged(answers)
     asked = reading.doubtful(4)
     assert set(asked) <= {order.id for order in many}
     assert set(reading.orders) == {ONE.id, *asked}
@@ -48,12 +63,11 @@ def test_who_delegates_an_order_hides_nothing_and_vouches_for_nothing() -> None:
         by = tuple(Holder(NodeId(bytes([number]) * 20), ("10.0.0.1", number), below) for number in numbers)
         return Version(b"digest", len(wires), len(by), wires, True, by)
 
-    place = ("BTC/USD", "sell")
-    few = merge_index(NETWORK, place, result(named((ONE.wire,), 1), named((), 2, 3)), check)
+    few = merged(result(named((ONE.wire,), 1), named((), 2, 3)))
     assert (few.contested, few.backed, few.lacks) == ([ONE.id], set(), {ONE.id: []})
-    most = merge_index(NETWORK, place, result(named((ONE.wire,), 1, 2), named((), 3)), check)
+    most = merged(result(named((ONE.wire,), 1, 2), named((), 3)))
     assert (most.contested, most.settled) == ([], {ONE.id})
-    branch = merge_index(NETWORK, place, result(version(ONE.wire, holders=3)), check, Step(tree_path(ONE)[:2], None))
+    branch = merged(result(version(ONE.wire, holders=3)), Step(tree_path(ONE)[:2], None))
     few.absorb(branch)
     assert few.doubtful(4) == []
 
@@ -61,7 +75,7 @@ def test_who_delegates_an_order_hides_nothing_and_vouches_for_nothing() -> None:
 def test_forged_misplaced_and_garbled_records_are_counted_and_left_out() -> None:
     elsewhere = make_order(pair="BTC/EUR")
     answers = result(version(ONE.wire, FORGED, elsewhere.wire, b"garbage", make_beat().wire))
-    reading = merge_index(NETWORK, ("BTC/USD", "sell"), answers, check)
+    reading = merged(answers)
     assert set(reading.orders) == {ONE.id}
     assert reading.rejected == {Code.BAD_SIGNATURE: 1, "misplaced": 3}
 
@@ -71,8 +85,8 @@ def test_beats_count_only_when_signed_and_for_this_side() -> None:
     other_side = make_beat(at=NOW + 9, side="buy")
     forged = make_beat(at=NOW + 8)
     beats = [beat.wire, newer.wire, other_side.wire, forged.wire.replace(forged.signature, bytes(64))]
-    reading = merge_index(NETWORK, ("BTC/USD", "sell"), result(version(ONE.wire)), check)
-    merge_beats(NETWORK, ("BTC/USD", "sell"), beats, check, reading)
+    reading = merged(result(version(ONE.wire)))
+    merge_beats(placed_beats(NETWORK, PLACE, beats), check, reading)
     assert reading.beats == {identity(1).public: NOW + 5}
 
 
