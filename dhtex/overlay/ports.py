@@ -1,6 +1,5 @@
 """What the overlay needs from the node around it: a shelf that keeps records for others."""
 
-from collections.abc import Iterator
 from typing import Protocol
 
 from dhtex.market.holding import WHOLE, Page, PutVerdict, Span
@@ -27,6 +26,6 @@ class Holdings(Protocol):
         """Keep what a stock peer stores, if it is a valid order and this its key."""
         ...
 
-    def replicas(self, now: float) -> Iterator[tuple[DhtKey, str | None, bytes]]:
-        """Everything held: key, index prefix (None at an order's key), record."""
+    def keys(self, now: float) -> dict[DhtKey, str | None]:
+        """Where something is held, with its index prefix (None at an order's key)."""
         ...

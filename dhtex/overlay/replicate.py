@@ -10,9 +10,10 @@ Signed records end by their own time, which handing on does not change. Beats ar
 them.
 """
 
+import heapq
 import random
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,8 +34,10 @@ Row = tuple[str | None, bytes]
 
 SETTLE_S: Final = (2.0, 4.0)  # newcomers come in groups
 TURN_S: Final = 5.0  # the next closest holder waits this much longer, and then finds the work done
-KEYS_PER_TICK: Final = 8
+KEYS_PER_TICK: Final = 8  # or as many as let a round end before the next one, at most:
+KEYS_PER_TICK_MAX: Final = 32  # some 25 kB/s of questions; a round of 100,000 keys takes an hour then
 KEYS_WALKED_PER_TICK: Final = 2000
+KEYS_WALKED_AT_ONCE: Final = 50  # about a millisecond
 SENT_UNSEEN_MAX: Final = 3  # so few records are sent without asking which of them are missing
 _KINDS: Final = (Kind.ORDER, Kind.STATUS)
 
@@ -77,6 +80,7 @@ class Replicator:
         self._walk: list[DhtKey] = []
         self._walk_for: list[Contact] = []
         self._due: dict[DhtKey, tuple[float, list[Contact]]] = {}  # when, and whom to ask if not all
+        self._queue: list[tuple[float, DhtKey]] = []  # a heap of the same, and of times that no longer hold
         self._prefixes: dict[DhtKey, str | None] = {}  # of the keys that we hold
         self._told: OrderedDict[tuple[DhtKey, int, NodeId], tuple[int, float]] = OrderedDict()
         self._budget = 0.0
@@ -102,38 +106,45 @@ class Replicator:
             if len(self._told) > limits.DIGESTS_REMEMBERED_MAX:
                 self._told.popitem(last=False)
 
-    def tick(self, now: float) -> None:
-        """Do a little. Call about once a second."""
+    def tick(self, now: float) -> Iterator[None]:
+        """Do a little. Call about once a second, and let others have their turn at each yield."""
         per_s = limits.REPLICATE_RECORDS_PER_S
         self._budget = min(float(per_s), self._budget + (now - self._ticked) * per_s)
         self._ticked = now
         if now >= self._next_pass:
             self._next_pass = now + limits.REPLICATE_INTERVAL_S * self._entropy.uniform(0.75, 1.25)
-            self._prefixes = self._held()
+            self._prefixes = self._holdings.keys(self._clock.now())
             for key in self._prefixes:
-                self._due[key] = now + self._entropy.uniform(0, limits.REPLICATE_INTERVAL_S / 2), []
+                self._plan(key, now + self._entropy.uniform(0, limits.REPLICATE_INTERVAL_S / 2), [])
         if self._changes and not self._walk and now >= self._walk_at:
             self._walk_for, self._changes = self._changes, []
-            self._prefixes = self._held()
+            self._prefixes = self._holdings.keys(self._clock.now())
             self._walk = list(self._prefixes)
-        self._walk_on(now)
+        yield from self._walk_on(now)
         self._send_on()
-        if not self._send_queue:
-            for key in [key for key, (due, _) in self._due.items() if due <= now][:KEYS_PER_TICK]:
+        keys = min(KEYS_PER_TICK_MAX, max(KEYS_PER_TICK, int(len(self._due) / limits.REPLICATE_INTERVAL_S)))
+        while keys and not self._send_queue and self._queue and self._queue[0][0] <= now:
+            due, key = heapq.heappop(self._queue)
+            if self._due.get(key, (None,))[0] == due:
+                keys -= 1
                 _, fresh = self._due.pop(key)
-                fellows = fresh or self._fellows(key)
-                if fellows:
+                if fellows := fresh or self._fellows(key):
                     self._compare(key, fellows)
                 else:
                     self._locate(key, self._compare)
+                yield
 
-    def _held(self) -> dict[DhtKey, str | None]:
-        return {key: prefix for key, prefix, _ in self._holdings.replicas(self._clock.now())}
+    def _plan(self, key: DhtKey, due: float, fresh: list[Contact]) -> None:
+        if self._due.get(key, (None,))[0] != due:
+            heapq.heappush(self._queue, (due, key))
+        self._due[key] = due, fresh
 
-    def _walk_on(self, now: float) -> None:
+    def _walk_on(self, now: float) -> Iterator[None]:
         """Look for keys whose holders have changed; a long list takes several ticks."""
         part, self._walk = self._walk[:KEYS_WALKED_PER_TICK], self._walk[KEYS_WALKED_PER_TICK:]
-        for key in part:
+        for number, key in enumerate(part, 1):
+            if not number % KEYS_WALKED_AT_ONCE:
+                yield
             rank, contacts = self._near(key)
             goal = int.from_bytes(key)
             farthest = contacts[-1].long_id ^ goal if len(contacts) >= limits.HOLDERS - 1 else 1 << 160
@@ -146,7 +157,7 @@ class Replicator:
                 before = self._due.get(key)
                 if before is not None and before[1]:
                     due, fresh = min(due, before[0]), dict.fromkeys([*before[1], *fresh])
-                self._due[key] = due, list(fresh)
+                self._plan(key, due, list(fresh))
 
     def _near(self, key: DhtKey) -> tuple[int, list[Contact]]:
         """How many peers are closer to a key than we are (HOLDERS: too many), and its other holders, by our table."""

@@ -377,5 +377,6 @@ class Overlay(StockServer):
             self.protocol.tokens.rotate(now)
             self._upkeep.tick(now)
             self._watching.tick(now)
-            self._replicator.tick(now)
+            for _ in self._replicator.tick(now):
+                await asyncio.sleep(0)
             self._searches.widening.tick(now)

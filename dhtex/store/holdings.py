@@ -140,16 +140,15 @@ class Holdings:
             return False
         return self.put(value, None, now, source).taken in (Taken.STORED, Taken.KNOWN)
 
-    def replicas(self, now: float) -> Iterator[tuple[DhtKey, str | None, bytes]]:
-        """Everything held, to be handed on: key, prefix and bytes, orders before what speaks about them.
-
-        May be read slowly: records that come or go meanwhile do no harm.
-        """
+    def keys(self, now: float) -> dict[DhtKey, str | None]:
+        """Where something is held, with the prefix of what is a node of a tree."""
         self.expire(now)
-        for key in list(self._shelves):
-            shelf = self._shelves.get(key)
-            prefix = None if shelf is None else shelf.prefix
-            for wire in [held.wire for held in shelf or ()]:
+        return {key: shelf.prefix for key, shelf in self._shelves.items()}
+
+    def replicas(self, now: float) -> Iterator[tuple[DhtKey, str | None, bytes]]:
+        """Everything held: key, prefix and bytes, orders before what speaks about them. May be read slowly."""
+        for key, prefix in self.keys(now).items():
+            for wire in [held.wire for held in self._shelves.get(key) or ()]:
                 yield key, prefix, wire
 
     # --- reading for this node ------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from dhtex.clock import SystemClock
@@ -58,10 +58,8 @@ class FakeHoldings:
     def stock_put(self, key: DhtKey, value: object, now: float, source: str) -> bool:
         return isinstance(value, bytes) and value[:20] == key and self.put(value, None, now, source).key == key
 
-    def replicas(self, now: float) -> Iterator[tuple[DhtKey, str | None, bytes]]:
-        for key, rows in self.rows.items():
-            for prefix, wire in rows:
-                yield key, prefix, wire
+    def keys(self, now: float) -> dict[DhtKey, str | None]:
+        return {key: rows[0][0] for key, rows in self.rows.items() if rows}
 
 
 def make_overlay(seed: int, network: str = "test", open_with: OpenEndpoint = open_endpoint) -> Overlay:

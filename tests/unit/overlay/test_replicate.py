@@ -1,5 +1,7 @@
 """Holders hand on what is missing elsewhere, and nothing else."""
 
+from collections import deque
+
 import pytest
 
 from dhtex import limits
@@ -22,7 +24,7 @@ def contact_of(asker: Overlay, other: Overlay) -> Contact:
 
 def compare(giver: Overlay, taker: Overlay, key: DhtKey) -> None:
     replicator = giver._replicator
-    replicator._prefixes = replicator._held()
+    replicator._prefixes = replicator._holdings.keys(0.0)
     replicator._budget = 1000.0
     replicator._compare(key, [contact_of(giver, taker)])
 
@@ -71,7 +73,7 @@ async def test_what_came_since_the_keys_were_looked_through_is_compared_too(monk
         await until(lambda: len(giver.peers()) == 1)
         replicator, key = giver._replicator, key_of(1)
         held(giver).rows[key] = [(None, record(key))]
-        replicator._prefixes = replicator._held()
+        replicator._prefixes = replicator._holdings.keys(0.0)
         for node in (giver, taker):
             held(node).rows[key] = [(None, record(key)), (None, record(key, b"what came since"))]
         monkeypatch.setattr(replicator, "_hand_on", lambda contact, rows: pytest.fail("nothing is missing there"))
@@ -122,11 +124,11 @@ async def test_a_round_searches_for_the_holders_only_of_what_we_do_not_hold_by_r
         held(node).rows = {key: [(None, record(key))] for key in keys}
         replicator._next_pass, replicator._changes = 0.0, []
         now = node.protocol.monotonic()
-        replicator.tick(now)
+        deque(replicator.tick(now))
         while replicator._due:
             now += limits.REPLICATE_INTERVAL_S
             replicator._next_pass = now + 1.0
-            replicator.tick(now)
+            deque(replicator.tick(now))
         nearest = {
             key: sorted(int.from_bytes(one.protocol.own_id) ^ int.from_bytes(key) for one in nodes) for key in keys
         }
@@ -134,6 +136,34 @@ async def test_a_round_searches_for_the_holders_only_of_what_we_do_not_hold_by_r
         assert 5 < len(foreign) < 35
         assert sorted(searched) == sorted(foreign)
         await until(lambda: not node.protocol.requests)
+
+
+async def test_a_tick_takes_few_keys_and_more_where_a_round_would_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(2) as (giver, _):
+        await until(lambda: len(giver.peers()) == 1)
+        replicator, now, compared = giver._replicator, giver.protocol.monotonic(), list[DhtKey]()
+        contact = giver.protocol.table.closest(key_of(1), 1)[0].contact
+        assert contact is not None
+        monkeypatch.setattr(replicator, "_compare", lambda key, contacts: compared.append(key))
+        for count, at_once in ((100, replicate.KEYS_PER_TICK), (36_100, 20), (72_000, replicate.KEYS_PER_TICK_MAX)):
+            keys = [key_of(number) for number in range(count)]
+            held(giver).rows = {key: [(None, record(key))] for key in keys}
+            replicator._next_pass = now
+            deque(replicator.tick(now))
+            for _ in range(3):  # peers come one after the other
+                replicator.peer_found(contact)
+                now += replicate.SETTLE_S[1]
+                monkeypatch.setattr(replicate, "KEYS_WALKED_PER_TICK", count)
+                deque(replicator.tick(now))
+            assert len(replicator._due) <= len(replicator._queue) <= 2 * count
+            compared.clear()
+            now += limits.REPLICATE_INTERVAL_S
+            replicator._next_pass = now + 1.0
+            sooner = sorted((due, key) for key, (due, _) in replicator._due.items())
+            deque(replicator.tick(now))
+            assert compared == [key for _, key in sooner[:at_once]]
+            replicator._due.clear()
+            replicator._queue.clear()
 
 
 async def test_who_invents_ids_without_end_costs_a_bounded_number_of_questions() -> None:
