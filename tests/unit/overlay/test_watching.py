@@ -142,7 +142,7 @@ async def test_a_holder_that_lost_its_leases_gets_them_again() -> None:
         ear = Ear(watcher)
         for key in keys:
             watcher.watch(key)
-        await until(lambda: holder.counters["leased_keys"] == 60)
+        await until(lambda: holder.counters["leased_keys"] == 60 and not watcher.protocol.requests)
         holder._watching.leases = leases.Leases()  # as after a restart
         ear.gaps.clear()
         for mine in watcher._watching._holders.values():
