@@ -300,9 +300,13 @@ def _contest(
     forgiving: bool,
 ) -> None:
     """Whether an order is in doubt, and who has it and lacks it then. `forgiving`: who has nothing is new."""
+    absent = [w for w in witnesses if w not in having and w.version.complete]
+    if not absent:
+        reading.settled.add(order_id)
+        return
     order = reading.orders[order_id]
     rank, path = rank_of(order), tree_path(order)
-    lacking = [w for w in witnesses if w not in having and w.version.complete and not (w.short and rank > w.last)]
+    lacking = [w for w in absent if not (w.short and rank > w.last)]
     new = sum(w.version.holders for w in lacking if forgiving and not w.version.total)
     lacking = [w for w in lacking if w.version.total or not forgiving]
     showing, without = (sum(w.version.holders for w in side) for side in (having, lacking))

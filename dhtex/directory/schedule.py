@@ -64,8 +64,8 @@ class Schedule:
 
     def drop(self, record_id: RecordId) -> None:
         """Stop caring for a record, at all its keys."""
-        for place in [place for place in self._placements if place[0] == record_id]:
-            del self._placements[place]
+        for at_order in (True, False):
+            self._placements.pop((record_id, at_order), None)
 
     def due(self, now: float, wall: float) -> list[Placement]:
         """The placements to put now, most urgent first. Those whose record has ended (`wall`, Unix s) are dropped."""
@@ -122,6 +122,7 @@ class Schedule:
 
     def holders(self, record_id: RecordId) -> int | None:
         """How many other nodes hold a record at each of its keys, at least; None while that is not known."""
-        counts = [p.holders for (known, _), p in self._placements.items() if known == record_id]
+        places = (self._placements.get((record_id, at_order)) for at_order in (True, False))
+        counts = [place.holders for place in places if place is not None]
         known_counts = [count for count in counts if count is not None]
         return min(known_counts) if counts and len(known_counts) == len(counts) else None

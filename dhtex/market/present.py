@@ -6,6 +6,7 @@ Times become milliseconds and ISO 8601 in UTC, money stays a canonical string, b
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, Protocol
 
 from dhtex import limits
@@ -26,12 +27,21 @@ def milliseconds(time_s: float) -> int:
 def iso_time(time_s: float) -> str:
     """ISO 8601 in UTC with milliseconds, as `2027-01-15T08:00:00.000Z`."""
     seconds, fraction = divmod(min(max(milliseconds(time_s), 0), _SHOWN_MS_MAX), 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{fraction:03d}Z"
+    return f"{_iso_second(seconds)}.{fraction:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _iso_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def cost(amount: str, price: str) -> str:
     """What an amount of the base costs in the quote, exactly; it may have more decimals than the quote has coins."""
     return canonical(EXACT.multiply(Decimal(amount), Decimal(price)))
+
+
+def _remaining(amount: str, filled: str) -> str:
+    return amount if filled == "0" else canonical(max(Decimal(0), EXACT.subtract(Decimal(amount), Decimal(filled))))
 
 
 def _hex(identifier: bytes) -> str | None:
@@ -64,7 +74,7 @@ def order_view(
         amount=body.amount,
         minimum=body.minimum,
         filled=filled,
-        remaining=canonical(max(Decimal(0), EXACT.subtract(Decimal(body.amount), Decimal(filled)))),
+        remaining=_remaining(body.amount, filled),
         status=shown.value,
         timestamp=milliseconds(body.created),
         datetime=iso_time(body.created),

@@ -171,9 +171,9 @@ class Market:
 
     def view(self, order: Record[Order]) -> OrderView:
         """An own order, as the journal has it."""
-        live = LiveBook(order.body.pair)
-        self._add_own(live, [order.body.side])
-        live.orders.setdefault(order.id, order)
+        live, own = LiveBook(order.body.pair, {order.id: order}), self._journal.order(order.id)
+        if own is not None and own.status_wire and is_a(status := parse_record(own.status_wire, self._network), Status):
+            live.add(status, self._clock.now())
         due = self._offers.cancel_at(order.id)
         return msgspec.structs.replace(
             self.view_of(live, order),
