@@ -74,7 +74,7 @@ class Crawl:
         self._enough = enough
         self.answers: dict[Contact, wire.GetReply] = {}
         self.beside: list[Contact] = []  # further holders, when the closest nodes are a crowd; see `widening`
-        self.late: Callable[[Contact], None] = _ignore
+        self.late: list[Callable[[Contact], None]] = []
         self.finished = False
         self._namers: dict[Contact, Contact] = {}
         self._near: list[Contact] | None = None  # until the next answer
@@ -179,8 +179,8 @@ class Crawl:
                     contacts.append(named)
                     self._namers[named] = contact
             self._lookup.on_reply(contact, contacts)
-            if self.finished:
-                self.late(contact)
+            for late in self.late if self.finished else ():
+                late(contact)
         self._pump()
 
     def _reputed(self, contact: Contact) -> bool:
@@ -212,7 +212,3 @@ class Crawl:
         found = (parse_triple(triple) for triple in triples[: limits.CONTACTS_PER_REPLY_MAX])
         sound = [contact for contact in found if contact is not None]
         return [contact for contact in sound if network.worth_asking(network.peer_at(contact.address, contact), now)]
-
-
-def _ignore(_contact: Contact) -> None:
-    return

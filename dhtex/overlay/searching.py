@@ -1,7 +1,7 @@
 """Finding the nodes near a key: one search at a time for those who need it, and what the last one found.
 
 A *quick* search ends when the closest LOOKUP_SURE nodes have answered, which know their neighbours; a thorough one when
-all that could be holders have.
+all that could be holders have. Who publishes an order watches its key and puts the order there: one quick search does.
 """
 
 import asyncio
@@ -68,6 +68,7 @@ class Searches:
         self._network = network
         self.regions = Regions(network)
         self.widening = Widening(network, self.start, entropy)
+        self._quick: dict[DhtKey, list[Callable[[Crawl], None]]] = {}  # under way, and who waits for it
 
     def start(
         self,
@@ -97,11 +98,24 @@ class Searches:
         timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
         crawl.start(seeds)
 
-    async def run(self, key: DhtKey, *, wanted: int = limits.HOLDERS) -> Crawl:
-        """The same, awaited."""
+    async def run(self, key: DhtKey, *, quick: bool) -> Crawl:
+        """Search for a key's holders; if `quick`, share the search of others who look for the same."""
         found: asyncio.Future[Crawl] = asyncio.get_running_loop().create_future()
-        self.start(key, lambda crawl: None if found.done() else found.set_result(crawl), wanted=wanted)
+        start = self._start_quick if quick else self.start
+        start(key, lambda crawl: None if found.done() else found.set_result(crawl))
         return await found
+
+    def _start_quick(self, key: DhtKey, done: Callable[[Crawl], None]) -> None:
+        waiting = self._quick.setdefault(key, [])
+        waiting.append(done)
+        if len(waiting) > 1:
+            return
+
+        def ended(crawl: Crawl) -> None:
+            for each in self._quick.pop(key):
+                each(crawl)
+
+        self.start(key, ended, wanted=limits.LOOKUP_SURE)
 
     def survey(self, key: DhtKey, seeds: Iterable[Peer] = (), done: Callable[[], None] = lambda: None) -> None:
         """Search for the sake of the contacts met and of the estimate of the network's size."""
@@ -128,4 +142,4 @@ class Searches:
         if known is not None:
             done(key, list(known))
         else:
-            self.start(key, lambda crawl: done(key, crawl.mixed()), wanted=limits.LOOKUP_SURE)
+            self._start_quick(key, lambda crawl: done(key, crawl.mixed()))

@@ -208,20 +208,20 @@ class Overlay(StockServer):
             self._put_here(key, list(known), putting)
             await self._put_at(putting, list(known), [])
         if known is None or putting.troubled:
-            await self._put_near(key, putting, limits.LOOKUP_SURE)
+            await self._put_near(key, putting, quick=True)
         if putting.troubled:
             self._searches.regions.forget(key)
-            thorough = self._put_near(key, putting, limits.HOLDERS)
+            thorough = self._put_near(key, putting, quick=False)
             if putting.enough:
                 self._tasks.spawn(thorough)
                 return putting.tally.result(unfinished=True)
             await thorough
         return putting.tally.result()
 
-    async def _put_near(self, key: DhtKey, putting: Putting, wanted: int) -> None:
+    async def _put_near(self, key: DhtKey, putting: Putting, *, quick: bool) -> None:
         """Search, and hand the record to those near the key that have not been asked yet."""
-        crawl = await self._searches.run(key, wanted=wanted)
-        crawl.late = putting.start_late
+        crawl = await self._searches.run(key, quick=quick)
+        crawl.late.append(putting.start_late)
         putting.troubled |= crawl.doubtful
         self._put_here(key, crawl.near(), putting)
         await self._put_at(putting, crawl.ranked(), crawl.slow(), len(crawl.beside))

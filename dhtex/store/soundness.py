@@ -1,9 +1,12 @@
 """Whether the rows of a journal say what they said when they were written: SQLite's own quick check sees pages only."""
 
+from collections.abc import Callable
 from typing import Final
 
+from dhtex import limits
 from dhtex.errors import StateError
 from dhtex.market.admission import signature_holds
+from dhtex.market.fields import NETWORK
 from dhtex.market.records import Kind, Record, parse_record
 from dhtex.market.trade import MakerState, TakerState
 from dhtex.store.database import Database
@@ -22,13 +25,33 @@ _RECORDS: Final = (
 )
 _SAID_AGAIN: Final = frozenset({"orders", "answers", "pending", "receipts"})  # to others, who would refuse forgeries
 _STATES: Final[dict[str, frozenset[str]]] = {"orders": frozenset(MakerState), "trades": frozenset(TakerState)}
+_EPOCH_MAX: Final = 1 << 32
+
+
+def _bytes_of(length: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, bytes) and len(value) == length
+
+
+def _number_below(bound: int) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int) and 0 <= value < bound
+
+
+_FACTS: Final[dict[str, Callable[[object], bool]]] = {
+    "seed": _bytes_of(32),
+    "node_id": _bytes_of(20),
+    "epoch": _number_below(_EPOCH_MAX),
+    "network": lambda value: isinstance(value, str) and NETWORK.fullmatch(value) is not None,
+    "pow_bits": _number_below(limits.STAMP_BITS_MAX + 1),
+    "public_ip": lambda value: isinstance(value, str),
+}
+_FACTS_ALWAYS: Final = frozenset({"seed", "node_id", "epoch"})
 
 
 def check_rows(database: Database) -> str:
     """The network of the journal's records, empty if it has none. Raises StateError when a row cannot be what this
     program wrote."""
     networks: set[str] = set()
-    for table in dict.fromkeys(table for table, *_ in _RECORDS):
+    for table in dict.fromkeys(("facts", *(table for table, *_ in _RECORDS))):
         if database.rows(f"PRAGMA integrity_check({table})") != [("ok",)]:
             raise _damaged(table)
     for table, names, wires, kinds in _RECORDS:
@@ -46,6 +69,10 @@ def check_rows(database: Database) -> str:
     for table, states in _STATES.items():
         if not {state for (state,) in database.rows(f"SELECT DISTINCT state FROM {table}")} <= states:
             raise _damaged(table)
+    facts = dict(database.rows("SELECT name, value FROM facts"))
+    sound = all(name in _FACTS and _FACTS[name](value) for name, value in facts.items())
+    if not sound or ((facts or networks) and not facts.keys() >= _FACTS_ALWAYS):
+        raise _damaged("facts")
     return "".join(networks)
 
 

@@ -36,7 +36,7 @@ from dhtex.views import AcceptRequest
 log = logging.getLogger(__name__)
 
 PULL_PAUSE_S_MIN: Final = 1.0  # between two reads of own orders that nobody asked for
-PULL_ROUND_S: Final = 60.0  # in which few orders are all read once
+PULL_ROUND_S: Final = 40.0  # in which few orders are all read once: an accept that nobody told of waits for a minute
 REFRESH_PAUSE_S: Final = 5.0  # while a node joins, a new peer comes with every datagram
 PUBLISH_PAUSE_S_MIN: Final = 1.0
 PUBLISH_PAUSE_S_MAX: Final = 60.0
@@ -97,10 +97,11 @@ class Desk:
         """Go on where the node stopped: publish what may not have been heard, decide what came in meanwhile."""
         now = self._clock.now()
         self._carry_out(self._selling.resume(now))
-        for own in self._selling.open_orders():
-            self.order_opened(own.order_id)
-        for order_id in self._selling.unanswered():
+        unanswered = self._selling.unanswered()
+        for order_id in (*(own.order_id for own in self._selling.open_orders()), *unanswered):
             self.order_opened(order_id)
+            self.on_gap(order_id)
+        for order_id in unanswered:
             self._forget_order(order_id)
         for trade in self._buying.unfinished(now):
             self._follow(trade)
@@ -159,7 +160,6 @@ class Desk:
         self._publisher.watch(order_id)
         self._open[order_id] = None
         self._timers.at("expire", order_id, own.expires, partial(self._selling.expire, order_id))
-        self.on_gap(order_id)
 
     def order_closed(self, order_id: RecordId) -> None:
         """Refuse what waits for an own order that was cancelled or replaced, which is in the journal."""

@@ -40,6 +40,13 @@ async def refusal(home: Path, network: str = "lab") -> str:
         ("UPDATE orders SET order_id = zeroblob(32)", "table orders"),
         ("UPDATE orders SET state = 'opem'", "table orders"),
         ("UPDATE facts SET value = zeroblob(32) WHERE name = 'seed'", "not of its key"),
+        ("UPDATE facts SET value = zeroblob(31) WHERE name = 'seed'", "table facts"),
+        ("UPDATE facts SET name = 'sead' WHERE name = 'seed'", "table facts"),
+        ("UPDATE facts SET value = 'seven' WHERE name = 'epoch'", "table facts"),
+        ("UPDATE facts SET value = -1 WHERE name = 'epoch'", "table facts"),
+        ("UPDATE facts SET value = x'ff' WHERE name = 'network'", "table facts"),
+        ("UPDATE facts SET value = 99 WHERE name = 'pow_bits'", "table facts"),
+        ("DELETE FROM facts WHERE name = 'node_id'", "table facts"),
     ],
 )
 async def test_a_changed_row_is_noticed(tmp_path: Path, change: str, said: str) -> None:
@@ -48,6 +55,14 @@ async def test_a_changed_row_is_noticed(tmp_path: Path, change: str, said: str) 
         assert connection.execute(change).rowcount == 1
     connection.close()
     assert said in await refusal(tmp_path)
+
+
+async def test_a_state_whose_identity_is_gone_gets_no_new_one(tmp_path: Path) -> None:
+    await with_an_order(tmp_path)
+    with sqlite3.connect(tmp_path / "node.db") as connection:
+        connection.execute("DELETE FROM facts")
+    connection.close()
+    assert "table facts" in await refusal(tmp_path)
 
 
 async def test_a_state_of_another_network_is_named(tmp_path: Path) -> None:

@@ -2,10 +2,15 @@
 
 import asyncio
 import random
+from collections.abc import Iterable
 from functools import partial
+
+import pytest
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey
+from dhtex.overlay.contact import Peer
+from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import cluster, held, record, timed, until
 
@@ -46,6 +51,24 @@ async def test_a_put_asks_few_before_it_hands_over() -> None:
             assert (await nodes[number].put(key, record(key), None)).holders >= limits.HOLDERS - 1
             counts.append(sum(node.counters["datagrams_out"] for node in nodes) - before)
         assert sorted(counts)[5] < 2 * (limits.HOLDERS + limits.HOLDERS)  # one more search node would be all of them
+
+
+async def test_who_watches_a_key_and_puts_there_searches_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(12) as nodes:
+        await until(lambda: all(len(node.peers()) == 11 for node in nodes), within_s=20.0)
+        node, begun, start = nodes[0], list[DhtKey](), Crawl.start
+
+        def noting(crawl: Crawl, seeds: Iterable[Peer] = ()) -> None:
+            begun.append(crawl.target)
+            start(crawl, seeds)
+
+        monkeypatch.setattr(Crawl, "start", noting)
+        key = key_of(5)
+        node.watch(key)
+        first, second = await asyncio.gather(node.put(key, record(key), None), node.put(key, record(key, b"2"), None))
+        assert first.holders == second.holders >= limits.HOLDERS - 1
+        await until(lambda: sum(bool(other.counters["leased_keys"]) for other in nodes) == limits.WATCH_HOLDERS)
+        assert begun.count(key) == 1
 
 
 async def test_a_fetch_asks_two_where_any_holder_will_do() -> None:
