@@ -84,6 +84,7 @@ class Plan:
         self._until = max(until, self._final)
         self._next_put = now
         self._next_read = now + READ_PAUSE_S_MIN
+        self._hurried = 0.0
         self._puts = 0
         self._reads = 0
         self._settled = False  # whether the read that makes an accept void was answered
@@ -119,9 +120,12 @@ class Plan:
             self._next_read = min(self._next_read, self._final)
         elif begun < self._until:
             self._next_read = min(self._next_read, self._until)  # however long the pauses: nothing is left unread
+        if self._hurried > begun:  # what was missed may have come after the holders had answered
+            self._next_read = min(self._next_read, now)
 
     def hurry(self, now: float) -> None:
         """Read at the next occasion: something may have been missed."""
+        self._hurried = now
         self._next_read = min(self._next_read, now)
 
     def lapsed(self, begun: float) -> bool:

@@ -146,6 +146,11 @@ def test_a_hint_hastens_the_next_read() -> None:
     assert plan.next(NOW)[0] is Step.REST
     plan.hurry(NOW)
     assert plan.next(NOW)[0] is Step.READ
+    plan.hurry(NOW + 1)  # while it reads: what was missed may not have been there yet
+    plan.read_done(True, NOW, NOW + 2)
+    assert plan.next(NOW + 2)[0] is Step.READ
+    plan.read_done(True, NOW + 2, NOW + 3)
+    assert plan.next(NOW + 3)[0] is Step.REST
 
 
 @pytest.mark.parametrize("seed", range(20))
