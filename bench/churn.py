@@ -1,9 +1,10 @@
 """Nodes that come and go in virtual time: what is lost, what comes back to life, and what keeping it costs.
 
 `python -m bench.churn` replaces 85 % of all nodes in every ten minutes, for hours; makers put each record once and are
-never seen again, so only the holders can keep it. `--quiet` replaces nobody, to see what keeping costs by itself.
-`--restart` stops all nodes of a full network and starts them in the same second. Overlay and holdings are the
-production ones; network, clock and chance are those of `dhtex.sim`. A number of the seed gives the same run.
+never seen again, so only the holders can keep it. `--book` does so with one book that is too large for one node of its
+tree. `--quiet` replaces nobody, to see what keeping costs by itself. `--restart` stops all nodes of a full network and
+starts them in the same second. Overlay and holdings are the production ones; network, clock and chance are those of
+`dhtex.sim`. A number of the seed gives the same run.
 """
 
 import argparse
@@ -12,12 +13,13 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from bench.machines import NETWORK, PORT, Member, World, cancel, make_order
 from dhtex import limits
 from dhtex.directory.service import Directory
-from dhtex.market.admission import admit
 from dhtex.market.identity import Identity
 from dhtex.market.ids import DhtKey, NodeId, RecordId, index_key, order_key
 from dhtex.market.records import Kind, Order, Record, Side, Status, is_a, parse_record
@@ -33,6 +35,8 @@ LOOK_S = 300.0
 TRIES = 3
 HOUR_S = 3600.0
 RESTART_S = 600.0
+BOOK_PUTS = 8  # at a time
+BOOK_SETTLES_S = 900.0  # orders come to their places
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +57,7 @@ class Report:
     peak_per_node_s: int = 0
     pings_starved: int = 0
     listed_after_s: float = 0.0
+    tree_nodes: int = 1  # at most
 
     def __str__(self) -> str:
         verbs = ", ".join(f"{verb} {count:.0f}" for verb, count in self.by_verb.most_common())
@@ -63,7 +68,7 @@ class Report:
             ("datagrams_per_node_hour", f"{self.datagrams_per_node_hour:.0f}"), ("of_these", verbs),
             ("bytes_per_node_hour", f"{self.bytes_per_node_hour:.0f}"),
             ("peak_per_node_and_second", self.peak_per_node_s), ("pings_dropped_by_limits", self.pings_starved),
-            ("listed_after_s", f"{self.listed_after_s:.0f}"),
+            ("listed_after_s", f"{self.listed_after_s:.0f}"), ("nodes_of_one_book", self.tree_nodes),
         )]  # fmt: skip
         return "\n".join(rows)
 
@@ -109,12 +114,10 @@ async def churn(seed: int, size: int, orders: int, hours: float, replaced_part: 
         began = loop.time()
         world.traffic.clear()
         if replaced_part:
-            replacing = loop.create_task(replace(world, report, size, replaced_part))
-            while loop.time() - began < hours * HOUR_S:
-                await asyncio.sleep(LOOK_S)
-                await look_everywhere(world, report, placed, dead)
-            replacing.cancel()
-            await asyncio.gather(replacing, return_exceptions=True)
+            async with replacing(world, report, size, replaced_part):
+                while loop.time() - began < hours * HOUR_S:
+                    await asyncio.sleep(LOOK_S)
+                    await look_everywhere(world, report, placed, dead)
         else:
             await asyncio.sleep(hours * HOUR_S)
         report.count(world, loop.time() - began)
@@ -132,14 +135,26 @@ async def put(world: World, record: Record[Order] | Record[Status], order: Recor
     await member.do(member.overlay.put(index_key(NETWORK, body.pair, body.side, ""), record.wire, ""))
 
 
-async def replace(world: World, report: Report, size: int, part: float) -> None:
-    """One node goes and another comes, at random moments, so that this part of all go in WITHIN_S."""
-    pause_s = WITHIN_S / (part * size)
-    while True:
-        await asyncio.sleep(world.chance.expovariate(1 / pause_s))
-        world.kill(world.chance.choice(world.members))
-        report.replaced += 1
-        asyncio.get_running_loop().create_task(world.newcomer())
+@asynccontextmanager
+async def replacing(world: World, report: Report, size: int, part: float) -> AsyncIterator[None]:
+    """Meanwhile, one node goes and another comes, at random moments, so that this part of all go in WITHIN_S."""
+    pause_s, coming = WITHIN_S / (part * size), set[asyncio.Task[None]]()
+
+    async def replace() -> None:
+        while True:
+            await asyncio.sleep(world.chance.expovariate(1 / pause_s))
+            world.kill(world.chance.choice(world.members))
+            report.replaced += 1
+            coming.add(task := asyncio.create_task(world.newcomer()))
+            task.add_done_callback(coming.discard)
+
+    replacement = asyncio.create_task(replace())
+    try:
+        yield
+    finally:
+        for task in (replacement, *coming):
+            task.cancel()
+        await asyncio.gather(replacement, *coming, return_exceptions=True)
 
 
 async def look_everywhere(world: World, report: Report, placed: list[Record[Order]], dead: frozenset[RecordId]) -> None:
@@ -181,6 +196,59 @@ def kinds_of(result: GetResult | None) -> dict[RecordId, set[Kind]]:
             elif is_a(record, Status):
                 found.setdefault(RecordId(record.body.order_id), set()).add(Kind.STATUS)
     return found
+
+
+# --- a large book ---------------------------------------------------------------------------------------------------
+
+
+async def book(seed: int, size: int, orders: int, hours: float) -> Report:
+    """Let nodes come and go that hold one book which is too large for one node of its tree, and list it."""
+    chance = random.Random(f"{seed}/book")
+    world, report = World(seed, chance, tended=True), Report(nodes=size, orders=orders)
+    loop = asyncio.get_running_loop()
+    makers = [Identity.from_seed(chance.randbytes(32)) for _ in range(max(1, orders // 20))]
+    life_s = int(hours * HOUR_S) + 7200
+    placed = [make_order(makers[number % len(makers)], 0, chance, life_s) for number in range(orders)]
+    try:
+        for _ in range(size):
+            await world.newcomer()
+            await asyncio.sleep(0.5)
+        maker = chance.choice(world.members)
+        directory = maker.directory(world.gate)
+        for start in range(0, orders, BOOK_PUTS):
+            await maker.do(publish(directory, placed[start : start + BOOK_PUTS]))
+        await asyncio.sleep(BOOK_SETTLES_S)
+        began = loop.time()
+        world.traffic.clear()
+        async with replacing(world, report, size, REPLACED_PART):
+            while loop.time() - began < hours * HOUR_S:
+                await asyncio.sleep(LOOK_S)
+                await look_at_book(world, report, placed)
+        report.count(world, loop.time() - began)
+        return report
+    finally:
+        world.close()
+
+
+async def publish(directory: Directory, orders: list[Record[Order]]) -> None:
+    at_keys = (directory.put_at_order(order.id, order.wire) for order in orders)
+    await asyncio.gather(*at_keys, *(directory.put_in_tree(order) for order in orders))
+
+
+async def look_at_book(world: World, report: Report, placed: list[Record[Order]]) -> None:
+    """List the book; three different nodes must miss an order, or have no complete list, before it counts as lost."""
+    moment = f"at {asyncio.get_running_loop().time():.0f} s"
+    missing, complete = {order.id for order in placed}, False
+    for reader in world.chance.sample(world.old(), TRIES):
+        reading = await reader.do(reader.directory(world.gate).read_index(placed[0].body.pair, Side.SELL))
+        report.reads += 1
+        if reading is not None:
+            missing -= reading.orders.keys()
+            complete |= reading.coverage.complete
+            report.tree_nodes = max(report.tree_nodes, reading.coverage.nodes)
+        if complete and not missing:
+            return
+    report.lost += [f"{one.hex()[:10]} {moment}" for one in missing] or [f"no complete listing {moment}"]
 
 
 # --- all at once --------------------------------------------------------------------------------------------------
@@ -233,10 +301,7 @@ def wake(world: World, member: Member, shelves: list[tuple[Holdings, NodeId]], o
     """What a node does when it starts: it asks its old peers, and puts its own records again."""
     old = world.chance.sample(range(len(shelves)), min(40, len(shelves)))
     peers = [(shelves[n][1], (f"10.0.{n + 1 >> 8}.{n + 1 & 255}", PORT)) for n in old]
-    clock, entropy = member.clock, member.entropy
-    directory = Directory(
-        member.overlay, NETWORK, lambda record: admit(record, clock.now(), 0, world.verifier.check), clock, entropy
-    )
+    directory = member.directory(world.gate)
 
     async def live() -> None:
         member.overlay.load_peers(peers)
@@ -267,6 +332,7 @@ async def listed(observer: Member, placed: list[Record[Order]]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/churn", description=__doc__.splitlines()[0])
     parser.add_argument("--restart", action="store_true", help="stop and start all nodes instead")
+    parser.add_argument("--book", action="store_true", help="one book of 3,000 orders instead of many small ones")
     parser.add_argument("--quiet", action="store_true", help="replace nobody; 1,000 orders")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nodes", type=int, default=0)
@@ -276,6 +342,8 @@ def main() -> None:
     started = time.monotonic()
     if options.restart:
         report = play(restart(options.seed, options.nodes or 100, options.orders or 10_000))
+    elif options.book:
+        report = play(book(options.seed, options.nodes or 64, options.orders or 3000, options.hours))
     else:
         size, part = options.nodes or 64, 0.0 if options.quiet else REPLACED_PART
         orders = options.orders or (1000 if options.quiet else 100)

@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+from dhtex.directory.proving import Gate
+from dhtex.directory.service import Directory
+from dhtex.directory.tending import Tending
 from dhtex.market import stamp
 from dhtex.market.admission import Verifier
 from dhtex.market.identity import Identity
@@ -98,6 +101,10 @@ class Member:
             if self.life.alive:
                 await self.do(self.overlay.connect((other.ip, PORT)))
 
+    def directory(self, gate: Gate) -> Directory:
+        """The network's orders as this machine sees them."""
+        return Directory(self.overlay, NETWORK, gate.check, self.clock, self.entropy, gate.prove)
+
     async def do(self, work: Coroutine[Any, Any, Result]) -> Result | None:
         """Something that this machine does; None if it ends meanwhile."""
         task = self.life.spawn(work)
@@ -109,10 +116,11 @@ class Member:
 
 
 class World:
-    """All machines of one run."""
+    """All machines of one run; if `tended`, they look after the trees of books that they hold."""
 
-    def __init__(self, seed: int, chance: random.Random) -> None:
+    def __init__(self, seed: int, chance: random.Random, *, tended: bool = False) -> None:
         self.seed = seed
+        self.tended = tended
         self.chance = chance
         self.history = History()
         self.network = Network(self.history, random.Random(f"{seed}/network"), Weather(loss=0.01, delay_s=0.02))
@@ -120,6 +128,7 @@ class World:
         self.network.on_send = self.traffic.sent
         self.members: list[Member] = []
         self.verifier = Verifier()
+        self.gate = Gate(self.verifier, 0, NodeClock(asyncio.get_running_loop().time, 0.0))
         self._numbers = itertools.count(1)
         self._databases: list[Database] = []
 
@@ -129,9 +138,12 @@ class World:
         return Holdings(database, NETWORK, 0, self.verifier)
 
     async def newcomer(self) -> None:
+        """One more machine, which meets the network through two others."""
         member = Member(self, next(self._numbers), self.holdings(), NodeId(self.chance.randbytes(20)))
         known = self.chance.sample(self.members, min(2, len(self.members)))
         self.members.append(member)
+        if self.tended:
+            member.life.spawn(Tending(member.overlay, member.holdings, NETWORK, member.clock, member.entropy).run())
         await member.join(known)
 
     def kill(self, member: Member) -> None:

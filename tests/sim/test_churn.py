@@ -3,11 +3,14 @@
 import asyncio
 import random
 
-from bench.churn import churn, restart
+import pytest
+
+from bench.churn import book, churn, restart
 from bench.machines import Member, World
 from dhtex import limits
 from dhtex.market.ids import DhtKey
 from dhtex.sim.loop import play
+from tests.sim.test_tree import set_node_size
 
 DATAGRAMS_PER_NODE_HOUR_MAX = 20_000  # 5.6 a second, while a network of this size changes completely in 12 minutes
 PEAK_PER_NODE_S_MAX = 400
@@ -27,6 +30,14 @@ def test_a_network_that_starts_at_once_lists_everything_again_without_a_storm() 
     assert report.listed_after_s < 30
     assert report.peak_per_node_s < PEAK_PER_NODE_S_MAX
     assert report.pings_starved == 0
+
+
+def test_a_divided_book_outlives_its_holders(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_node_size(monkeypatch, 32)
+    report = play(book(seed=4, size=16, orders=120, hours=0.34))
+    assert report.replaced >= 10
+    assert report.tree_nodes >= 4
+    assert not report.lost
 
 
 def test_spares_take_the_places_of_peers_that_died_silently() -> None:
