@@ -1,4 +1,8 @@
-"""How long to wait for a peer: the estimator of RFC 6298, with bounds that fit datagrams of our own pace."""
+"""How long to wait for a peer: the estimator of RFC 6298, with bounds that fit datagrams of our own pace.
+
+Never less than twice the usual time: after some even answers the variation is believed to be so small that each tenth
+answer of an ordinary line would come too late, and a holder that is only counted as slow is missing in a listing.
+"""
 
 from dhtex import limits
 
@@ -21,7 +25,7 @@ class Rtt:
         else:
             self.vary_s += (abs(self.smooth_s - rtt_s) - self.vary_s) / 4
             self.smooth_s += (rtt_s - self.smooth_s) / 8
-        timeout_s = self.smooth_s + 4 * self.vary_s
+        timeout_s = self.smooth_s + max(4 * self.vary_s, self.smooth_s)
         if timeout_s < limits.REQUEST_TIMEOUT_S_MIN:
             timeout_s = limits.REQUEST_TIMEOUT_S_MIN
         elif timeout_s > limits.REQUEST_TIMEOUT_S_MAX:

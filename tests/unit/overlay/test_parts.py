@@ -174,7 +174,7 @@ def test_the_timeout_follows_the_round_trips_within_bounds() -> None:
     assert rtt.timeout_s == limits.REQUEST_TIMEOUT_S_MIN
     for _ in range(50):
         rtt.sample(0.4)
-    assert 0.4 < rtt.timeout_s < 0.6
+    assert 0.79 < rtt.timeout_s < 0.9  # twice the usual time, however even the answers were
     rtt.sample(100.0)
     assert rtt.timeout_s == limits.REQUEST_TIMEOUT_S_MAX
 
