@@ -8,7 +8,8 @@ interpreter has no time for the threads, the loop does all of it, and is never a
 import asyncio
 import os
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from dhtex.clock import Clock
@@ -16,15 +17,17 @@ from dhtex.market.admission import Verifier, admit, signature_holds
 from dhtex.market.records import AnyRecord, Code
 
 THREADS_MAX: Final = 3
+_POOL: Final = ThreadPoolExecutor(THREADS_MAX, "dhtex-proof")  # the loop's own looks up names, which must not wait
 APART_MIN: Final = 16  # of fewer records than this, waking a thread costs more than it saves
 LOOP_SHARE: Final = 8  # signatures: half a millisecond
 
-Prove = Callable[[Iterable[AnyRecord]], Awaitable[None]]
-"""Find out about signatures before they are asked for one by one."""
+Prove = Callable[[Iterable[AnyRecord]], Awaitable[Set[bytes]]]
+"""Find out about signatures before they are asked for one by one; the bytes of records whose signature is bad."""
 
 
-async def prove_nothing(_records: Iterable[AnyRecord]) -> None:
+async def prove_nothing(_records: Iterable[AnyRecord]) -> Set[bytes]:
     """Leave it to whoever asks for one."""
+    return frozenset()
 
 
 class Gate:
@@ -39,18 +42,20 @@ class Gate:
         """As `admit`."""
         return admit(record, self._clock.now(), self._network_bits, self._verifier.check)
 
-    async def prove(self, records: Iterable[AnyRecord]) -> None:
-        """Find out about the signatures that `check` would want to know of these records."""
+    async def prove(self, records: Iterable[AnyRecord]) -> Set[bytes]:
+        """Find out about the signatures that `check` would want to know of these records; the bytes of the forged."""
         now, bits, unknown = self._clock.now(), self._network_bits, self._verifier.is_unknown
-        await prove(self._verifier, [record for record in records if admit(record, now, bits, unknown) is None])
+        return await prove(self._verifier, [record for record in records if admit(record, now, bits, unknown) is None])
 
 
-async def prove(verifier: Verifier, records: Iterable[AnyRecord]) -> None:
-    """Have `verifier` know those of these records that are signed well. Of a few, it is left to find out."""
+async def prove(verifier: Verifier, records: Iterable[AnyRecord]) -> Set[bytes]:
+    """Have `verifier` know those of these records that are signed well; the bytes of the others. Of a few, it is left
+    to find out."""
     left = deque(records)
     if len(left) < APART_MIN:
-        return
+        return frozenset()
     good: list[AnyRecord] = []
+    bad: set[bytes] = set()
     begun: set[int] = set()
 
     def work(most: int) -> None:
@@ -62,6 +67,8 @@ async def prove(verifier: Verifier, records: Iterable[AnyRecord]) -> None:
             most -= 1
             if signature_holds(record):
                 good.append(record)
+            else:
+                bad.add(record.wire)
 
     def help_out(number: int) -> None:
         begun.add(number)
@@ -69,13 +76,14 @@ async def prove(verifier: Verifier, records: Iterable[AnyRecord]) -> None:
 
     loop = asyncio.get_running_loop()
     threads = min(THREADS_MAX, (os.cpu_count() or 1) - 1)
-    helpers = [loop.run_in_executor(None, help_out, number) for number in range(threads)]
+    helpers = [loop.run_in_executor(_POOL, help_out, number) for number in range(threads)]
     try:
         while left:
             work(LOOP_SHARE)
             await asyncio.sleep(0)
-        await asyncio.gather(*(helpers[number] for number in begun))  # who begins later finds nothing left to do
+        await asyncio.gather(*(helpers[number] for number in tuple(begun)))  # who begins later finds nothing to do
     finally:
         left.clear()  # cancelled: nobody waits for the rest
-    for record in good:
-        verifier.remember(record)
+        for record in good:
+            verifier.remember(record)
+    return bad

@@ -35,7 +35,7 @@ from dhtex.market.admission import tree_path
 from dhtex.market.holding import Span
 from dhtex.market.ids import RecordId, index_key, order_key
 from dhtex.market.pricebits import packed, price_at
-from dhtex.market.records import Kind, Liveness, Order, Record, Side, Status
+from dhtex.market.records import AnyRecord, Code, Kind, Liveness, Order, Record, Side, Status
 from dhtex.overlay.addresses import endpoint
 from dhtex.overlay.results import Holder
 from dhtex.overlay.server import Overlay
@@ -121,8 +121,7 @@ class TreeReader:
         span = Span(packed(step.best), packed(step.worst))
         orders = await self._overlay.get(key, Kind.ORDER, step.limit, span)
         placed = placed_orders(self._network, (pair, side), orders, step)
-        await self._prove(placed.values())
-        reading = merge_index(placed, orders, self._check, step)
+        reading = merge_index(placed, orders, await self._proven(placed.values()), step)
         holders = sorted(
             (holder for version in orders.versions for holder in version.by),
             key=lambda holder: holder.address is not None,
@@ -131,9 +130,13 @@ class TreeReader:
             if step.limit == 0 or self._silent(reading):
                 wires = await self._overlay.sweep(key, Kind.BEAT, some)
                 beats = placed_beats(self._network, (pair, side), wires)
-                await self._prove(beats)
-                merge_beats(beats, self._check, reading)
+                merge_beats(beats, await self._proven(beats), reading)
         return reading
+
+    async def _proven(self, records: Iterable[AnyRecord]) -> Check:
+        """The check, once the signatures of these are known."""
+        forged = await self._prove(records)
+        return lambda record: Code.BAD_SIGNATURE if record.wire in forged else self._check(record)
 
     def _silent(self, reading: IndexReading) -> bool:
         """Whether a maker of an order that needs one has given no sign of life."""

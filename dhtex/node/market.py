@@ -174,9 +174,11 @@ class Market:
         live, own = LiveBook(order.body.pair, {order.id: order}), self._journal.order(order.id)
         if own is not None and own.status_wire and is_a(status := parse_record(own.status_wire, self._network), Status):
             live.add(status, self._clock.now())
-        due = self._offers.cancel_at(order.id)
+        view, due = self.view_of(live, order), self._offers.cancel_at(order.id)
+        untold = own is not None and own.state not in LIVE and not own.status_wire  # ended with its group just now
         return msgspec.structs.replace(
-            self.view_of(live, order),
+            view,
+            status=own.state if own is not None and untold else view.status,
             child=self._own_child(order.id),
             cancelAt=None if due is None else milliseconds(due),
         )

@@ -11,6 +11,7 @@ them.
 """
 
 import heapq
+import math
 import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -36,6 +37,8 @@ SETTLE_S: Final = (2.0, 4.0)  # newcomers come in groups
 TURN_S: Final = 5.0  # the next closest holder waits this much longer, and then finds the work done
 KEYS_PER_TICK: Final = 8  # or as many as let a round end before the next one, at most:
 KEYS_PER_TICK_MAX: Final = 32  # some 25 kB/s of questions; a round of 100,000 keys takes an hour then
+ROUND_PART: Final = 0.75  # of the interval, at the end of which the next round may begin
+KEYS_AT_ONCE: Final = 1000  # noted, or forgotten
 KEYS_WALKED_PER_TICK: Final = 2000
 KEYS_WALKED_AT_ONCE: Final = 50  # about a millisecond
 SENT_UNSEEN_MAX: Final = 3  # so few records are sent without asking which of them are missing
@@ -80,7 +83,8 @@ class Replicator:
         self._walk: list[DhtKey] = []
         self._walk_for: list[Contact] = []
         self._due: dict[DhtKey, tuple[float, list[Contact]]] = {}  # when, and whom to ask if not all
-        self._queue: list[tuple[float, DhtKey]] = []  # a heap of the same, and of times that no longer hold
+        # Heaps of the same, and of times that no longer hold: whom a change concerns, and then the round.
+        self._queues: tuple[list[tuple[float, DhtKey]], ...] = ([], [])
         self._prefixes: dict[DhtKey, str | None] = {}  # of the keys that we hold
         self._told: OrderedDict[tuple[DhtKey, int, NodeId], tuple[int, float]] = OrderedDict()
         self._budget = 0.0
@@ -112,20 +116,25 @@ class Replicator:
         self._budget = min(float(per_s), self._budget + (now - self._ticked) * per_s)
         self._ticked = now
         if now >= self._next_pass:
-            self._next_pass = now + limits.REPLICATE_INTERVAL_S * self._entropy.uniform(0.75, 1.25)
-            self._prefixes = self._holdings.keys(self._clock.now())
-            for key in self._prefixes:
-                self._plan(key, now + self._entropy.uniform(0, limits.REPLICATE_INTERVAL_S / 2), [])
+            self._next_pass = now + limits.REPLICATE_INTERVAL_S * self._entropy.uniform(ROUND_PART, 2 - ROUND_PART)
+            yield from self._begin_round(now)
         if self._changes and not self._walk and now >= self._walk_at:
             self._walk_for, self._changes = self._changes, []
             self._prefixes = self._holdings.keys(self._clock.now())
             self._walk = list(self._prefixes)
         yield from self._walk_on(now)
         self._send_on()
-        keys = min(KEYS_PER_TICK_MAX, max(KEYS_PER_TICK, int(len(self._due) / limits.REPLICATE_INTERVAL_S)))
-        while keys and not self._send_queue and self._queue and self._queue[0][0] <= now:
-            due, key = heapq.heappop(self._queue)
-            if self._due.get(key, (None,))[0] == due:
+        at_ease = math.ceil(len(self._prefixes) / (ROUND_PART * limits.REPLICATE_INTERVAL_S))
+        keys = min(KEYS_PER_TICK_MAX, max(KEYS_PER_TICK, at_ease))
+        for queue in self._queues:
+            forgotten = 0
+            while keys and not self._send_queue and queue and queue[0][0] <= now:
+                due, key = heapq.heappop(queue)
+                if self._due.get(key, (None,))[0] != due:
+                    forgotten += 1
+                    if not forgotten % KEYS_AT_ONCE:
+                        yield
+                    continue
                 keys -= 1
                 _, fresh = self._due.pop(key)
                 if fellows := fresh or self._fellows(key):
@@ -134,9 +143,19 @@ class Replicator:
                     self._locate(key, self._compare)
                 yield
 
+    def _begin_round(self, now: float) -> Iterator[None]:
+        """Have each key come up, but those that do so soon for a change of their holders."""
+        self._prefixes = self._holdings.keys(self._clock.now())
+        for number, key in enumerate(list(self._prefixes), 1):
+            if not self._due.get(key, (0.0, ()))[1]:
+                self._plan(key, now + self._entropy.uniform(0, limits.REPLICATE_INTERVAL_S / 2), [])
+            if not number % KEYS_AT_ONCE:
+                yield
+
     def _plan(self, key: DhtKey, due: float, fresh: list[Contact]) -> None:
-        if self._due.get(key, (None,))[0] != due:
-            heapq.heappush(self._queue, (due, key))
+        before = self._due.get(key)
+        if before is None or before[0] != due or bool(before[1]) is not bool(fresh):
+            heapq.heappush(self._queues[not fresh], (due, key))
         self._due[key] = due, fresh
 
     def _walk_on(self, now: float) -> Iterator[None]:

@@ -112,10 +112,16 @@ class Searches:
             return
 
         def ended(crawl: Crawl) -> None:
-            for each in self._quick.pop(key):
+            if self._quick.get(key) is waiting:
+                del self._quick[key]
+            for each in waiting:
                 each(crawl)
 
         self.start(key, ended, wanted=limits.LOOKUP_SURE)
+
+    def peer_found(self) -> None:
+        """A peer was admitted, of which the searches under way know nothing: who comes now searches anew."""
+        self._quick.clear()
 
     def survey(self, key: DhtKey, seeds: Iterable[Peer] = (), done: Callable[[], None] = lambda: None) -> None:
         """Search for the sake of the contacts met and of the estimate of the network's size."""

@@ -171,6 +171,7 @@ class Overlay(StockServer):
 
     def _peer_found(self, peer: Peer) -> None:
         if peer.contact is not None and peer.kind is PeerKind.DHTEX:
+            self._searches.peer_found()
             self._watching.peer_found(peer.contact)
             self._replicator.peer_found(peer.contact)
         self.on_peers()

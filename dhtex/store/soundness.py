@@ -70,7 +70,7 @@ def check_rows(database: Database) -> str:
         if not {state for (state,) in database.rows(f"SELECT DISTINCT state FROM {table}")} <= states:
             raise _damaged(table)
     facts = dict(database.rows("SELECT name, value FROM facts"))
-    sound = all(name in _FACTS and _FACTS[name](value) for name, value in facts.items())
+    sound = all(is_sound(facts[name]) for name, is_sound in _FACTS.items() if name in facts)
     if not sound or ((facts or networks) and not facts.keys() >= _FACTS_ALWAYS):
         raise _damaged("facts")
     return "".join(networks)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -122,11 +123,11 @@ class Desk:
             self._safely(lambda: self._selling.consider(record, self._clock.now()))
             if self._selling.fenced(RecordId(record.body.order_id)):
                 self.on_gap(RecordId(record.body.order_id))  # only what was just read back may be filled
-        if is_a(record, Status):
+        elif is_a(record, Status):
             self._safely(lambda: self._selling.reconcile(record, self._clock.now()))
+            self._hear(RecordId(record.body.order_id), [record])
         elif is_a(record, Refusal):
             self._safely(lambda: self._selling.recall(record))
-        if is_a(record, Status) or is_a(record, Refusal):
             self._hear(RecordId(record.body.order_id), [record])
 
     def on_gap(self, order_id: RecordId) -> None:
@@ -281,17 +282,20 @@ class Desk:
     # --- reading own orders -----------------------------------------------------------------------------------------
 
     async def _pull_in_rotation(self) -> None:
+        """Read own orders: those of which something may have been missed, and in between all of them in turn."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + PULL_ROUND_S
         while True:
-            if not self._pull_soon:
-                pause_s = max(PULL_PAUSE_S_MIN, PULL_ROUND_S / max(1, len(self._open)))
-                if not await _wait(self._pull_wake, pause_s * self._entropy.uniform(*JITTER)) and self._open:
-                    order_id = next(iter(self._open))
+            if due <= loop.time():
+                if order_id := next(iter(self._open), None):
                     self._open[order_id] = self._open.pop(order_id)
-                    self._pull_soon[order_id] = None
-                continue
-            order_id = next(iter(self._pull_soon))
-            del self._pull_soon[order_id]
-            await self._pull(order_id)
+                    await self._pull(order_id)
+                pause_s = max(PULL_PAUSE_S_MIN, PULL_ROUND_S / max(1, len(self._open)))
+                due = loop.time() + pause_s * self._entropy.uniform(*JITTER)
+            elif self._pull_soon:
+                await self._pull(next(iter(self._pull_soon)))
+            else:
+                await _wait(self._pull_wake, due - loop.time())
 
     async def read_back(self, order_id: RecordId) -> ReadBack:
         """Before anything is signed about an order of an older epoch: hear what copies of this node have signed for it
@@ -306,6 +310,7 @@ class Desk:
             self.on_record(answer)
 
     async def _pull(self, order_id: RecordId) -> None:
+        self._pull_soon.pop(order_id, None)
         self._safely(lambda: self._selling.expire(order_id, self._clock.now()))  # if the disk has refused to note it
         if order_id not in self._open:
             return
@@ -389,12 +394,9 @@ class Desk:
             done.set_result(None)
 
 
-async def _wait(wake: asyncio.Event, timeout_s: float) -> bool:
-    """Wait until woken, or for some seconds; whether it was woken."""
-    try:
+async def _wait(wake: asyncio.Event, timeout_s: float) -> None:
+    """Wait until woken, or for some seconds."""
+    with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):  # not wait_for: Python 3.11's loses a cancel that meets the event
             await wake.wait()
-    except TimeoutError:
-        return False
-    wake.clear()
-    return True
+        wake.clear()

@@ -84,7 +84,7 @@ class Plan:
         self._until = max(until, self._final)
         self._next_put = now
         self._next_read = now + READ_PAUSE_S_MIN
-        self._hurried = 0.0
+        self._hurried = False  # since the last read began
         self._puts = 0
         self._reads = 0
         self._settled = False  # whether the read that makes an accept void was answered
@@ -94,6 +94,7 @@ class Plan:
         if now <= self._deadline and now >= self._next_put:
             return Step.PUT, 0.0
         if now >= self._next_read:
+            self._hurried = False
             return Step.READ, 0.0
         if self._settled and self._next_read > self._until:
             return Step.END, 0.0
@@ -120,12 +121,12 @@ class Plan:
             self._next_read = min(self._next_read, self._final)
         elif begun < self._until:
             self._next_read = min(self._next_read, self._until)  # however long the pauses: nothing is left unread
-        if self._hurried > begun:  # what was missed may have come after the holders had answered
+        if self._hurried:  # what was missed may have come after the holders had answered
             self._next_read = min(self._next_read, now)
 
     def hurry(self, now: float) -> None:
         """Read at the next occasion: something may have been missed."""
-        self._hurried = now
+        self._hurried = True
         self._next_read = min(self._next_read, now)
 
     def lapsed(self, begun: float) -> bool:

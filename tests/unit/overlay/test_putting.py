@@ -12,7 +12,9 @@ from dhtex.market.ids import DhtKey
 from dhtex.overlay.contact import Peer
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.server import Overlay
-from tests.unit.overlay.fakes import cluster, held, record, timed, until
+from tests.unit.overlay.fakes import address_of, cluster, held, make_overlay, record, timed, until
+
+HOST = "127.0.0.1"
 
 
 def key_of(number: int) -> DhtKey:
@@ -69,6 +71,20 @@ async def test_who_watches_a_key_and_puts_there_searches_once(monkeypatch: pytes
         assert first.holders == second.holders >= limits.HOLDERS - 1
         await until(lambda: sum(bool(other.counters["leased_keys"]) for other in nodes) == limits.WATCH_HOLDERS)
         assert begun.count(key) == 1
+
+
+async def test_a_search_that_knew_nobody_is_not_shared_with_who_comes_later() -> None:
+    node, dead, other, key = make_overlay(1), make_overlay(2), make_overlay(3), key_of(6)
+    for one in (node, dead, other):
+        await one.listen(0, HOST)
+    try:
+        assert await node.connect(address_of(dead))
+        await dead.close()
+        node.watch(key)
+        assert await node.connect(address_of(other))
+        assert (await node.put(key, record(key), None)).holders == 1
+    finally:
+        await asyncio.gather(node.close(), other.close())
 
 
 async def test_a_fetch_asks_two_where_any_holder_will_do() -> None:

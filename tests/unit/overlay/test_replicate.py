@@ -138,32 +138,68 @@ async def test_a_round_searches_for_the_holders_only_of_what_we_do_not_hold_by_r
         await until(lambda: not node.protocol.requests)
 
 
-async def test_a_tick_takes_few_keys_and_more_where_a_round_would_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with cluster(2) as (giver, _):
-        await until(lambda: len(giver.peers()) == 1)
-        replicator, now, compared = giver._replicator, giver.protocol.monotonic(), list[DhtKey]()
+class Alone:
+    """A replicator of a node that holds so many keys, with one neighbour; notes which keys are compared."""
+
+    def __init__(self, giver: Overlay, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         contact = giver.protocol.table.closest(key_of(1), 1)[0].contact
         assert contact is not None
-        monkeypatch.setattr(replicator, "_compare", lambda key, contacts: compared.append(key))
-        for count, at_once in ((100, replicate.KEYS_PER_TICK), (36_100, 20), (72_000, replicate.KEYS_PER_TICK_MAX)):
-            keys = [key_of(number) for number in range(count)]
-            held(giver).rows = {key: [(None, record(key))] for key in keys}
-            replicator._next_pass = now
-            deque(replicator.tick(now))
-            for _ in range(3):  # peers come one after the other
-                replicator.peer_found(contact)
-                now += replicate.SETTLE_S[1]
-                monkeypatch.setattr(replicate, "KEYS_WALKED_PER_TICK", count)
-                deque(replicator.tick(now))
-            assert len(replicator._due) <= len(replicator._queue) <= 2 * count
-            compared.clear()
-            now += limits.REPLICATE_INTERVAL_S
-            replicator._next_pass = now + 1.0
-            sooner = sorted((due, key) for key, (due, _) in replicator._due.items())
-            deque(replicator.tick(now))
-            assert compared == [key for _, key in sooner[:at_once]]
-            replicator._due.clear()
-            replicator._queue.clear()
+        self.neighbour = contact
+        self.replicator = giver._replicator
+        self.compared: list[DhtKey] = []
+        held(giver).rows = {key: [(None, record(key))] for key in map(key_of, range(count))}
+        monkeypatch.setattr(self.replicator, "_compare", lambda key, contacts: self.compared.append(key))
+        monkeypatch.setattr(self.replicator, "_fellows", lambda key: [contact])
+        monkeypatch.setattr(replicate, "KEYS_WALKED_PER_TICK", count)
+        self.replicator._changes = []
+        self.now = self.replicator._next_pass = giver.protocol.monotonic()
+
+    def tick(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.now += 1.0
+            deque(self.replicator.tick(self.now))
+
+
+@pytest.mark.parametrize(("count", "at_once"), [(100, replicate.KEYS_PER_TICK), (36_000, 27), (72_000, 32)])
+async def test_a_round_ends_before_the_next_may_begin(
+    monkeypatch: pytest.MonkeyPatch, count: int, at_once: int
+) -> None:
+    async with cluster(2) as (giver, _):
+        await until(lambda: len(giver.peers()) == 1)
+        alone = Alone(giver, count, monkeypatch)
+        most = 0
+        for _ in range(int(limits.REPLICATE_INTERVAL_S * replicate.ROUND_PART) + 1):
+            before = len(alone.compared)
+            alone.tick(1)
+            most = max(most, len(alone.compared) - before)
+        assert most <= at_once
+        assert len(alone.compared) == len(set(alone.compared))
+        assert len(alone.compared) == count or (most == at_once == replicate.KEYS_PER_TICK_MAX)
+
+
+async def test_keys_that_lost_a_holder_go_before_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(2) as (giver, _):
+        await until(lambda: len(giver.peers()) == 1)
+        alone = Alone(giver, 20_000, monkeypatch)
+        alone.tick(900)  # more have come up than could be compared
+        urgent = [key_of(number) for number in range(100)]
+        for key in urgent:
+            alone.replicator._plan(key, alone.now, [alone.neighbour])
+        alone.compared.clear()
+        alone.replicator._next_pass = alone.now  # and a round begins besides
+        alone.tick(10)
+        assert set(alone.compared[:100]) == set(urgent)
+
+
+async def test_changes_without_end_are_noted_in_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(2) as (giver, _):
+        await until(lambda: len(giver.peers()) == 1)
+        alone = Alone(giver, 2000, monkeypatch)
+        for _ in range(60):
+            alone.replicator.peer_found(alone.neighbour)
+            alone.tick(6)
+            assert sum(map(len, alone.replicator._queues)) <= 3 * 2000
+        assert max(sum(1 for _ in alone.replicator.tick(alone.now + second)) for second in range(5)) >= 8
 
 
 async def test_who_invents_ids_without_end_costs_a_bounded_number_of_questions() -> None:

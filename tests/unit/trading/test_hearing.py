@@ -28,6 +28,20 @@ def test_everything_works_by_pull_alone() -> None:
     play(story())
 
 
+def test_one_order_that_is_doubted_all_the_time_keeps_no_other_from_its_turn() -> None:
+    async def story() -> None:
+        maker, taker = await parties(new_network(silent=True), 2)
+        doubted, order = maker.publish(), maker.publish(number=1)
+        trade = await taker.accept(order, wait_s=0)
+        for _ in range(12):
+            await asyncio.sleep(5)
+            maker.desk.on_gap(doubted.id)
+        assert (await taker.desk.wait(trade.accept_id, 20)).state == "confirmed"
+        await stop(maker, taker)
+
+    play(story())
+
+
 def test_an_accept_heard_many_times_is_answered_with_one_set_of_bytes() -> None:
     async def story() -> None:
         network = new_network()

@@ -153,6 +153,18 @@ def test_a_hint_hastens_the_next_read() -> None:
     assert plan.next(NOW + 3)[0] is Step.REST
 
 
+def test_a_clock_set_back_after_a_hint_makes_no_reader_without_pause() -> None:
+    plan = Plan(NOW + 60, NOW + 60, NOW)
+    plan.put_done(8, NOW)
+    plan.hurry(NOW)
+    assert plan.next(NOW)[0] is Step.READ
+    plan.hurry(NOW + 1)
+    plan.read_done(True, NOW, NOW - 5)  # the clock was set back meanwhile
+    assert plan.next(NOW - 5)[0] is Step.READ
+    plan.read_done(True, NOW - 5, NOW - 4)
+    assert plan.next(NOW - 4)[0] is Step.REST
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_plan_always_ends(seed: int) -> None:
     chance = random.Random(seed)
