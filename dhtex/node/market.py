@@ -279,9 +279,14 @@ class Market:
             self._known.popitem(last=False)
 
     def _candidates(self, digits: str) -> list[Record[Order]]:
+        order_id = whole(digits)
+        if order_id is not None and (known := self._known.get(order_id)) is not None:
+            return [known]
         wires = [own.wire for own in self._journal.find_orders(digits)]
-        wires += [trade.order_wire for trade in self._journal.trades()]
-        wires += self._holdings.find_orders(digits)
+        wires += [trade.order_wire for trade in self._journal.find_trades(digits)]
+        if not wires or order_id is None:
+            wires += self._holdings.find_orders(digits)
         records = [parse_record(wire, self._network) for wire in wires]
-        known = list(self._known.values())
-        return [order for order in [*records, *known] if is_a(order, Order) and order.id.hex().startswith(digits)]
+        start = bytes.fromhex(digits[: len(digits) // 2 * 2])
+        records += [known for known_id, known in self._known.items() if known_id.startswith(start)]
+        return [order for order in records if is_a(order, Order) and order.id.hex().startswith(digits)]

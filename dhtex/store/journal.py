@@ -12,7 +12,7 @@ from dataclasses import astuple, fields
 from typing import Final
 
 from dhtex import limits
-from dhtex.market.ids import NodeId, RecordId
+from dhtex.market.ids import ID_DIGITS, NodeId, RecordId
 from dhtex.market.trade import MakerEvent, MakerState, TakerState
 from dhtex.store import statements
 from dhtex.store.database import Database
@@ -84,7 +84,7 @@ class Journal:
 
     def find_orders(self, hex_prefix: str) -> list[OwnOrder]:
         """Our orders whose id begins with these hex digits."""
-        return self._orders("WHERE lower(hex(order_id)) GLOB ?", _starts(hex_prefix))
+        return self._orders("WHERE order_id BETWEEN ? AND ?", *_from_to(hex_prefix))
 
     def others_open(self, order: OwnOrder) -> list[OwnOrder]:
         """The other orders of a group that may still be filled."""
@@ -282,8 +282,8 @@ class Journal:
 
     def find_trades(self, hex_prefix: str) -> list[Trade]:
         """Trades whose accept or order has an id that begins with these hex digits."""
-        pattern = _starts(hex_prefix)
-        return self._trades("WHERE lower(hex(accept_id)) GLOB ? OR lower(hex(order_id)) GLOB ?", pattern, pattern)
+        ends = _from_to(hex_prefix)
+        return self._trades("WHERE accept_id BETWEEN ? AND ? OR order_id BETWEEN ? AND ?", *ends, *ends)
 
     def _trades(self, where: str, *parameters: object) -> list[Trade]:
         rows = self._database.rows(
@@ -345,7 +345,8 @@ class Journal:
         return [(NodeId(bytes(node_id)), str(ip), int(port)) for node_id, ip, port in rows]
 
 
-def _starts(hex_prefix: str) -> str:
+def _from_to(hex_prefix: str) -> tuple[bytes, bytes]:
+    """The first and the last id that begin with these digits: between them an index finds all others."""
     digits = hex_prefix.lower()
     assert all(digit in "0123456789abcdef" for digit in digits), "a prefix has been checked where it was typed"
-    return digits + "*"
+    return bytes.fromhex(digits.ljust(ID_DIGITS, "0")), bytes.fromhex(digits.ljust(ID_DIGITS, "f"))
