@@ -6,6 +6,7 @@ sees them, whether or not anyone else does yet.
 
 import asyncio
 import dataclasses
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Set
 from typing import Final
@@ -26,7 +27,7 @@ from dhtex.market.book import Matcher
 from dhtex.market.ids import PublicKey, RecordId
 from dhtex.market.merge import OrderState, order_state
 from dhtex.market.money import Pair
-from dhtex.market.present import is_live, milliseconds, order_view, public_receipts
+from dhtex.market.present import is_live, milliseconds, order_look, order_view, public_receipts, silent_from
 from dhtex.market.pricebits import price_bits, price_bound
 from dhtex.market.records import Closing, Order, Record, Side, Status, is_a, parse_record
 from dhtex.market.trade import MakerState
@@ -266,10 +267,28 @@ class Market:
     def view_of(self, live: LiveBook, order: Record[Order]) -> OrderView:
         now = self._clock.now()
         state = order_state(order, live.statuses.get(order.id, ()), now)
+        mine, holders = self._mine_and_holders(order)
+        return order_view(order, state, heard_of=live.heard_of(order), now=now, mine=mine, holders=holders)
+
+    def look_of(self, live: LiveBook, order: Record[Order]) -> tuple[tuple[str, bool], float]:
+        """With which status an order is shown and whether it is live, and until when that cannot change by time alone:
+        an own order is published in the course of time, and held by nobody again."""
+        now = self._clock.now()
+        state = order_state(order, live.statuses.get(order.id, ()), now)
+        mine, holders = self._mine_and_holders(order)
+        body, heard_of = order.body, live.heard_of(order)
+        look = order_look(body, state, heard_of=heard_of, now=now, mine=mine, holders=holders)
+        if state.state is not MakerState.OPEN:
+            return look, math.inf
+        if mine:
+            return look, now
+        return look, min(body.expires, silent_from(body, heard_of) if look[1] else math.inf)
+
+    def _mine_and_holders(self, order: Record[Order]) -> tuple[bool, int | None]:
         mine, holders = order.body.author in self._own_keys, self._directory.holders(order.id)
         if mine and holders is None and (own := self._journal.order(order.id)) is not None:
             holders = 0 if own.state == MakerState.PUBLISHING else None
-        return order_view(order, state, heard_of=live.heard_of(order), now=now, mine=mine, holders=holders)
+        return mine, holders
 
     def remember(self, orders: Iterable[Record[Order]]) -> None:
         for order in orders:
