@@ -134,6 +134,15 @@ class Journal:
         with self._database.decision() as connection:
             return statements.close(connection, order_id, MakerState(state), status_wire)
 
+    def cancel_orders(self, ends: Sequence[Closed]) -> set[RecordId]:
+        """Cancel many orders in one transaction; which of them were open till now."""
+        with self._database.decision() as connection:
+            return {
+                end.order_id
+                for end in ends
+                if statements.close(connection, end.order_id, MakerState.CANCELED, end.status_wire)
+            }
+
     def replace_order(self, old_id: RecordId, new: OwnOrder, status_wire: bytes) -> bool:
         """End an open order and keep its successor, in one transaction. False, and no successor, when it has ended."""
         with self._database.decision() as connection:

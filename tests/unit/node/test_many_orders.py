@@ -1,14 +1,23 @@
 """A maker of a thousand orders adds and closes one as quickly as the maker of a single one."""
 
+import asyncio
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from dhtex.config import NodeConfig
+from dhtex.directory.service import Published
+from dhtex.market.ids import RecordId
+from dhtex.market.records import Order, Record, Status, is_a, parse_record
 from dhtex.node import Node
+from dhtex.node.bulk import SAID_PER_TURN
+from dhtex.node.offers import Offers
+from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Role, Trade
@@ -85,3 +94,65 @@ async def test_a_name_is_looked_up_and_not_searched_for(monkeypatch: pytest.Monk
         parts.market.remember(orders)
         monkeypatch.setattr(Holdings, "find_orders", None)
         assert (await parts.market.find(wanted.hex())).id == wanted
+
+
+async def test_all_orders_are_closed_in_one_step_and_said_to_be_in_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, said, steps = 0, Counter[int](), 0
+    say_closed, decision = Offers.say_closed, Database.decision
+
+    def saying(offers: Offers, order_id: RecordId, status: Record[Status]) -> Coroutine[Any, Any, Published]:
+        said[turn] += 1
+        return say_closed(offers, order_id, status)
+
+    def deciding(database: Database) -> AbstractContextManager[sqlite3.Connection]:
+        nonlocal steps
+        steps += 1
+        return decision(database)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async with makers() as node:
+        await asyncio.gather(*(node.add_order(draft(number)) for number in range(MANY)))
+        monkeypatch.setattr(Offers, "say_closed", saying)
+        monkeypatch.setattr(Database, "decision", deciding)
+        counting = asyncio.create_task(count_turns())
+        view = await node.cancel_orders()
+        counting.cancel()
+        assert ([order.status for order in view.canceled], view.failed) == (["canceled"] * MANY, [])
+        assert (steps, said.total()) == (1, MANY)
+        assert max(said.values()) <= SAID_PER_TURN
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_all_ends_are_said_although_whoever_asked_went_away(turns: int) -> None:
+    async with makers() as node:
+        orders = [(await node.add_order(draft(number))).order for number in range(3 * SAID_PER_TURN)]
+        canceling = asyncio.create_task(node.cancel_orders())
+        for _ in range(1 + turns):
+            await asyncio.sleep(0)
+        canceling.cancel()
+        await asyncio.gather(canceling, return_exceptions=True)
+        kept = [parse_record(p.wire, "many") for p in node._running.directory._schedule.placements()]
+        assert {r.body.order_id.hex() for r in kept if is_a(r, Status)} == {order.id for order in orders}
+        assert not [record for record in kept if is_a(record, Order)]
+
+
+async def test_an_order_of_a_copy_from_before_is_read_back_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with makers() as node:
+        offers = node._running.offers
+        monkeypatch.setattr(offers, "_epoch", 2)
+        old = [(await node.add_order(draft(number))).order.id for number in range(2)]
+        monkeypatch.setattr(offers, "_epoch", 3)
+        await node.add_order(draft(2))
+        read: list[str] = []
+
+        async def read_back(order_id: RecordId) -> None:
+            read.append(order_id.hex())
+
+        monkeypatch.setattr(offers, "_read_back", read_back)
+        assert len((await node.cancel_orders()).canceled) == 3
+        assert sorted(read) == sorted(old)
