@@ -33,6 +33,7 @@ from dhtex.market.records import Closing, Order, Record, Side, Status, is_a, par
 from dhtex.market.trade import MakerState
 from dhtex.node.naming import digits_of, only, whole
 from dhtex.node.offers import LIVE, Offers
+from dhtex.node.ownpairs import OwnPairs
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
 from dhtex.views import BookView, ListingView, OrderQuery, OrderView
@@ -63,6 +64,7 @@ class Market:
         self._offers = offers
         self._clock = clock
         self._known: OrderedDict[RecordId, Record[Order]] = OrderedDict()
+        self._own = OwnPairs(journal, offers)
         self._pairs: set[str] = set()
         self.watched: set[str] = set()  # pairs that somebody follows
 
@@ -241,12 +243,10 @@ class Market:
 
     def _add_own(self, live: LiveBook, sides: list[Side]) -> None:
         now = self._clock.now()
-        for own in self._journal.orders():
+        for own in self._journal.orders_named(self._own.of(live.pair, now)):
             untold = own.state not in LIVE and not own.status_wire and own.expires > now  # ended with its group
-            if untold or own.expires + limits.TOMBSTONE_S <= now:
-                continue
-            order = parse_record(own.wire, self._network)
-            if not is_a(order, Order) or order.body.pair != live.pair or order.body.side not in sides:
+            order = self._offers.parsed(own.wire)
+            if untold or order.body.side not in sides:
                 continue
             live.add(order, now)
             live.beats[order.body.author, order.body.side] = int(now)
@@ -267,7 +267,7 @@ class Market:
     def view_of(self, live: LiveBook, order: Record[Order]) -> OrderView:
         now = self._clock.now()
         state = order_state(order, live.statuses.get(order.id, ()), now)
-        mine, holders = self._mine_and_holders(order)
+        mine, holders = self._mine_and_holders(order, state)
         return order_view(order, state, heard_of=live.heard_of(order), now=now, mine=mine, holders=holders)
 
     def look_of(self, live: LiveBook, order: Record[Order]) -> tuple[tuple[str, bool], float]:
@@ -275,7 +275,7 @@ class Market:
         an own order is published in the course of time, and held by nobody again."""
         now = self._clock.now()
         state = order_state(order, live.statuses.get(order.id, ()), now)
-        mine, holders = self._mine_and_holders(order)
+        mine, holders = self._mine_and_holders(order, state)
         body, heard_of = order.body, live.heard_of(order)
         look = order_look(body, state, heard_of=heard_of, now=now, mine=mine, holders=holders)
         if state.state is not MakerState.OPEN:
@@ -284,10 +284,11 @@ class Market:
             return look, now
         return look, min(body.expires, silent_from(body, heard_of) if look[1] else math.inf)
 
-    def _mine_and_holders(self, order: Record[Order]) -> tuple[bool, int | None]:
+    def _mine_and_holders(self, order: Record[Order], state: OrderState) -> tuple[bool, int | None]:
         mine, holders = order.body.author in self._own_keys, self._directory.holders(order.id)
-        if mine and holders is None and (own := self._journal.order(order.id)) is not None:
-            holders = 0 if own.state == MakerState.PUBLISHING else None
+        if mine and holders is None and state.state is MakerState.OPEN:
+            own = self._journal.order(order.id)
+            holders = 0 if own is not None and own.state == MakerState.PUBLISHING else None
         return mine, holders
 
     def remember(self, orders: Iterable[Record[Order]]) -> None:

@@ -9,6 +9,7 @@ import logging
 import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +49,7 @@ Signed = Callable[[Record[Order]], None]
 """Hears of an order that is in the journal, and so is published whatever happens."""
 
 LIVE: Final = (MakerState.OPEN, MakerState.PUBLISHING)
+PARSED_MAX: Final = 8192  # own orders that are not parsed again; about 20 MB
 RESUME_S: Final = 5.0  # own records return within this after a start, jittered, if they are few
 RESUME_RECORDS_PER_S: Final = 1.0  # and not quicker than this if they are many: all nodes may have lost power at once
 
@@ -95,6 +97,7 @@ class Offers:
         self._on_opened = on_opened
         self._on_closed = on_closed
         self._read_back = read_back
+        self.parsed = lru_cache(PARSED_MAX)(self._parse)  # an own order, from its bytes in the journal
         self._stamping: set[RecordId] = set()
         self._withdrawing: set[RecordId] = set()
         self._overdue_from = 0.0
@@ -159,8 +162,8 @@ class Offers:
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
         now = self._clock.now()
-        rows = [own for state in LIVE for own in self._journal.orders(state) if own.cancel_at and own.expires > now]
-        self._overdue_from = min((own.cancel_at for own in rows), default=math.inf)
+        first = self._journal.next_switch(now)
+        self._overdue_from = math.inf if first is None else first
         for own in self._journal.overdue(self._clock.now()):
             if own.order_id in self._withdrawing:
                 continue
@@ -178,9 +181,10 @@ class Offers:
 
     def renew(self) -> list[Record[Order]]:
         """Let the time of all dead man's switches begin again; the open orders that have one."""
-        self._journal.renew(self._clock.now())
+        now = self._clock.now()
+        self._journal.renew(now)
         self._overdue_from = 0.0
-        return [order for order in self.open_orders() if self.cancel_at(order.id) is not None]
+        return [self.parsed(own.wire) for own in self._journal.switched(now)]
 
     def cancel_at(self, order_id: RecordId) -> int | None:
         """When an own open order is withdrawn unless it is renewed, Unix seconds; None: never."""
@@ -249,9 +253,11 @@ class Offers:
 
     def open_orders(self) -> list[Record[Order]]:
         """Own orders that are open, or about to be, and not expired."""
-        now = self._clock.now()
-        rows = [own for state in LIVE for own in self._journal.orders(state) if own.expires > now]
-        return [order for row in rows if is_a(order := parse_record(row.wire, self._network), Order)]
+        return list(map(self.parsed, self._journal.open_wires(self._clock.now())))
+
+    def count_open(self) -> int:
+        """How many these are."""
+        return self._journal.count_open(self._clock.now())
 
     def beats_needed(self) -> list[tuple[str, Side, str, Identity]]:
         """The pairs, sides and nodes of their trees where this maker must be heard of, and under which of its keys."""
@@ -329,6 +335,11 @@ class Offers:
         own = self._journal.order(order_id)
         state = "expired" if own is None or own.state in LIVE else own.state
         return RefusedError(f"the order is {state} already", reason=state, hint="only an open order can change")
+
+    def _parse(self, wire: bytes) -> Record[Order]:
+        order = parse_record(wire, self._network)
+        assert is_a(order, Order), "the journal holds what was once valid"
+        return order
 
     def _row(self, order: Record[Order], reply: str, cancel_after: int) -> OwnOrder:
         return OwnOrder(

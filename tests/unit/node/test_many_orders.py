@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
 from dhtex.config import NodeConfig
@@ -21,14 +22,14 @@ from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Role, Trade
-from dhtex.views import OrderDraft
+from dhtex.views import OrderDraft, OrderQuery
 from tests.builders import identity, make_accept, make_order
 
 MANY = 60
 
 
-def draft(number: int) -> OrderDraft:
-    return OrderDraft(side="sell", amount="1", pair="BTC/USD", price=str(50_000 + number))
+def draft(number: int, pair: str = "BTC/USD") -> OrderDraft:
+    return OrderDraft(side="sell", amount="1", pair=pair, price=str(50_000 + number))
 
 
 @asynccontextmanager
@@ -156,3 +157,41 @@ async def test_an_order_of_a_copy_from_before_is_read_back_before_it_ends(monkey
         monkeypatch.setattr(offers, "_read_back", read_back)
         assert len((await node.cancel_orders()).canceled) == 3
         assert sorted(read) == sorted(old)
+
+
+async def test_own_orders_are_read_for_a_listing_of_their_pair_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with makers() as node:
+        await asyncio.gather(*(node.add_order(draft(number)) for number in range(MANY)))
+        other = (await node.add_order(draft(MANY, "ETH/USD"))).order.id
+        await node.book("ETH/USD")
+        read, parsed = rows_read(monkeypatch, "orders", "orders_named"), node._running.offers.parsed
+        misses = parsed.cache_info().misses
+        assert len((await node.book("ETH/USD")).asks) == 1
+        assert len((await node.list_orders(OrderQuery(pair="LTC/USD"))).orders) == 0
+        assert read() == 1
+        assert len((await node.list_orders(OrderQuery(pair="BTC/USD", limit=2 * MANY))).orders) == MANY
+        assert read() == 1 + MANY
+        await node.cancel_order(other)
+        before = read()
+        assert [o.status for o in (await node.list_orders(OrderQuery(pair="ETH/USD", all=True))).orders] == ["canceled"]
+        assert read() - before == 1
+        assert parsed.cache_info().misses == misses
+
+
+async def test_open_orders_are_counted_and_watched_over_without_reading_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with makers() as node:
+        await asyncio.gather(*(node.add_order(draft(number)) for number in range(MANY)))
+        switched = msgspec.structs.replace(draft(MANY), cancel_after_s=3600)
+        await node.add_order(switched)
+        offers = node._running.offers
+        offers.open_orders()
+        read, misses = rows_read(monkeypatch, "orders", "switched"), offers.parsed.cache_info().misses
+        assert node.status().orders_open == MANY + 1 == len(offers.open_orders())
+        assert f"dhtex_orders_open {MANY + 1}" in node.metrics()
+        await offers.withdraw_overdue()
+        assert not offers.is_overdue()
+        assert len(offers.beats_needed()) == 1
+        assert read() == 0
+        assert offers.parsed.cache_info().misses == misses
+        assert len(node.renew_orders()) == 1
+        assert read() == 1
