@@ -19,6 +19,17 @@ async def by_turns(things: Iterable[Thing], per_turn: int) -> AsyncIterator[Thin
             await asyncio.sleep(0)
 
 
+async def woken(wake: asyncio.Event, timeout_s: float) -> bool:
+    """Wait until woken, or for some seconds; whether it was woken."""
+    try:
+        async with asyncio.timeout(timeout_s):  # not wait_for: Python 3.11's loses a cancel that meets the event
+            await wake.wait()
+    except TimeoutError:
+        return False
+    wake.clear()
+    return True
+
+
 class Tasks:
     """The tasks of one owner, in the order in which they began."""
 
