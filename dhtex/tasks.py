@@ -4,10 +4,30 @@ nobody awaits them; and they end with whoever began them.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
+Thing = TypeVar("Thing")
+
+
+async def by_turns(things: Iterable[Thing], per_turn: int) -> AsyncIterator[Thing]:
+    """Many things, one by one; after every few of them everything else in the event loop has its turn."""
+    for number, thing in enumerate(things, 1):
+        yield thing
+        if number % per_turn == 0:
+            await asyncio.sleep(0)
+
+
+async def woken(wake: asyncio.Event, timeout_s: float) -> bool:
+    """Wait until woken, or for some seconds; whether it was woken."""
+    try:
+        async with asyncio.timeout(timeout_s):  # not wait_for: Python 3.11's loses a cancel that meets the event
+            await wake.wait()
+    except TimeoutError:
+        return False
+    wake.clear()
+    return True
 
 
 class Tasks:

@@ -4,7 +4,9 @@ The same machine serves a listing (fill it once, look) and a watch (fill it, the
 addition what looks different now). Pure: time is an argument.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from dhtex import limits
 from dhtex.directory.reading import IndexReading
@@ -13,6 +15,8 @@ from dhtex.market.merge import Meeting, meet, order_state
 from dhtex.market.pricebits import best_first, price_bits
 from dhtex.market.records import AnyRecord, Beat, Order, Record, Side, Status, is_a
 from dhtex.market.trade import MakerState
+
+EXPIRED_SHOWN_S: Final = 60.0  # as expired, then it is forgotten
 
 
 @dataclass(slots=True)
@@ -102,9 +106,12 @@ class LiveBook:
         body = order.body
         return max(body.created, self.beats.get((body.author, str(body.side)), 0))
 
-    def forget_before(self, now: float) -> None:
-        """Drop orders that have been expired for a while, with all that is known of them, and beats that are stale."""
+    def forget_before(self, now: float, among: Iterable[RecordId]) -> None:
+        """Drop those of these orders that have been expired for a while, with all that is known of them, and beats
+        that are stale."""
         self.beats = {heard: at for heard, at in self.beats.items() if at + limits.BEAT_AGE_S_MAX >= now}
-        for order_id in [order_id for order_id, order in self.orders.items() if order.body.expires + 60 < now]:
-            del self.orders[order_id]
-            self.statuses.pop(order_id, None)
+        for order_id in among:
+            order = self.orders.get(order_id)
+            if order is not None and order.body.expires + EXPIRED_SHOWN_S < now:
+                del self.orders[order_id]
+                self.statuses.pop(order_id, None)

@@ -115,6 +115,10 @@ class Schedule:
         """All placements, in no order."""
         return list(self._placements.values())
 
+    def few_held(self) -> list[Placement]:
+        """The placements that have few holders: a peer that comes near is of use to these only."""
+        return [p for p in self._placements.values() if p.holders is not None and p.holders < FEW_HOLDERS]
+
     def prefix(self, record_id: RecordId) -> str | None:
         """The node of the price tree where a record was put last; None if it is not in care."""
         placement = self._placements.get((record_id, False))

@@ -265,7 +265,7 @@ class Directory:
     def _hasten(self) -> None:
         now = self._clock.monotonic()
         nearest: dict[DhtKey, frozenset[bytes]] = {}
-        for placement in self._schedule.placements():
+        for placement in self._schedule.few_held():
             if placement.key not in nearest:
                 nearest[placement.key] = frozenset(self._overlay.holders_near(placement.key))
             self._schedule.peers_changed(placement, nearest[placement.key], now)

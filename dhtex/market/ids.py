@@ -14,6 +14,8 @@ PublicKey = NewType("PublicKey", bytes)  # 32 bytes, Ed25519
 DhtKey = NewType("DhtKey", bytes)  # 20 bytes, a point of the overlay's key space
 NodeId = NewType("NodeId", bytes)  # 20 bytes, likewise
 
+ID_DIGITS: Final = 64  # hex, of a record's id
+
 _PREFIX: Final = re.compile(r"[01]{0,128}")
 
 

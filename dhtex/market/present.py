@@ -3,6 +3,7 @@
 Times become milliseconds and ISO 8601 in UTC, money stays a canonical string, byte strings become hex.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -48,22 +49,34 @@ def _hex(identifier: bytes) -> str | None:
     return identifier.hex() or None
 
 
+def silent_from(order: Order, heard_of: float) -> float:
+    """When an order is live no more unless its maker is heard of, Unix seconds."""
+    return math.inf if order.liveness is Liveness.MAILBOX else heard_of + limits.BEAT_AGE_S_MAX
+
+
 def is_live(order: Order, heard_of: float, now: float) -> bool:
     """Whether an order may be expected to be answered: its maker was heard of lately, or it waits for the maker."""
-    return order.liveness is Liveness.MAILBOX or now - heard_of <= limits.BEAT_AGE_S_MAX
+    return now <= silent_from(order, heard_of)
+
+
+def order_look(
+    order: Order, state: OrderState, *, heard_of: float, now: float, mine: bool, holders: int | None
+) -> tuple[str, bool]:
+    """The status that an order is shown with, and whether it may be expected to be answered.
+
+    An own order that no other node is known to hold (`holders` 0) is still being published.
+    """
+    publishing = mine and state.state is MakerState.OPEN and holders == 0
+    shown = MakerState.PUBLISHING if publishing else state.state
+    return shown.value, mine or is_live(order, heard_of, now)
 
 
 def order_view(
     order: Record[Order], state: OrderState, *, heard_of: float, now: float, mine: bool, holders: int | None = None
 ) -> OrderView:
-    """An order as this node sees it. `heard_of`: when its maker last gave a sign of life, Unix seconds.
-
-    An own order that no other node is known to hold (`holders` 0) is still being published.
-    """
+    """An order as this node sees it. `heard_of`: when its maker last gave a sign of life, Unix seconds."""
     body, status = order.body, state.status.body if state.status else None
-    shown = state.state
-    if mine and shown is MakerState.OPEN and holders == 0:
-        shown = MakerState.PUBLISHING
+    shown, live = order_look(body, state, heard_of=heard_of, now=now, mine=mine, holders=holders)
     filled = status.amount if status and status.amount else "0"
     return OrderView(
         id=order.id.hex(),
@@ -75,7 +88,7 @@ def order_view(
         minimum=body.minimum,
         filled=filled,
         remaining=_remaining(body.amount, filled),
-        status=shown.value,
+        status=shown,
         timestamp=milliseconds(body.created),
         datetime=iso_time(body.created),
         expires=milliseconds(body.expires),
@@ -85,7 +98,7 @@ def order_view(
         note=body.note,
         liveness=body.liveness.value,
         confirm=body.confirm.value,
-        live=mine or is_live(body, heard_of, now),
+        live=live,
         mine=mine,
         holders=holders,
         accept=_hex(status.accept_id) if status else None,

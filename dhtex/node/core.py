@@ -244,7 +244,7 @@ class Node(Queries):
         parts = self._running
         log.warning("the machine has slept, or is at another address now: meeting the network again")
         parts.bootstrap.lost_peers()
-        parts.directory.resumed(resume_within_s(len(parts.offers.open_orders())))
+        parts.directory.resumed(resume_within_s(parts.offers.count_open()))
 
     # --- network ----------------------------------------------------------------------------------------------------
 

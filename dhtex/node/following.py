@@ -9,13 +9,15 @@ new ones, or if something could not be read the last time.
 """
 
 import asyncio
+import heapq
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.coverage import Coverage
-from dhtex.directory.livebook import LiveBook
+from dhtex.directory.livebook import EXPIRED_SHOWN_S, LiveBook
 from dhtex.directory.pricetree import ROOT, Wish
 from dhtex.directory.reading import IndexReading, add_coverage
 from dhtex.directory.service import Directory
@@ -31,12 +33,14 @@ from dhtex.views import BookView, OrderView
 @dataclass(slots=True)
 class Followed:
     """A pair that somebody follows, all of it or the best `levels` prices of each side, and what its readers were last
-    told of each order."""
+    told of each order. By `turns` (Unix s) each is looked at again; `due` is the heap of them."""
 
     book: LiveBook
     levels: int | None
     keys: dict[DhtKey, Side] = field(default_factory=dict)
     told: dict[RecordId, tuple[str, bool]] = field(default_factory=dict)
+    turns: dict[RecordId, float] = field(default_factory=dict)
+    due: list[tuple[float, RecordId]] = field(default_factory=list)
     coverage: dict[Side, Coverage] = field(default_factory=dict)
     unread: dict[Side, int] = field(default_factory=dict)
     asked_about: dict[RecordId, float] = field(default_factory=dict)
@@ -60,6 +64,29 @@ class Followed:
         """Shown orders whose end is to be looked up if nobody lists them."""
         self.asked_about = {one: at for one, at in self.asked_about.items() if at + limits.ASK_AGAIN_S > now}
         return [order for order in self.book.open_orders(side, now) if order.id not in self.asked_about]
+
+    def look_again(self, order_id: RecordId, when: float) -> None:
+        """Have an order looked at again at a time, or before."""
+        if when < self.turns.get(order_id, math.inf):
+            self.turns[order_id] = when
+            heapq.heappush(self.due, (when, order_id))
+
+    def due_by(self, now: float) -> list[RecordId]:
+        """The orders that are to be looked at again by now."""
+        found: dict[RecordId, None] = {}
+        while self.due and self.due[0][0] <= now:
+            _, order_id = heapq.heappop(self.due)
+            self.turns.pop(order_id, None)
+            found[order_id] = None
+        return [order_id for order_id in found if order_id in self.book.orders]
+
+    def forget_gone(self) -> None:
+        """Let an order that comes back be news again."""
+        orders = self.book.orders
+        self.told = {one: look for one, look in self.told.items() if one in orders}
+        self.turns = {one: when for one, when in self.turns.items() if one in orders}
+        self.due = [row for row in self.due if row[1] in orders]
+        heapq.heapify(self.due)
 
 
 def topic_of(pair: str, levels: int | None) -> str:
@@ -149,9 +176,10 @@ class Following:
             followed.unread[side] = sum(reading.unread.values())
             now = self._clock.now()
             followed.asked_about |= dict.fromkeys(reading.standing, now)
-            changed = live.merge(side, reading, now)
+            live.merge(side, reading, now)
             live.forget_behind(side, reading)
-            self._tell(followed, [order_id for order_id in changed if order_id in live.orders])
+            followed.forget_gone()
+            self._tell_changes(followed)
         followed.stuck = live.horizon == before
         if followed.levels is not None and followed.ready:
             self._hub.tell((followed.topic,), type="book")  # what was pushed before may be before the horizon now
@@ -194,10 +222,13 @@ class Following:
 
     def tick(self) -> None:
         """Let time pass: tell of orders that expired or fell silent meanwhile."""
+        now = self._clock.now()
         for followed in self._followed.values():
-            self._tell_changes(followed)
-            followed.book.forget_before(self._clock.now())
-            followed.told = {one: looks for one, looks in followed.told.items() if one in followed.book.orders}
+            due, known = followed.due_by(now), len(followed.book.orders)
+            self._tell(followed, due)
+            followed.book.forget_before(now, due)
+            if len(followed.book.orders) < known:
+                followed.forget_gone()
 
     def _tell_changes(self, followed: Followed, by: PublicKey | None = None) -> None:
         orders = followed.book.orders.values()
@@ -205,11 +236,13 @@ class Following:
 
     def _tell(self, followed: Followed, order_ids: Iterable[RecordId]) -> None:
         for order_id in order_ids:
-            view = self._market.view_of(followed.book, followed.book.orders[order_id])
-            looks = (view.status, view.live and view.status == "open")  # who made what is over may fall silent
+            order = followed.book.orders[order_id]
+            (status, live), until = self._market.look_of(followed.book, order)
+            followed.look_again(order_id, min(until, order.body.expires + EXPIRED_SHOWN_S))
+            look = (status, live and status == "open")  # who made what is over may fall silent
             before = followed.told.get(order_id)
-            if looks == before or (before is None and view.status != "open"):
+            if look == before or (before is None and status != "open"):
                 continue
-            followed.told[order_id] = looks
+            followed.told[order_id] = look
             if followed.ready:
-                self._hub.tell((followed.topic,), type="order", order=view)
+                self._hub.tell((followed.topic,), type="order", order=self._market.view_of(followed.book, order))

@@ -57,7 +57,7 @@ class Health:
             address="" if seen is None else endpoint(*seen),
             client=overlay.selfview.client,
             bootstrap=parts.bootstrap.shown(),
-            orders_open=len(parts.offers.open_orders()),
+            orders_open=parts.offers.count_open(),
             records_held=parts.holdings.count,
             watches=counters["watched_keys"],
             home="" if self._config.home is None else str(self._config.home),

@@ -6,6 +6,7 @@ sees them, whether or not anyone else does yet.
 
 import asyncio
 import dataclasses
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Set
 from typing import Final
@@ -26,12 +27,13 @@ from dhtex.market.book import Matcher
 from dhtex.market.ids import PublicKey, RecordId
 from dhtex.market.merge import OrderState, order_state
 from dhtex.market.money import Pair
-from dhtex.market.present import is_live, milliseconds, order_view, public_receipts
+from dhtex.market.present import is_live, milliseconds, order_look, order_view, public_receipts, silent_from
 from dhtex.market.pricebits import price_bits, price_bound
 from dhtex.market.records import Closing, Order, Record, Side, Status, is_a, parse_record
 from dhtex.market.trade import MakerState
 from dhtex.node.naming import digits_of, only, whole
 from dhtex.node.offers import LIVE, Offers
+from dhtex.node.ownpairs import OwnPairs
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
 from dhtex.views import BookView, ListingView, OrderQuery, OrderView
@@ -62,6 +64,7 @@ class Market:
         self._offers = offers
         self._clock = clock
         self._known: OrderedDict[RecordId, Record[Order]] = OrderedDict()
+        self._own = OwnPairs(journal, offers)
         self._pairs: set[str] = set()
         self.watched: set[str] = set()  # pairs that somebody follows
 
@@ -242,12 +245,10 @@ class Market:
 
     def _add_own(self, live: LiveBook, sides: list[Side]) -> None:
         now = self._clock.now()
-        for own in self._journal.orders():
+        for own in self._journal.orders_named(self._own.of(live.pair, now)):
             untold = own.state not in LIVE and not own.status_wire and own.expires > now  # ended with its group
-            if untold or own.expires + limits.TOMBSTONE_S <= now:
-                continue
-            order = parse_record(own.wire, self._network)
-            if not is_a(order, Order) or order.body.pair != live.pair or order.body.side not in sides:
+            order = self._offers.parsed(own.wire)
+            if untold or order.body.side not in sides:
                 continue
             live.add(order, now)
             live.beats[order.body.author, order.body.side] = int(now)
@@ -268,10 +269,29 @@ class Market:
     def view_of(self, live: LiveBook, order: Record[Order]) -> OrderView:
         now = self._clock.now()
         state = order_state(order, live.statuses.get(order.id, ()), now)
-        mine, holders = order.body.author in self._own_keys, self._directory.holders(order.id)
-        if mine and holders is None and (own := self._journal.order(order.id)) is not None:
-            holders = 0 if own.state == MakerState.PUBLISHING else None
+        mine, holders = self._mine_and_holders(order, state)
         return order_view(order, state, heard_of=live.heard_of(order), now=now, mine=mine, holders=holders)
+
+    def look_of(self, live: LiveBook, order: Record[Order]) -> tuple[tuple[str, bool], float]:
+        """With which status an order is shown and whether it is live, and until when that cannot change by time alone:
+        an own order is published in the course of time, and held by nobody again."""
+        now = self._clock.now()
+        state = order_state(order, live.statuses.get(order.id, ()), now)
+        mine, holders = self._mine_and_holders(order, state)
+        body, heard_of = order.body, live.heard_of(order)
+        look = order_look(body, state, heard_of=heard_of, now=now, mine=mine, holders=holders)
+        if state.state is not MakerState.OPEN:
+            return look, math.inf
+        if mine:
+            return look, now
+        return look, min(body.expires, silent_from(body, heard_of) if look[1] else math.inf)
+
+    def _mine_and_holders(self, order: Record[Order], state: OrderState) -> tuple[bool, int | None]:
+        mine, holders = order.body.author in self._own_keys, self._directory.holders(order.id)
+        if mine and holders is None and state.state is MakerState.OPEN:
+            own = self._journal.order(order.id)
+            holders = 0 if own is not None and own.state == MakerState.PUBLISHING else None
+        return mine, holders
 
     def remember(self, orders: Iterable[Record[Order]]) -> None:
         for order in orders:
@@ -281,9 +301,14 @@ class Market:
             self._known.popitem(last=False)
 
     def _candidates(self, digits: str) -> list[Record[Order]]:
+        order_id = whole(digits)
+        if order_id is not None and (known := self._known.get(order_id)) is not None:
+            return [known]
         wires = [own.wire for own in self._journal.find_orders(digits)]
-        wires += [trade.order_wire for trade in self._journal.trades()]
-        wires += self._holdings.find_orders(digits)
+        wires += [trade.order_wire for trade in self._journal.find_trades(digits)]
+        if not wires or order_id is None:
+            wires += self._holdings.find_orders(digits)
         records = [parse_record(wire, self._network) for wire in wires]
-        known = list(self._known.values())
-        return [order for order in [*records, *known] if is_a(order, Order) and order.id.hex().startswith(digits)]
+        start = bytes.fromhex(digits[: len(digits) // 2 * 2])
+        records += [known for known_id, known in self._known.items() if known_id.startswith(start)]
+        return [order for order in records if is_a(order, Order) and order.id.hex().startswith(digits)]

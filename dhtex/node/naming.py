@@ -6,18 +6,17 @@ from typing import Final, TypeVar
 
 from dhtex import limits
 from dhtex.errors import NotFoundError, UsageError
-from dhtex.market.ids import RecordId
+from dhtex.market.ids import ID_DIGITS, RecordId
 
 _HEX: Final = re.compile(r"[0-9a-f]+")
-_DIGITS: Final = 64
 Thing = TypeVar("Thing")
 
 
 def digits_of(prefix: str) -> str:
     """The digits that a person gave, lower case. Raises UsageError unless they are 6 to 64 hex digits."""
     digits = prefix.strip().lower()
-    if _HEX.fullmatch(digits) is None or len(digits) > _DIGITS:
-        raise UsageError(f"'{prefix[:70]}' is not an id", hint=f"an id is up to {_DIGITS} hex digits")
+    if _HEX.fullmatch(digits) is None or len(digits) > ID_DIGITS:
+        raise UsageError(f"'{prefix[:70]}' is not an id", hint=f"an id is up to {ID_DIGITS} hex digits")
     if len(digits) < limits.ID_PREFIX_DIGITS_MIN:
         raise UsageError(f"the id '{digits}' is too short", hint=f"give at least {limits.ID_PREFIX_DIGITS_MIN} digits")
     return digits
@@ -25,7 +24,7 @@ def digits_of(prefix: str) -> str:
 
 def whole(digits: str) -> RecordId | None:
     """The id, if all its digits were given."""
-    return RecordId(bytes.fromhex(digits)) if len(digits) == _DIGITS else None
+    return RecordId(bytes.fromhex(digits)) if len(digits) == ID_DIGITS else None
 
 
 def only(digits: str, things: Iterable[tuple[RecordId, Thing]], what: str, hint: str) -> Thing:

@@ -8,7 +8,8 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -38,7 +39,7 @@ from dhtex.market.stamp import bits_of, bits_to_mint
 from dhtex.market.trade import MakerState
 from dhtex.node.counter import MintAt, Progress
 from dhtex.store.journal import Journal
-from dhtex.store.rows import OwnOrder
+from dhtex.store.rows import Closed, OwnOrder
 from dhtex.trading.maker import closing_status
 from dhtex.views import Amendment, OrderDraft
 
@@ -48,6 +49,7 @@ Signed = Callable[[Record[Order]], None]
 """Hears of an order that is in the journal, and so is published whatever happens."""
 
 LIVE: Final = (MakerState.OPEN, MakerState.PUBLISHING)
+PARSED_MAX: Final = 8192  # own orders that are not parsed again; about 20 MB
 RESUME_S: Final = 5.0  # own records return within this after a start, jittered, if they are few
 RESUME_RECORDS_PER_S: Final = 1.0  # and not quicker than this if they are many: all nodes may have lost power at once
 
@@ -95,6 +97,7 @@ class Offers:
         self._on_opened = on_opened
         self._on_closed = on_closed
         self._read_back = read_back
+        self.parsed = lru_cache(PARSED_MAX)(self._parse)  # an own order, from its bytes in the journal
         self._stamping: set[RecordId] = set()
         self._withdrawing: set[RecordId] = set()
         self._overdue_from = 0.0
@@ -124,8 +127,19 @@ class Offers:
         status = self._status(order, own.seq + 1, Closing.CANCELED, b"")
         if not self._journal.close_order(order_id, Closing.CANCELED, status.wire):
             raise self._closed_meanwhile(order_id)
-        await self._close(order_id, status)
+        await self.say_closed(order_id, status)
         return status
+
+    def close_at_once(self, orders: Sequence[Record[Order]]) -> dict[RecordId, Record[Status]]:
+        """Cancel in one step of the journal, and so with one wait for the disk, those of these orders that are open and
+        need not be read back before; their ends are left to be said. Raises StateError: then none has ended."""
+        statuses: dict[RecordId, Record[Status]] = {}
+        for order in orders:
+            own = self._journal.order(order.id)
+            if own is not None and not order.body.group and order.body.epoch == self._epoch:
+                statuses[order.id] = self._status(order, own.seq + 1, Closing.CANCELED, b"")
+        ended = self._journal.cancel_orders([Closed(order_id, end.wire) for order_id, end in statuses.items()])
+        return {order_id: status for order_id, status in statuses.items() if order_id in ended}
 
     async def amend(
         self, order_id: RecordId, change: Amendment, progress: Progress | None, signed: Signed = _unheard
@@ -142,14 +156,14 @@ class Offers:
         ):
             raise self._closed_meanwhile(order_id)
         signed(successor)
-        published = await asyncio.gather(self._publish(successor), self._close(order_id, status))
+        published = await asyncio.gather(self._publish(successor), self.say_closed(order_id, status))
         return await self._stamped_enough(successor, published[0], progress)
 
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
         now = self._clock.now()
-        rows = [own for state in LIVE for own in self._journal.orders(state) if own.cancel_at and own.expires > now]
-        self._overdue_from = min((own.cancel_at for own in rows), default=math.inf)
+        first = self._journal.next_switch(now)
+        self._overdue_from = math.inf if first is None else first
         for own in self._journal.overdue(self._clock.now()):
             if own.order_id in self._withdrawing:
                 continue
@@ -167,9 +181,10 @@ class Offers:
 
     def renew(self) -> list[Record[Order]]:
         """Let the time of all dead man's switches begin again; the open orders that have one."""
-        self._journal.renew(self._clock.now())
+        now = self._clock.now()
+        self._journal.renew(now)
         self._overdue_from = 0.0
-        return [order for order in self.open_orders() if self.cancel_at(order.id) is not None]
+        return [self.parsed(own.wire) for own in self._journal.switched(now)]
 
     def cancel_at(self, order_id: RecordId) -> int | None:
         """When an own open order is withdrawn unless it is renewed, Unix seconds; None: never."""
@@ -238,9 +253,11 @@ class Offers:
 
     def open_orders(self) -> list[Record[Order]]:
         """Own orders that are open, or about to be, and not expired."""
-        now = self._clock.now()
-        rows = [own for state in LIVE for own in self._journal.orders(state) if own.expires > now]
-        return [order for row in rows if is_a(order := parse_record(row.wire, self._network), Order)]
+        return list(map(self.parsed, self._journal.open_wires(self._clock.now())))
+
+    def count_open(self) -> int:
+        """How many these are."""
+        return self._journal.count_open(self._clock.now())
 
     def beats_needed(self) -> list[tuple[str, Side, str, Identity]]:
         """The pairs, sides and nodes of their trees where this maker must be heard of, and under which of its keys."""
@@ -296,7 +313,8 @@ class Offers:
         self.on_changed(order.id)
         return published
 
-    def _close(self, order_id: RecordId, status: Record[Status]) -> Coroutine[Any, Any, Published]:
+    def say_closed(self, order_id: RecordId, status: Record[Status]) -> Coroutine[Any, Any, Published]:
+        """Tell everybody of the end of an own order that the journal knows already."""
         self._directory.forget(order_id)
         self._on_closed(order_id)
         published = self._directory.publish(status)
@@ -317,6 +335,11 @@ class Offers:
         own = self._journal.order(order_id)
         state = "expired" if own is None or own.state in LIVE else own.state
         return RefusedError(f"the order is {state} already", reason=state, hint="only an open order can change")
+
+    def _parse(self, wire: bytes) -> Record[Order]:
+        order = parse_record(wire, self._network)
+        assert is_a(order, Order), "the journal holds what was once valid"
+        return order
 
     def _row(self, order: Record[Order], reply: str, cancel_after: int) -> OwnOrder:
         return OwnOrder(

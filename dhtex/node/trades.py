@@ -16,7 +16,7 @@ _HINT = "see: dhtex trade list"
 def find_trade(journal: Journal, prefix: str) -> Trade:
     """A trade by the first digits of its accept's or order's id. Raises UsageError, NotFoundError."""
     digits = digits_of(prefix)
-    trades = journal.trades()
+    trades = journal.find_trades(digits)
     found = [(trade.accept_id, trade) for trade in trades if trade.accept_id.hex().startswith(digits)]
     return only(digits, found or [(trade.order_id, trade) for trade in trades], "trade", _HINT)
 

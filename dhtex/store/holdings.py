@@ -23,7 +23,7 @@ from dhtex.market.admission import Verifier, admit, place
 from dhtex.market.asking import asked_bits
 from dhtex.market.branches import pack
 from dhtex.market.holding import MOVED, NO_DIGEST, WHOLE, Page, PutVerdict, Span, Taken, TreeNode
-from dhtex.market.ids import DhtKey, PublicKey, RecordId
+from dhtex.market.ids import ID_DIGITS, DhtKey, PublicKey, RecordId, order_key
 from dhtex.market.merge import Meeting, meet
 from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Order, Receipt, Status, is_a, parse_record
 from dhtex.market.stamp import bits_of, required_bits
@@ -33,7 +33,7 @@ from dhtex.store.eviction import Eviction
 from dhtex.store.held import Held
 from dhtex.store.indexshelf import IndexShelf
 from dhtex.store.orphans import Orphans
-from dhtex.store.shelf import OrderShelf, Shelf, count_down, is_stamped, order_of
+from dhtex.store.shelf import OrderShelf, Shelf, count_down, is_stamped, may_ask_again, order_of
 
 WRONG_KEY: Final = "wrong_key"
 FULL: Final = "full"
@@ -61,6 +61,7 @@ class Holdings:
         self._pow_bits = pow_bits
         self._verifier = Verifier() if verifier is None else verifier
         self._shelves: dict[DhtKey, Shelf] = {}
+        self._trees: dict[DhtKey, IndexShelf] = {}  # those of them that are nodes of price trees
         self._count = 0
         self._last_row = 0
         self._pairs: Counter[str] = Counter()
@@ -156,6 +157,11 @@ class Holdings:
     def find_orders(self, hex_prefix: str) -> list[bytes]:
         """The bytes of held orders whose id begins with these hex digits."""
         found: dict[RecordId, bytes] = {}
+        if len(hex_prefix) == ID_DIGITS:
+            order_id = RecordId(bytes.fromhex(hex_prefix))
+            places = [self._shelves.get(order_key(order_id)), *self._trees.values()]
+            whole = (place.get(order_id) for place in places if place is not None)
+            return [held.wire for held in whole if held is not None][:1]
         for shelf in self._shelves.values():
             for held in shelf:
                 if held.kind is not Kind.ORDER:
@@ -172,7 +178,7 @@ class Holdings:
 
     def tree_keys(self) -> list[DhtKey]:
         """The keys of all nodes of price trees that are held here."""
-        return [key for key, shelf in self._shelves.items() if shelf.market is not None]
+        return [key for key, shelf in self._trees.items() if shelf.market is not None]
 
     def tree_node(self, key: DhtKey) -> TreeNode | None:
         """One of them as it is now, orders best first."""
@@ -255,7 +261,7 @@ class Holdings:
         for rival in shelf.rivals(record):
             old = rival.record
             meeting = meet(record, old, now)
-            if meeting is Meeting.OLD_STAYS and not _may_ask_again(shelf, record, old):
+            if meeting is Meeting.OLD_STAYS and not may_ask_again(shelf, record, old):
                 return PutVerdict(Taken.SUPERSEDED, shelf.key, newer=rival.wire)
             if meeting is not Meeting.BOTH_STAY:  # the same one comes again with a better stamp only
                 beaten.append(rival)
@@ -322,6 +328,8 @@ class Holdings:
 
     def _place(self, shelf: Shelf, record: AnyRecord, anchored: bool, source: str) -> Held:
         self._shelves[shelf.key] = shelf
+        if isinstance(shelf, IndexShelf):
+            self._trees[shelf.key] = shelf
         held = Held(record, shelf, anchored, source, self._last_row)
         author = self._authors.get(held.author)
         if author is None:
@@ -369,6 +377,7 @@ class Holdings:
     def _forget_if_empty(self, shelf: Shelf) -> None:
         if not shelf and not shelf.branch_names():
             self._shelves.pop(shelf.key, None)
+            self._trees.pop(shelf.key, None)
 
     def _write_later(self, row: int, held: Held | None) -> None:
         self._unwritten[row] = held
@@ -388,8 +397,3 @@ def _moved(verdict: PutVerdict, below: str | None) -> PutVerdict:
     if below is None or verdict.newer or verdict.code:
         return verdict
     return replace(verdict, code=MOVED, newer=pack((below,)))
-
-
-def _may_ask_again(shelf: Shelf, new: AnyRecord, old: AnyRecord) -> bool:
-    """Whether a taker's accept takes the place of an earlier one because the maker has refused that."""
-    return is_a(new, Accept) and is_a(old, Accept) and shelf.is_refused(old) and not shelf.is_refused(new)

@@ -7,6 +7,7 @@ belongs can be told without decoding it. The digest of a kind is kept up to date
 that of a span of prices is the difference of two sums, which are made anew when somebody asks after a change.
 """
 
+import heapq
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,8 @@ _KINDS: Final[tuple[int, ...]] = (Kind.ORDER, Kind.STATUS, Kind.BEAT)
 _TIME_BITS: Final = 40  # no time of a record is larger
 _BITS_MAX: Final = (1 << PRICE_BITS) - 1
 _IDLE: Final = NUMBER_MAX  # more than any row's number
+_STALE_MAX: Final = 64  # entries of a heap that may be gone, before it is built anew
+_Entry = tuple[tuple[int, int, int], int, RecordId]
 
 
 class IndexShelf(Shelf):
@@ -36,7 +39,7 @@ class IndexShelf(Shelf):
 
     __slots__ = (
         "_anchored", "_anchored_by_maker", "_branches", "_digests", "_divide_above", "_held", "_lists",
-        "_loose", "_orders_by_maker", "_spoken", "_sums", "market", "prefix",
+        "_loose", "_orders_by_maker", "_spoken", "_sums", "_worst", "market", "prefix",
     )  # fmt: skip
 
     def __init__(self, key: DhtKey, prefix: str) -> None:
@@ -50,6 +53,7 @@ class IndexShelf(Shelf):
         self._spoken: dict[bytes, tuple[Held, ...]] = {}  # statuses by order, beats by maker
         self._orders_by_maker: Counter[PublicKey] = Counter()
         self._anchored_by_maker: Counter[PublicKey] = Counter()
+        self._worst: dict[PublicKey, list[_Entry]] = {}
         self._anchored = 0
         self._branches = Branches(prefix)
         self._loose = 0
@@ -91,6 +95,7 @@ class IndexShelf(Shelf):
             name = held.subject if held.kind is Kind.STATUS else held.author
             self._spoken[name] = (*self._spoken.get(name, ()), held)
         self._count(held, 1)
+        self._keep_in_heap(held)
         if is_a(record, Order):
             self.market = (record.body.pair, record.body.side)
             self._sums = []
@@ -114,11 +119,14 @@ class IndexShelf(Shelf):
             else:
                 del self._spoken[name]
         self._count(held, -1)
+        if held.author not in self._anchored_by_maker:
+            self._worst.pop(held.author, None)
 
     def anchor(self, held: Held) -> None:
         """Believe a record whose order has come."""
         held.anchored = True
         self._count(held, 1)
+        self._keep_in_heap(held)
 
     def _listed(self, kind: int) -> list[Sequence[Held]]:
         return [listed for known, listed in self._lists.items() if kind in (known, ANY_KIND)]
@@ -199,11 +207,30 @@ class IndexShelf(Shelf):
             crowder = most if self._anchored_by_maker[most] > self._anchored_by_maker.get(maker, 0) else maker
         else:
             return None
-        own = [held for held in self if held.anchored and held.author == crowder]
+        loser = self._worst_of(crowder)
         if crowder == maker and is_order:
-            own.append(Held(new, self, anchored, "self", 0))
-        loser = min(own, key=_worth, default=None)
-        return new if loser is not None and loser.id == new.id else loser
+            candidate = Held(new, self, anchored, "self", 0)
+            if loser is None or loser.id == new.id or _worth(candidate) < _worth(loser):
+                return new
+        return loser
+
+    def _worst_of(self, maker: PublicKey) -> Held | None:
+        """Of the anchored records of a maker the one that goes first. Whoever has too many once may go on for long, so
+        from then on they are kept in a heap, in which what is gone, or was put in twice, stands until it comes up."""
+        heap = self._worst.get(maker)
+        if heap is None or len(heap) > 2 * self._anchored_by_maker[maker] + _STALE_MAX:
+            heap = self._worst[maker] = [_entry(held) for held in self if held.anchored and held.author == maker]
+            heapq.heapify(heap)
+        while heap:
+            held = self._held.get(heap[0][-1])
+            if held is not None and held.anchored and _entry(held) == heap[0]:
+                return held
+            heapq.heappop(heap)
+        return None
+
+    def _keep_in_heap(self, held: Held) -> None:
+        if held.anchored and (heap := self._worst.get(held.author)) is not None:
+            heapq.heappush(heap, _entry(held))
 
     def _count(self, held: Held, change: int) -> None:
         # Beats are one for each maker and index: those of makers with orders need no quota of their own.
@@ -243,3 +270,8 @@ def _worth(held: Held) -> tuple[int, int, int]:
     if held.kind is Kind.ORDER:
         return (0, held.number, -held.expires)
     return (1, 0, held.expires if held.kind is Kind.STATUS else 0)
+
+
+def _entry(held: Held) -> _Entry:
+    """The worst first, of equal ones the first in listing order."""
+    return _worth(held), held.rank, held.id

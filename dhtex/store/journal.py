@@ -12,13 +12,15 @@ from dataclasses import astuple, fields
 from typing import Final
 
 from dhtex import limits
-from dhtex.market.ids import NodeId, RecordId
+from dhtex.market.ids import ID_DIGITS, NodeId, RecordId
 from dhtex.market.trade import MakerEvent, MakerState, TakerState
 from dhtex.store import statements
 from dhtex.store.database import Database
 from dhtex.store.rows import Answer, Closed, KeptReceipt, NodeIdentity, OwnOrder, Pending, Sequel, Trade
 
 _NO_SEQUEL: Final = Sequel()
+_LIVE: Final = statements.leading_to(MakerEvent.CANCEL)
+_NAMES_MAX: Final = 1000  # in one statement
 
 
 class Journal:
@@ -82,9 +84,33 @@ class Journal:
         """Our orders, oldest first; all, or those in one state."""
         return self._orders("") if state is None else self._orders("WHERE state = ?", state)
 
+    def orders_named(self, order_ids: Sequence[RecordId]) -> list[OwnOrder]:
+        """Those of these orders that are ours."""
+        parts = (order_ids[start : start + _NAMES_MAX] for start in range(0, len(order_ids), _NAMES_MAX))
+        return [own for ids in parts for own in self._orders(f"WHERE order_id IN ({', '.join('?' * len(ids))})", *ids)]
+
+    def orders_after(self, row: int, ending_after: float) -> tuple[int, list[tuple[RecordId, int, bytes]]]:
+        """Of the orders that were kept after the row of this number those that expire later than a time: id, end and
+        bytes; and the number of the last row. What these say never changes, so nobody has to ask for them again."""
+        last = self._database.rows("SELECT max(rowid) FROM orders")[0][0] or 0
+        sql = "SELECT order_id, expires, wire FROM orders WHERE ? < rowid AND rowid <= ? AND expires > ? ORDER BY rowid"
+        return last, [
+            (RecordId(one), end, wire) for one, end, wire in self._database.rows(sql, row, last, ending_after)
+        ]
+
+    def open_wires(self, now: float) -> list[bytes]:
+        """The bytes of our orders that may still be filled, or will be published soon, and have not expired."""
+        sql = f"SELECT wire FROM orders WHERE state IN ({_LIVE}) AND expires > ? ORDER BY state, rowid"
+        return [wire for (wire,) in self._database.rows(sql, now)]
+
+    def count_open(self, now: float) -> int:
+        """How many `open_wires` are."""
+        sql = f"SELECT count(*) FROM orders WHERE state IN ({_LIVE}) AND expires > ?"
+        return int(self._database.rows(sql, now)[0][0])
+
     def find_orders(self, hex_prefix: str) -> list[OwnOrder]:
         """Our orders whose id begins with these hex digits."""
-        return self._orders("WHERE lower(hex(order_id)) GLOB ?", _starts(hex_prefix))
+        return self._orders("WHERE order_id BETWEEN ? AND ?", *_from_to(hex_prefix))
 
     def others_open(self, order: OwnOrder) -> list[OwnOrder]:
         """The other orders of a group that may still be filled."""
@@ -94,10 +120,17 @@ class Journal:
 
     def overdue(self, now: float) -> list[OwnOrder]:
         """Orders that may still be filled and that nobody has renewed in time."""
-        open_states = statements.leading_to(MakerEvent.CANCEL)
-        return self._orders(
-            f"WHERE 0 < cancel_at AND cancel_at <= ?1 AND ?1 < expires AND state IN ({open_states})", now
-        )
+        return self._orders(f"WHERE 0 < cancel_at AND cancel_at <= ?1 AND ?1 < expires AND state IN ({_LIVE})", now)
+
+    def switched(self, now: float) -> list[OwnOrder]:
+        """Orders that may still be filled and have a dead man's switch."""
+        return self._orders(f"WHERE cancel_at > 0 AND expires > ? AND state IN ({_LIVE})", now)
+
+    def next_switch(self, now: float) -> int | None:
+        """When the first of their switches goes off."""
+        sql = f"SELECT min(cancel_at) FROM orders WHERE cancel_at > 0 AND expires > ? AND state IN ({_LIVE})"
+        found: int | None = self._database.rows(sql, now)[0][0]
+        return found
 
     def renew(self, now: float) -> None:
         """Let the time of all dead man's switches begin again. What was due before this stays due."""
@@ -133,6 +166,15 @@ class Journal:
         """End an order that is open: canceled, or expired (with no Status). False when it has ended already."""
         with self._database.decision() as connection:
             return statements.close(connection, order_id, MakerState(state), status_wire)
+
+    def cancel_orders(self, ends: Sequence[Closed]) -> set[RecordId]:
+        """Cancel many orders in one transaction; which of them were open till now."""
+        with self._database.decision() as connection:
+            return {
+                end.order_id
+                for end in ends
+                if statements.close(connection, end.order_id, MakerState.CANCELED, end.status_wire)
+            }
 
     def replace_order(self, old_id: RecordId, new: OwnOrder, status_wire: bytes) -> bool:
         """End an open order and keep its successor, in one transaction. False, and no successor, when it has ended."""
@@ -282,8 +324,8 @@ class Journal:
 
     def find_trades(self, hex_prefix: str) -> list[Trade]:
         """Trades whose accept or order has an id that begins with these hex digits."""
-        pattern = _starts(hex_prefix)
-        return self._trades("WHERE lower(hex(accept_id)) GLOB ? OR lower(hex(order_id)) GLOB ?", pattern, pattern)
+        ends = _from_to(hex_prefix)
+        return self._trades("WHERE accept_id BETWEEN ? AND ? OR order_id BETWEEN ? AND ?", *ends, *ends)
 
     def _trades(self, where: str, *parameters: object) -> list[Trade]:
         rows = self._database.rows(
@@ -345,7 +387,8 @@ class Journal:
         return [(NodeId(bytes(node_id)), str(ip), int(port)) for node_id, ip, port in rows]
 
 
-def _starts(hex_prefix: str) -> str:
+def _from_to(hex_prefix: str) -> tuple[bytes, bytes]:
+    """The first and the last id that begin with these digits: between them an index finds all others."""
     digits = hex_prefix.lower()
     assert all(digit in "0123456789abcdef" for digit in digits), "a prefix has been checked where it was typed"
-    return digits + "*"
+    return bytes.fromhex(digits.ljust(ID_DIGITS, "0")), bytes.fromhex(digits.ljust(ID_DIGITS, "f"))

@@ -271,3 +271,8 @@ def _part(lists: list[Sequence[Held]], rank: int, count: int) -> Iterator[Held]:
         part = listed[rank : rank + count]
         yield from part
         rank, count = max(0, rank - len(listed)), count - len(part)
+
+
+def may_ask_again(shelf: Shelf, new: AnyRecord, old: AnyRecord) -> bool:
+    """Whether a taker's accept takes the place of an earlier one because the maker has refused that."""
+    return is_a(new, Accept) and is_a(old, Accept) and shelf.is_refused(old) and not shelf.is_refused(new)

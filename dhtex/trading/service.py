@@ -9,7 +9,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -24,7 +23,7 @@ from dhtex.market.records import Accept, AnyRecord, Kind, Order, Record, Refusal
 from dhtex.market.trade import TakerState
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Trade
-from dhtex.tasks import Tasks
+from dhtex.tasks import Tasks, woken
 from dhtex.trading.buying import Buying
 from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
 from dhtex.trading.maker import ReadBack
@@ -83,7 +82,7 @@ class Desk:
         self._buying = Buying(journal, keys, terms, entropy)
         self._tasks = Tasks()
         self._timers = Timers(clock, self._safely)
-        self._followed: dict[RecordId, Followed] = {}
+        self._followed: dict[RecordId, dict[RecordId, Followed]] = {}  # by order, then by accept
         self._sending: WeakValueDictionary[RecordId, asyncio.Lock] = WeakValueDictionary()
         self._publishing: set[RecordId] = set()
         self._open: dict[RecordId, None] = {}
@@ -144,7 +143,7 @@ class Desk:
         self._refresh_due = ("refresh", _ALL) in self._timers
         if not self._refresh_due:
             self._timers.at("refresh", _ALL, self._clock.now() + REFRESH_PAUSE_S, self._refresh_again)
-            for order_id in dict.fromkeys([*self._open, *(f.order.id for f in self._followed.values())]):
+            for order_id in dict.fromkeys([*self._open, *self._followed]):
                 self.on_gap(order_id)
 
     def _refresh_again(self, now: float) -> list[Effect]:
@@ -217,12 +216,13 @@ class Desk:
     def _follow(self, trade: Trade) -> None:
         order, _ = self._terms.records(trade)
         plan = Plan(trade.deadline, self._buying.until(trade), self._clock.now())
-        followed = self._followed[trade.accept_id] = Followed(trade.accept_id, order, plan)
+        followed = Followed(trade.accept_id, order, plan)
+        self._followed.setdefault(order.id, {})[trade.accept_id] = followed
         self._publisher.watch(order.id)
         self._tasks.spawn(self._run_plan(followed))
 
     def _following(self, order_id: RecordId) -> list[Followed]:
-        return [followed for followed in self._followed.values() if followed.order.id == order_id]
+        return list(self._followed.get(order_id, {}).values())
 
     async def _run_plan(self, followed: Followed) -> None:
         order_id, plan = followed.order.id, followed.plan
@@ -248,9 +248,11 @@ class Desk:
                 elif step is Step.READ:
                     await self._read(followed)
                 else:
-                    await _wait(followed.wake, rest_s)
+                    await woken(followed.wake, rest_s)
         finally:
-            del self._followed[followed.accept_id]
+            del self._followed[order_id][followed.accept_id]
+            if not self._followed[order_id]:
+                del self._followed[order_id]
             self._unwatch(order_id)
 
     async def _read(self, followed: Followed) -> None:
@@ -295,7 +297,7 @@ class Desk:
             elif self._pull_soon:
                 await self._pull(next(iter(self._pull_soon)))
             else:
-                await _wait(self._pull_wake, due - loop.time())
+                await woken(self._pull_wake, due - loop.time())
 
     async def read_back(self, order_id: RecordId) -> ReadBack:
         """Before anything is signed about an order of an older epoch: hear what copies of this node have signed for it
@@ -392,11 +394,3 @@ class Desk:
     def _release(self, accept_id: RecordId) -> None:
         for done in (done for done in self._waiting.pop(accept_id, []) if not done.done()):
             done.set_result(None)
-
-
-async def _wait(wake: asyncio.Event, timeout_s: float) -> None:
-    """Wait until woken, or for some seconds."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):  # not wait_for: Python 3.11's loses a cancel that meets the event
-            await wake.wait()
-        wake.clear()

@@ -40,6 +40,7 @@ class Settling:
         self._clock = clock
         self._entropy = entropy
         self._followed: dict[RecordId, Trade] = {}  # by accept, in the order in which they are read
+        self._by_order: dict[RecordId, dict[RecordId, None]] = {}
         self._soon: dict[RecordId, None] = {}
         self._wake = asyncio.Event()
         self._publishing: set[bytes] = set()
@@ -62,6 +63,7 @@ class Settling:
         if len(self._followed) >= limits.TRADES_FOLLOWED_MAX:
             self._forget(min(self._followed.values(), key=lambda old: old.created))
         self._followed[trade.accept_id] = trade
+        self._by_order.setdefault(trade.order_id, {})[trade.accept_id] = None
         self._publisher.watch(trade.order_id, RECEIPTS)
         self.on_gap(trade.order_id)
 
@@ -72,10 +74,9 @@ class Settling:
 
     def on_gap(self, order_id: RecordId) -> None:
         """Something put at an order's key may have been missed: read it soon."""
-        for trade in self._followed.values():
-            if trade.order_id == order_id:
-                self._soon[trade.accept_id] = None
-                self._wake.set()
+        for accept_id in self._by_order.get(order_id, ()):
+            self._soon[accept_id] = None
+            self._wake.set()
 
     def say(self, accept_id: RecordId, outcome: Outcome, reason: str) -> Trade:
         """Sign what became of a trade, and tell the other side. Raises NotFoundError, and as `Receipts.say`."""
@@ -118,7 +119,9 @@ class Settling:
 
     def _forget(self, trade: Trade) -> None:
         del self._followed[trade.accept_id]
-        if all(other.order_id != trade.order_id for other in self._followed.values()):
+        del self._by_order[trade.order_id][trade.accept_id]
+        if not self._by_order[trade.order_id]:
+            del self._by_order[trade.order_id]
             self._publisher.unwatch(trade.order_id, RECEIPTS)
 
     def _safely(self, step: Callable[[], list[Effect]]) -> None:

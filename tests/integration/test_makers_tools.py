@@ -49,8 +49,12 @@ async def test_one_order_that_cannot_be_cancelled_does_not_keep_the_others_open(
                 raise StateError("the disk is full")
             return close(journal, order_id, state, wire)
 
+        def refuse_all(journal: Journal, ends: object) -> set[bytes]:
+            raise StateError("the disk is full")
+
         with monkeypatch.context() as patched:
             patched.setattr(Journal, "close_order", refuse)
+            patched.setattr(Journal, "cancel_orders", refuse_all)
             view = await maker.cancel_orders()
         assert [order.id for order in view.canceled] == [two]
         assert [(failure.id, failure.code) for failure in view.failed] == [(one, "state")]

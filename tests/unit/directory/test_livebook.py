@@ -77,9 +77,9 @@ def test_expired_orders_are_forgotten_with_all_that_is_known_of_them() -> None:
     book = LiveBook("BTC/USD")
     book.add(ORDER, NOW)
     book.add(CANCEL, NOW)
-    book.forget_before(ORDER.body.expires)
+    book.forget_before(ORDER.body.expires, [ORDER.id])
     assert ORDER.id in book.orders
-    book.forget_before(ORDER.body.expires + 61)
+    book.forget_before(ORDER.body.expires + 61, [ORDER.id])
     assert not book.orders
     assert not book.statuses
 
@@ -98,5 +98,5 @@ def test_what_costs_its_sender_nothing_does_not_pile_up(monkeypatch: pytest.Monk
     assert len(book.statuses) <= 1 + 5
     assert max(map(len, book.statuses.values())) <= limits.STATUSES_PER_ORDER_MAX
     assert [status.body.maker for status in book.statuses[order.id]] == [order.body.maker]
-    book.forget_before(NOW + limits.BEAT_AGE_S_MAX + 1)
+    book.forget_before(NOW + limits.BEAT_AGE_S_MAX + 1, ())
     assert not book.beats

@@ -1,10 +1,15 @@
 """Records are put again when it is their time, sooner when nobody holds them or a closer peer came, and never after."""
 
 import random
+from types import SimpleNamespace
+from typing import Any, cast
 
 from dhtex import limits
+from dhtex.clock import SystemClock
 from dhtex.directory.schedule import FEW_HOLDERS, RETRY_S_MAX, RETRY_S_MIN, SETTLE_S, Placement, Schedule
-from dhtex.market.ids import DhtKey, RecordId
+from dhtex.directory.service import Directory
+from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
+from tests.builders import NETWORK, make_order
 
 ID = RecordId(b"i" * 32)
 
@@ -82,3 +87,21 @@ def test_keeping_a_record_twice_keeps_its_time() -> None:
     kept.done(first, 8, frozenset(), 0)
     assert kept.add(placement()) is first
     assert kept.due(1, 0) == []
+
+
+def test_a_new_peer_is_compared_with_the_keys_of_what_has_few_holders_only() -> None:
+    asked: list[DhtKey] = []
+
+    def holders_near(key: DhtKey) -> list[bytes]:
+        asked.append(key)
+        return [b"new"]
+
+    overlay = cast(Any, SimpleNamespace(holders_near=holders_near))
+    directory = Directory(overlay, NETWORK, lambda record: None, SystemClock(), random.Random(1))
+    orders = [make_order(number=number) for number in range(20)]
+    for number, order in enumerate(orders):
+        directory.keep(order, 0.0)
+        for placement in directory._schedule.placements()[-2:]:
+            directory._schedule.done(placement, 1 if number == 7 else limits.HOLDERS, frozenset(), 0.0)
+    directory._hasten()
+    assert sorted(asked) == sorted([order_key(orders[7].id), index_key(NETWORK, "BTC/USD", "sell", "")])

@@ -108,7 +108,7 @@ def become(member: Member, liar: Liar) -> None:
 
 
 def market_of(member: Member) -> Market:
-    journal = SimpleNamespace(orders=list, order=lambda order_id: None, trades=list)
+    journal = SimpleNamespace(orders_after=lambda *since: (0, []), orders_named=list, order=lambda order_id: None)
     nobody = cast(Any, None)
     return Market(NETWORK, frozenset(), member.directory, cast(Any, journal), member.holdings, nobody, SystemClock())
 

@@ -12,6 +12,7 @@ from dhtex.market.ids import index_key, order_key
 from dhtex.market.records import AnyRecord, Closing, Code, Kind, Order, Record
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
+from dhtex.store.shelf import OrderShelf
 from tests.builders import (
     NETWORK,
     NOW,
@@ -345,3 +346,20 @@ def test_whoever_writes_is_told_that_there_is_something_to_write(
 
 def refuse(self: Database) -> None:
     raise StateError("the state file cannot be written: database or disk is full")
+
+
+def test_nodes_of_trees_and_whole_ids_are_not_searched_for_among_all(
+    holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders = [make_order(number=number) for number in range(6)]
+    stored(holdings, *orders[:5])
+    stored(holdings, *orders[4:], prefix="")
+    monkeypatch.setattr(OrderShelf, "__iter__", None)
+    monkeypatch.setattr(OrderShelf, "market", property(lambda shelf: pytest.fail("an order's key was looked at")))
+    assert holdings.tree_keys() == [INDEX]
+    for order in orders:
+        assert holdings.find_orders(order.id.hex()) == [order.wire]
+    assert holdings.find_orders("0" * 64) == []
+    for order in orders[4:]:
+        holdings.release(INDEX, order.id)
+    assert holdings.tree_keys() == []

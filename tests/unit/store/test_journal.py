@@ -60,6 +60,18 @@ def test_ids_are_found_by_their_first_digits(journal: Journal) -> None:
     assert journal.find_trades("f") == []
 
 
+def test_first_digits_are_looked_up_in_an_index() -> None:
+    database = Database.open(None)
+    queries: list[str] = []
+    database._journal.set_trace_callback(queries.append)
+    Journal(database).find_orders("abcdef")
+    Journal(database).find_trades("abcdef")
+    database._journal.set_trace_callback(None)
+    assert len(queries) == 2
+    for query in queries:
+        assert not any("SCAN" in step for *_, step in database.rows(f"EXPLAIN QUERY PLAN {query}"))
+
+
 def test_publishing_becomes_open_once(journal: Journal) -> None:
     journal.add_order(own_order(state="publishing"))
     assert journal.stamp_order(name(1), b"stamped")

@@ -1,14 +1,19 @@
 """Nobody can make a holder forget others, or grow without bound."""
 
+import random
+
 import pytest
 
 from dhtex import limits
 from dhtex.market.holding import ANY_KIND, Taken
-from dhtex.market.ids import index_key, order_key
+from dhtex.market.ids import PublicKey, RecordId, index_key, order_key
 from dhtex.market.pricebits import price_bits
-from dhtex.market.records import AnyRecord, Closing, Code, Kind
+from dhtex.market.records import AnyRecord, Closing, Code, Kind, Order, Record
+from dhtex.store import indexshelf
 from dhtex.store.database import Database
+from dhtex.store.held import Held
 from dhtex.store.holdings import Holdings
+from dhtex.store.indexshelf import IndexShelf
 from tests.builders import NETWORK, NOW, identity, make_accept, make_beat, make_order, make_refusal, make_status
 
 INDEX = index_key(NETWORK, "BTC/USD", "sell", "")
@@ -202,3 +207,44 @@ def test_replacing_a_record_for_ever_does_not_grow_the_books(holdings: Holdings)
         put(holdings, make_status(order, Closing.CANCELED, seq=seq))
     assert holdings.count == 1
     assert len(holdings._expiries) < 1200
+
+
+def test_who_has_too_many_loses_what_is_worst_and_nobody_goes_through_all_for_it(
+    holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ORDERS_PER_MAKER_AND_INDEX_KEY_MAX", 60)
+    monkeypatch.setattr(limits, "RECORDS_PER_INDEX_KEY_MAX", 90)
+    entropy, worst_of, entry = random.Random(1), IndexShelf._worst_of, indexshelf._entry
+    looked = 0
+
+    def compared(shelf: IndexShelf, maker: PublicKey) -> Held | None:
+        found = worst_of(shelf, maker)
+        theirs = [held for held in shelf if held.anchored and held.author == maker]
+        assert found is min(theirs, key=indexshelf._worth, default=None)
+        return found
+
+    def counted(held: Held) -> tuple[tuple[int, int, int], int, RecordId]:
+        nonlocal looked
+        looked += 1
+        return entry(held)
+
+    orders: list[Record[Order]] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(IndexShelf, "_worst_of", compared)
+        for number in range(600):
+            by = identity(entropy.choice((1, 1, 1, 2, 3)))
+            bits, life = entropy.randrange(3), entropy.randrange(100, 104)
+            orders.append(make_order(by=by, number=number, bits=bits, expires=NOW + life))
+            put(holdings, orders[-1])
+            if number % 5 == 0:
+                order = entropy.choice(orders)
+                ended_by = next(identity(n) for n in (1, 2, 3) if identity(n).public == order.body.maker)
+                put(holdings, make_status(order, Closing.CANCELED, by=ended_by))
+            if number % 7 == 0:
+                holdings.release(INDEX, entropy.choice(orders).id)
+    for number in range(1000, 1100):
+        put(holdings, make_order(number=number, bits=1))
+    monkeypatch.setattr(indexshelf, "_entry", counted)
+    for number in range(1100, 1200):
+        put(holdings, make_order(number=number, bits=1))
+    assert looked < 500
