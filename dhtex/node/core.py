@@ -220,7 +220,8 @@ class Node(Queries):
     def _trade_changed(self, trade: Trade) -> None:
         parts = self._running
         parts.settling.follow(trade)
-        parts.hub.tell((ALL,), type="trade", trade=full_view(parts.journal, trade))
+        if parts.hub.readers(ALL):
+            parts.hub.tell((ALL,), type="trade", trade=full_view(parts.journal, trade))
 
     def _order_ended(self, order_id: RecordId, state: str) -> None:
         parts = self._running
@@ -230,8 +231,9 @@ class Node(Queries):
         self._order_changed(order_id)
 
     def _order_changed(self, order_id: RecordId) -> None:
-        if (view := self._running.market.own_view(order_id)) is not None:
-            self._running.hub.tell((ALL,), type="order", order=view)
+        parts = self._running
+        if parts.hub.readers(ALL) and (view := parts.market.own_view(order_id)) is not None:
+            parts.hub.tell((ALL,), type="order", order=view)
 
     def _peers_changed(self) -> None:
         parts = self._running
