@@ -5,6 +5,7 @@ nobody awaits them; and they end with whoever began them.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -19,15 +20,12 @@ async def by_turns(things: Iterable[Thing], per_turn: int) -> AsyncIterator[Thin
             await asyncio.sleep(0)
 
 
-async def woken(wake: asyncio.Event, timeout_s: float) -> bool:
-    """Wait until woken, or for some seconds; whether it was woken."""
-    try:
+async def woken(wake: asyncio.Event, timeout_s: float) -> None:
+    """Wait until woken, or for some seconds."""
+    with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):  # not wait_for: Python 3.11's loses a cancel that meets the event
             await wake.wait()
-    except TimeoutError:
-        return False
-    wake.clear()
-    return True
+        wake.clear()
 
 
 class Tasks:

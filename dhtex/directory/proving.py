@@ -25,11 +25,6 @@ Prove = Callable[[Iterable[AnyRecord]], Awaitable[Set[bytes]]]
 """Find out about signatures before they are asked for one by one; the bytes of records whose signature is bad."""
 
 
-async def prove_nothing(_records: Iterable[AnyRecord]) -> Set[bytes]:
-    """Leave it to whoever asks for one."""
-    return frozenset()
-
-
 class Gate:
     """What is wrong with records by a node's clock, in a network that asks for so many bits of work."""
 

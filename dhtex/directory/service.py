@@ -16,7 +16,7 @@ from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.directory.paths import Paths, agreed, deeper
 from dhtex.directory.pricetree import ROOT, Wish
-from dhtex.directory.proving import Prove, prove_nothing
+from dhtex.directory.proving import Prove
 from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends
 from dhtex.directory.schedule import Placement, Schedule, Spot
 from dhtex.directory.treereading import Counts, TreeReader, any_order
@@ -57,7 +57,7 @@ class Directory:
         check: Check,
         clock: Clock,
         entropy: random.Random,
-        prove: Prove = prove_nothing,
+        prove: Prove,
     ) -> None:
         self._overlay = overlay
         self._network = network

@@ -36,6 +36,7 @@ from dhtex.node.offers import LIVE, Offers
 from dhtex.node.ownpairs import OwnPairs
 from dhtex.store.holdings import Holdings
 from dhtex.store.journal import Journal
+from dhtex.store.rows import OwnOrder
 from dhtex.views import BookView, ListingView, OrderQuery, OrderView
 
 ORDERS_REMEMBERED_MAX: Final = 20_000  # so that an id's first digits are enough after a listing
@@ -178,10 +179,9 @@ class Market:
         if own is not None and own.status_wire and is_a(status := parse_record(own.status_wire, self._network), Status):
             live.add(status, self._clock.now())
         view, due = self.view_of(live, order), self._offers.cancel_at(order.id)
-        untold = own is not None and own.state not in LIVE and not own.status_wire  # ended with its group just now
         return msgspec.structs.replace(
             view,
-            status=own.state if own is not None and untold else view.status,
+            status=own.state if own is not None and _is_untold(own) else view.status,
             child=self._own_child(order.id),
             cancelAt=None if due is None else milliseconds(due),
         )
@@ -246,9 +246,8 @@ class Market:
     def _add_own(self, live: LiveBook, sides: list[Side]) -> None:
         now = self._clock.now()
         for own in self._journal.orders_named(self._own.of(live.pair, now)):
-            untold = own.state not in LIVE and not own.status_wire and own.expires > now  # ended with its group
             order = self._offers.parsed(own.wire)
-            if untold or order.body.side not in sides:
+            if (_is_untold(own) and own.expires > now) or order.body.side not in sides:
                 continue
             live.add(order, now)
             live.beats[order.body.author, order.body.side] = int(now)
@@ -312,3 +311,8 @@ class Market:
         start = bytes.fromhex(digits[: len(digits) // 2 * 2])
         records += [known for known_id, known in self._known.items() if known_id.startswith(start)]
         return [order for order in records if is_a(order, Order) and order.id.hex().startswith(digits)]
+
+
+def _is_untold(own: OwnOrder) -> bool:
+    """Whether an order has ended with its group, and its own Status is still to be signed."""
+    return own.state not in LIVE and not own.status_wire

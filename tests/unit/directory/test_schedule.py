@@ -6,8 +6,10 @@ from typing import Any, cast
 
 from dhtex import limits
 from dhtex.clock import SystemClock
+from dhtex.directory.proving import Gate
 from dhtex.directory.schedule import FEW_HOLDERS, RETRY_S_MAX, RETRY_S_MIN, SETTLE_S, Placement, Schedule
 from dhtex.directory.service import Directory
+from dhtex.market.admission import Verifier
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
 from tests.builders import NETWORK, make_order
 
@@ -97,7 +99,9 @@ def test_a_new_peer_is_compared_with_the_keys_of_what_has_few_holders_only() -> 
         return [b"new"]
 
     overlay = cast(Any, SimpleNamespace(holders_near=holders_near))
-    directory = Directory(overlay, NETWORK, lambda record: None, SystemClock(), random.Random(1))
+    clock = SystemClock()
+    prove = Gate(Verifier(), 0, clock).prove
+    directory = Directory(overlay, NETWORK, lambda record: None, clock, random.Random(1), prove)
     orders = [make_order(number=number) for number in range(20)]
     for number, order in enumerate(orders):
         directory.keep(order, 0.0)
