@@ -57,7 +57,7 @@ class Verifier:
 
 def made_at(body: Body) -> int:
     """When the author says that a record was made, Unix seconds."""
-    if isinstance(body, Order | Accept):
+    if isinstance(body, (Order, Accept)):
         return body.created
     return body.at
 
@@ -68,10 +68,10 @@ def keep_until(record: AnyRecord) -> int:
     A Status and a Refusal outlive what they close, so that a late copy of that does not come back to life.
     """
     body = record.body
-    if isinstance(body, Beat):
-        return body.at + limits.BEAT_AGE_S_MAX
     if isinstance(body, Order):
         return body.expires
+    if isinstance(body, Beat):
+        return body.at + limits.BEAT_AGE_S_MAX
     if isinstance(body, Accept):
         return body.deadline + limits.TOMBSTONE_S
     return body.expires + limits.TOMBSTONE_S
@@ -118,9 +118,9 @@ def place(record: AnyRecord, prefix: str | None) -> DhtKey | None:
         if isinstance(body, Beat):
             return None
         return order_key(record.id if isinstance(body, Order) else RecordId(body.order_id))
-    if isinstance(body, Accept | Refusal | Receipt) or prefix.strip("01"):
+    if isinstance(body, (Accept, Refusal, Receipt)) or prefix.strip("01"):
         return None
-    fits = prefix == body.prefix if isinstance(body, Beat) else tree_path(record).startswith(prefix)
+    fits = prefix == body.prefix if isinstance(body, Beat) else not prefix or tree_path(record).startswith(prefix)
     return index_key(body.network, body.pair, body.side, prefix) if fits else None
 
 

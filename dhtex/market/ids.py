@@ -7,6 +7,7 @@ index key   SHA-1("dhtex/index/1" 0 network 0 pair 0 side 0 prefix)
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final, NewType
 
 RecordId = NewType("RecordId", bytes)  # 32 bytes, SHA-256 of a record's tag and body
@@ -24,6 +25,7 @@ def order_key(order_id: RecordId) -> DhtKey:
     return DhtKey(hashlib.sha1(order_id.hex().encode()).digest())
 
 
+@lru_cache(maxsize=4096)
 def index_key(network: str, pair: str, side: str, prefix: str) -> DhtKey:
     """The key of one node of the price tree; `prefix` is a string of '0' and '1', empty for the root."""
     if _PREFIX.fullmatch(prefix) is None:

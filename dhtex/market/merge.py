@@ -56,7 +56,7 @@ def subject(record: AnyRecord) -> bytes:
     body = record.body
     if isinstance(body, Order):
         return record.id
-    if isinstance(body, Refusal | Receipt):
+    if isinstance(body, (Refusal, Receipt)):
         return body.accept_id
     return f"{body.pair} {body.side} {body.prefix}".encode() if isinstance(body, Beat) else body.order_id
 

@@ -25,7 +25,7 @@ from dhtex.market.money import EXACT, canonical, is_canonical
 _EXPONENT_BITS: Final = 6
 _EXPONENT_BIAS: Final = 32
 _MANTISSA_BITS: Final = 100
-_MANTISSA_MIN: Final = 10 ** (limits.MONEY_DIGITS_MAX - 1)
+_MANTISSA_MIN: Final[int] = 10 ** (limits.MONEY_DIGITS_MAX - 1)
 _MANTISSA_MAX: Final = 9 * _MANTISSA_MIN - 1
 PRICE_BITS: Final = _EXPONENT_BITS + _MANTISSA_BITS
 PRICE_BYTES: Final = -(-PRICE_BITS // 8)
@@ -39,6 +39,11 @@ assert 10**limits.MONEY_DIGITS_MAX - _MANTISSA_MIN <= 1 << _MANTISSA_BITS
 @lru_cache(maxsize=4096)
 def price_bits(price: str) -> str:
     """The 106 bits of a canonical price, as text of '0' and '1'. ValueError for what is no canonical price."""
+    return f"{price_number(price):0{PRICE_BITS}b}"
+
+
+def price_number(price: str) -> int:
+    """These bits as a number. ValueError likewise."""
     whole, _, fraction = price.partition(".")
     significant = (whole + fraction).lstrip("0").rstrip("0")
     if not is_canonical(price) or not significant or len(significant) > limits.MONEY_DIGITS_MAX:
@@ -48,7 +53,7 @@ def price_bits(price: str) -> str:
     if not 0 <= biased < 1 << _EXPONENT_BITS:
         raise ValueError("price out of range")
     mantissa = int(significant.ljust(limits.MONEY_DIGITS_MAX, "0")) - _MANTISSA_MIN
-    return f"{biased:0{_EXPONENT_BITS}b}{mantissa:0{_MANTISSA_BITS}b}"
+    return biased << _MANTISSA_BITS | mantissa
 
 
 def price_bound(price: Decimal | None) -> str:

@@ -59,6 +59,11 @@ class Eviction:
         if source in self._of_source:
             self._enter(self._of_source[source], held, self._sources[source])
 
+    def recount(self) -> None:
+        """Everything is there at once, as after a start."""
+        self._makers = Counter(held.author for held in self._stamped())
+        self._sources = Counter(held.source for held in self._stamped())
+
     def removed(self, held: Held, count: int) -> None:
         """A record is gone; `count` are left."""
         if held.kind not in STAMPED:

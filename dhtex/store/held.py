@@ -84,6 +84,6 @@ class Held:
 
 def _number(record: AnyRecord) -> int:
     body = record.body
-    if isinstance(body, Order | Accept):
+    if isinstance(body, (Order, Accept)):
         return bits_of(record.stamp)
-    return body.seq if isinstance(body, Status | Receipt) else body.at
+    return body.seq if isinstance(body, (Status, Receipt)) else body.at

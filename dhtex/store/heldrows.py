@@ -1,47 +1,70 @@
-"""The rows of held records: how they are written, and what is made of a row that was spoilt.
+"""The rows of held records: how they are written, and how all of them are put back on their shelves.
 
 Rows are numbered as their records come, and written and deleted by number. What comes together stands together, and
 mostly goes together, so that a batch changes few pages.
 
 A row is believed when its bytes hash to its id and belong to its key: see `dhtex.market.kept`. Who could change all
-three could as well change the program.
+three could as well change the program. What was weighed when it came is not weighed again: the rows of a key are
+gathered, and its shelf is filled and sorted once, so that a hundred thousand records are there after a second or two.
 """
 
 import sqlite3
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections import Counter
+from typing import Final, NamedTuple
 
 from dhtex.market.admission import place
-from dhtex.market.ids import DhtKey
+from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.kept import reopen
-from dhtex.market.records import AnyRecord
+from dhtex.market.records import AnyRecord, Order, is_a
 from dhtex.store.database import Database
 from dhtex.store.held import NUMBER_MAX, Held
+from dhtex.store.indexshelf import IndexShelf, empty_shelf
+from dhtex.store.shelf import Shelf
+
+_FROM_DISK: Final = "disk"
 
 
-class Row(NamedTuple):
-    """A row as it was read; without a record when it cannot be used."""
+class Restored(NamedTuple):
+    """Shelves with all that rows could be used for, how many of their orders are of which pair, and the numbers of the
+    rows that are of no use."""
 
-    number: int
-    key: DhtKey
-    prefix: str | None
-    anchored: bool
-    record: AnyRecord | None
+    shelves: dict[DhtKey, Shelf]
+    pairs: Counter[str]
+    spoilt: list[int]
 
 
-def read(database: Database, network: str) -> Iterator[Row]:
-    """All rows, in the order in which they were written. Raises StateError."""
+def read(database: Database, network: str) -> Restored:
+    """What was held when these rows were written. Raises StateError."""
+    gathered: dict[DhtKey, tuple[Shelf, dict[RecordId, Held]]] = {}
+    authors: dict[PublicKey, PublicKey] = {}
+    restored = Restored({}, Counter(), [])
     for number, key, record_id, prefix, anchored, wire in database.stream(
         "SELECT number, dht_key, record_id, prefix, anchored, wire FROM held ORDER BY number"
     ):
         record = reopen(wire, record_id, network)
-        if record is not None and not (0 < number < NUMBER_MAX and _belongs(record, prefix, key)):
-            record = None
-        yield Row(number, key, prefix, bool(anchored), record)
+        if record is None or not (0 < number < NUMBER_MAX and _belongs(record, prefix, key)):
+            restored.spoilt.append(number)
+            continue
+        if key not in gathered:
+            gathered[key] = empty_shelf(key, prefix), {}
+        shelf, found = gathered[key]
+        held = found.setdefault(record.id, Held(record, shelf, bool(anchored), _FROM_DISK, number))
+        if held.row != number:  # it stands there twice
+            restored.spoilt.append(number)
+            continue
+        held.author = authors.setdefault(held.author, held.author)
+        if isinstance(shelf, IndexShelf):
+            shelf.rank(held, record)
+        if is_a(record, Order):
+            restored.pairs[record.body.pair] += 1
+    for key, (shelf, found) in gathered.items():
+        shelf.fill(found)
+        restored.shelves[key] = shelf
+    return restored
 
 
 def _belongs(record: AnyRecord, prefix: object, key: object) -> bool:
-    if not isinstance(prefix, str | None):
+    if prefix is not None and not isinstance(prefix, str):
         return False
     try:
         return place(record, prefix) == key

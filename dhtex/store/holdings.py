@@ -31,13 +31,12 @@ from dhtex.store import heldrows
 from dhtex.store.database import Database
 from dhtex.store.eviction import Eviction
 from dhtex.store.held import Held
-from dhtex.store.indexshelf import IndexShelf
+from dhtex.store.indexshelf import IndexShelf, empty_shelf
 from dhtex.store.orphans import Orphans
 from dhtex.store.shelf import OrderShelf, Shelf, count_down, is_stamped, may_ask_again, order_of
 
 WRONG_KEY: Final = "wrong_key"
 FULL: Final = "full"
-_FROM_DISK: Final = "disk"
 _STALE_MAX: Final = 1024  # entries of the expiry heap whose record is gone, before it is built anew
 
 
@@ -90,7 +89,7 @@ class Holdings:
         key = place(record, prefix)
         if key is None:
             return PutVerdict(Taken.REFUSED, code=WRONG_KEY)
-        shelf = self._shelf(key, prefix)
+        shelf = self._shelves[key] if key in self._shelves else empty_shelf(key, prefix)
         below, held = shelf.branch_of(record), shelf.get(record.id)
         if held is not None and (not is_stamped(record) or bits_of(record.stamp) <= held.number):
             return self._superseded(shelf, record) or _moved(PutVerdict(Taken.KNOWN, key), below)
@@ -231,16 +230,19 @@ class Holdings:
         return len(batch)
 
     def _load(self) -> None:
-        spoilt: list[int] = []
-        for row, key, prefix, anchored, record in heldrows.read(self._database, self._network):
-            shelf = None if record is None else self._shelf(key, prefix)
-            if record is None or shelf is None or shelf.get(record.id) is not None:
-                spoilt.append(row)
-            else:
-                self._last_row = row
-                self._expiries.append(self._place(shelf, record, anchored, _FROM_DISK))
+        restored = heldrows.read(self._database, self._network)
+        self._shelves, self._pairs = restored.shelves, restored.pairs
+        self._trees = {key: shelf for key, shelf in self._shelves.items() if isinstance(shelf, IndexShelf)}
+        self._expiries = [held for shelf in self._shelves.values() for held in shelf]
+        for held in self._expiries:
+            self._book(held)
+        self._eviction.recount()
         heapq.heapify(self._expiries)
-        for row in spoilt:
+        self._last_row = max((held.row for held in self._expiries), default=0)
+        orphans = [held for held in self._expiries if not held.anchored]
+        for held in sorted(orphans, key=lambda held: held.row):
+            self._note_orphan(held)
+        for row in restored.spoilt:
             self._write_later(row, None)
 
     # --- settling a new record ------------------------------------------------------------------------------------
@@ -318,7 +320,17 @@ class Holdings:
 
     def _add(self, shelf: Shelf, record: AnyRecord, anchored: bool, source: str) -> None:
         self._last_row += 1
-        held = self._place(shelf, record, anchored, sys.intern(source))
+        self._shelves[shelf.key] = shelf
+        if isinstance(shelf, IndexShelf):
+            self._trees[shelf.key] = shelf
+        held = Held(record, shelf, anchored, sys.intern(source), self._last_row)
+        self._book(held)
+        shelf.add(held, record)
+        self._eviction.added(held, self._count)
+        if is_a(record, Order):
+            self._pairs[record.body.pair] += 1
+        if not anchored:
+            self._note_orphan(held)
         if len(self._expiries) > 2 * self._count + _STALE_MAX:
             self._expiries = [other for other in self._expiries if not other.gone]
             heapq.heapify(self._expiries)
@@ -326,27 +338,21 @@ class Holdings:
         if record.kind is not Kind.BEAT and not held.gone:  # a beat is stale before a restart is over
             self._write_later(held.row, held)
 
-    def _place(self, shelf: Shelf, record: AnyRecord, anchored: bool, source: str) -> Held:
-        self._shelves[shelf.key] = shelf
-        if isinstance(shelf, IndexShelf):
-            self._trees[shelf.key] = shelf
-        held = Held(record, shelf, anchored, source, self._last_row)
+    def _book(self, held: Held) -> None:
         author = self._authors.get(held.author)
         if author is None:
             author = self._authors[held.author] = _Author(held.author)
         held.author = author.key
         author.held += 1
-        shelf.add(held, record)
         self._count += 1
-        self._eviction.added(held, self._count)
-        if is_a(record, Order):
+        if held.kind is Kind.ORDER:
             author.orders += 1
-            self._pairs[record.body.pair] += 1
-            if shelf.prefix is not None:
-                self._places[held.id] += 1
-        if not anchored and (loser := self._orphans.note(held)) is not None:
+            if held.place.prefix is not None:
+                self._places[held.id] = self._places.get(held.id, 0) + 1
+
+    def _note_orphan(self, held: Held) -> None:
+        if (loser := self._orphans.note(held)) is not None:
             self._drop(loser)
-        return held
 
     def _drop(self, held: Held) -> None:
         shelf = self._shelves[held.place.key]
@@ -367,12 +373,6 @@ class Holdings:
             self._write_later(held.row, None)
         self._orphans.forget(held)
         held.wire = b""
-
-    def _shelf(self, key: DhtKey, prefix: str | None) -> Shelf:
-        shelf = self._shelves.get(key)
-        if shelf is not None:
-            return shelf  # one with branches only is empty, and counts
-        return OrderShelf(key) if prefix is None else IndexShelf(key, prefix)
 
     def _forget_if_empty(self, shelf: Shelf) -> None:
         if not shelf and not shelf.branch_names():

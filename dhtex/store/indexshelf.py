@@ -21,10 +21,10 @@ from dhtex.market.admission import tree_path
 from dhtex.market.branches import Branches, divide
 from dhtex.market.holding import ANY_KIND, WHOLE, Span, TreeNode, TreeOrder
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
-from dhtex.market.pricebits import PRICE_BITS, path_behind, price_bits, unpacked
+from dhtex.market.pricebits import PRICE_BITS, path_behind, price_number, unpacked
 from dhtex.market.records import AnyRecord, Kind, Order, Side, Status, is_a
 from dhtex.store.held import NUMBER_MAX, Held
-from dhtex.store.shelf import Shelf, count_down, short
+from dhtex.store.shelf import OrderShelf, Shelf, count_down, short
 
 _KINDS: Final[tuple[int, ...]] = (Kind.ORDER, Kind.STATUS, Kind.BEAT)
 _TIME_BITS: Final = 40  # no time of a record is larger
@@ -87,21 +87,35 @@ class IndexShelf(Shelf):
 
     def add(self, held: Held, record: AnyRecord) -> None:
         assert held.id not in self._held, "a record is held once"
-        held.rank = self._rank(record, held.row)
+        self.rank(held, record)
         self._held[held.id] = held
         insort(self._lists[record.kind], held, key=_rank_of)
         self._digests[record.kind] ^= short(record.id)
-        if record.kind is not Kind.ORDER:
-            name = held.subject if held.kind is Kind.STATUS else held.author
-            self._spoken[name] = (*self._spoken.get(name, ()), held)
-        self._count(held, 1)
+        self._note(held)
         self._keep_in_heap(held)
         if is_a(record, Order):
-            self.market = (record.body.pair, record.body.side)
             self._sums = []
             self._loose += self.branch_of(record) is None
             if self._loose > self._divide_above:
                 self._divide()
+
+    def fill(self, everything: dict[RecordId, Held]) -> None:
+        self._held = everything
+        for held in everything.values():
+            self._lists[held.kind].append(held)
+            self._digests[held.kind] ^= short(held.id)
+            self._note(held)
+        for listed in self._lists.values():
+            listed.sort(key=_rank_of)
+        self._loose = len(self._lists[Kind.ORDER])
+        if self._loose > self._divide_above:
+            self._divide()
+
+    def _note(self, held: Held) -> None:
+        if held.kind is not Kind.ORDER:
+            name = held.subject if held.kind is Kind.STATUS else held.author
+            self._spoken[name] = (*self._spoken.get(name, ()), held)
+        self._count(held, 1)
 
     def remove(self, held: Held) -> None:
         del self._held[held.id]
@@ -243,14 +257,22 @@ class IndexShelf(Shelf):
             else:
                 count_down(counter, held.author)
 
-    def _rank(self, record: AnyRecord, row: int) -> int:
+    def rank(self, held: Held, record: AnyRecord) -> None:
+        """Say where a record belongs in the listing, and from an order of which market this node is. Raises ValueError
+        for an order without a price."""
         if is_a(record, Order):
-            bits = int(price_bits(record.body.price), 2)
-            bits = _BITS_MAX - bits if record.body.side is Side.BUY else bits
-            return bits << _TIME_BITS | record.body.created
-        # Beats cost nothing: those of makers who have no order here must not stand before the others.
-        idle = record.kind is Kind.BEAT and not self.has_orders_of(record.body.author)
-        return _IDLE + row if idle else row
+            body = record.body
+            self.market = (body.pair, body.side)
+            bits = price_number(body.price)
+            held.rank = (_BITS_MAX - bits if body.side is Side.BUY else bits) << _TIME_BITS | body.created
+        elif record.kind is Kind.BEAT and not self.has_orders_of(record.body.author):
+            # Beats cost nothing: those of makers who have no order here must not stand before the others.
+            held.rank = _IDLE + held.row
+
+
+def empty_shelf(key: DhtKey, prefix: str | None) -> Shelf:
+    """A shelf for the records of a key: of a node of a price tree, or of an order (None)."""
+    return OrderShelf(key) if prefix is None else IndexShelf(key, prefix)
 
 
 def _rank(held: Held) -> int:

@@ -66,6 +66,10 @@ class Shelf(Place, ABC):
         """Put a record in its place. The caller has settled what becomes of its rivals."""
 
     @abstractmethod
+    def fill(self, everything: dict[RecordId, Held]) -> None:
+        """Put records in their places that were there together before, in the order in which they came."""
+
+    @abstractmethod
     def remove(self, held: Held) -> None:
         """Take a record away."""
 
@@ -195,6 +199,12 @@ class OrderShelf(Shelf):
         place = _LISTED[held.kind]
         rank = sum(_LISTED[other.kind] <= place for other in self._held)
         self._held = (*self._held[:rank], held, *self._held[rank:])
+
+    def fill(self, everything: dict[RecordId, Held]) -> None:
+        subjects: dict[bytes, bytes] = {}
+        for held in everything.values():
+            held.subject = subjects.setdefault(held.subject, held.subject)
+        self._held = tuple(sorted(everything.values(), key=lambda held: _LISTED[held.kind]))
 
     def remove(self, held: Held) -> None:
         self._held = tuple(other for other in self._held if other is not held)

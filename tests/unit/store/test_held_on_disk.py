@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from dhtex import limits
 from dhtex.market.holding import ANY_KIND, Taken
 from dhtex.market.ids import order_key
@@ -64,6 +66,35 @@ def test_a_tombstone_still_knows_its_maker_after_a_restart(tmp_path: Path) -> No
     assert holdings.put(order.wire, "", NOW + 5, "self").newer == status.wire
     foreign = make_status(order, Closing.CANCELED, by=identity(66), maker=identity(66).public)
     assert holdings.put(foreign.wire, "", NOW + 5, "10.0.0.1").code == Code.BAD_SIGNATURE
+    database.close()
+
+
+def test_what_comes_after_a_restart_is_written_beside_what_was_there(tmp_path: Path) -> None:
+    database, holdings = reopen(tmp_path / "node.db")
+    put(holdings, make_order(), make_order(number=1))
+    holdings.flush(NOW)
+    database.close()
+    database, holdings = reopen(tmp_path / "node.db")
+    put(holdings, make_order(number=2))
+    holdings.flush(NOW)
+    database.close()
+    database, holdings = reopen(tmp_path / "node.db")
+    assert holdings.count == 3
+    database.close()
+
+
+def test_what_nobody_vouches_for_stays_little_after_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses = [make_status(make_order(number=number), Closing.CANCELED) for number in range(6)]
+    database, holdings = reopen(tmp_path / "node.db")
+    for number, status in enumerate(statuses):
+        holdings.put(status.wire, None, NOW + 5, f"10.0.0.{number}")
+    holdings.flush(NOW)
+    database.close()
+    monkeypatch.setattr(limits, "ORPHANS_PER_SOURCE_MAX", 4)
+    database, holdings = reopen(tmp_path / "node.db")
+    assert {wire for _, _, wire in everything(holdings)} == {status.wire for status in statuses[2:]}
+    assert holdings.flush(NOW) == 2
+    assert len(database.rows("SELECT * FROM held")) == 4
     database.close()
 
 

@@ -135,6 +135,8 @@ def test_many_come_and_go_and_none_is_left_behind(tmp_path: Path) -> None:
         assert not one._pairs
         assert not one._expiries
         assert not one._orphans._by_source
+        assert not one._eviction._makers
+        assert not one._eviction._sources
     while again.flush(now + 10**7):
         pass
     assert database.rows("SELECT * FROM held") == []
