@@ -61,8 +61,9 @@ class Eviction:
 
     def recount(self) -> None:
         """Everything is there at once, as after a start."""
-        self._makers = Counter(held.author for held in self._stamped())
-        self._sources = Counter(held.source for held in self._stamped())
+        stamped = list(self._stamped())
+        self._makers = Counter([held.author for held in stamped])
+        self._sources = Counter([held.source for held in stamped])
 
     def removed(self, held: Held, count: int) -> None:
         """A record is gone; `count` are left."""

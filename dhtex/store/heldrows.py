@@ -13,12 +13,12 @@ from collections import Counter
 from typing import Final, NamedTuple
 
 from dhtex.market.admission import place
-from dhtex.market.ids import DhtKey, PublicKey, RecordId
+from dhtex.market.ids import DhtKey, PublicKey
 from dhtex.market.kept import reopen
 from dhtex.market.records import AnyRecord, Order, is_a
 from dhtex.store.database import Database
 from dhtex.store.held import NUMBER_MAX, Held
-from dhtex.store.indexshelf import IndexShelf, empty_shelf
+from dhtex.store.indexshelf import empty_shelf
 from dhtex.store.shelf import Shelf
 
 _FROM_DISK: Final = "disk"
@@ -35,32 +35,30 @@ class Restored(NamedTuple):
 
 def read(database: Database, network: str) -> Restored:
     """What was held when these rows were written. Raises StateError."""
-    gathered: dict[DhtKey, tuple[Shelf, dict[RecordId, Held]]] = {}
+    shelves: dict[DhtKey, Shelf] = {}
+    pairs, spoilt = Counter[str](), list[int]()
     authors: dict[PublicKey, PublicKey] = {}
-    restored = Restored({}, Counter(), [])
     for number, key, record_id, prefix, anchored, wire in database.stream(
         "SELECT number, dht_key, record_id, prefix, anchored, wire FROM held ORDER BY number"
     ):
         record = reopen(wire, record_id, network)
         if record is None or not (0 < number < NUMBER_MAX and _belongs(record, prefix, key)):
-            restored.spoilt.append(number)
+            spoilt.append(number)
             continue
-        if key not in gathered:
-            gathered[key] = empty_shelf(key, prefix), {}
-        shelf, found = gathered[key]
-        held = found.setdefault(record.id, Held(record, shelf, bool(anchored), _FROM_DISK, number))
-        if held.row != number:  # it stands there twice
-            restored.spoilt.append(number)
+        shelf = shelves.get(key)
+        if shelf is None:
+            shelf = shelves[key] = empty_shelf(key, prefix)
+        elif shelf.get(record_id) is not None:
+            spoilt.append(number)
             continue
+        held = Held(record, shelf, bool(anchored), _FROM_DISK, number)
         held.author = authors.setdefault(held.author, held.author)
-        if isinstance(shelf, IndexShelf):
-            shelf.rank(held, record)
+        shelf.lay(held, record)
         if is_a(record, Order):
-            restored.pairs[record.body.pair] += 1
-    for key, (shelf, found) in gathered.items():
-        shelf.fill(found)
-        restored.shelves[key] = shelf
-    return restored
+            pairs[record.body.pair] += 1
+    for shelf in shelves.values():
+        shelf.arrange()
+    return Restored(shelves, pairs, spoilt)
 
 
 def _belongs(record: AnyRecord, prefix: object, key: object) -> bool:

@@ -33,7 +33,7 @@ from dhtex.store.eviction import Eviction
 from dhtex.store.held import Held
 from dhtex.store.indexshelf import IndexShelf, empty_shelf
 from dhtex.store.orphans import Orphans
-from dhtex.store.shelf import OrderShelf, Shelf, count_down, is_stamped, may_ask_again, order_of
+from dhtex.store.shelf import OrderShelf, Shelf, count_down, count_up, is_stamped, may_ask_again, order_of
 
 WRONG_KEY: Final = "wrong_key"
 FULL: Final = "full"
@@ -237,7 +237,7 @@ class Holdings:
         for held in self._expiries:
             self._book(held)
         self._eviction.recount()
-        heapq.heapify(self._expiries)
+        self._expiries.sort(key=lambda held: held.expires)  # a heap too
         self._last_row = max((held.row for held in self._expiries), default=0)
         orphans = [held for held in self._expiries if not held.anchored]
         for held in sorted(orphans, key=lambda held: held.row):
@@ -348,7 +348,7 @@ class Holdings:
         if held.kind is Kind.ORDER:
             author.orders += 1
             if held.place.prefix is not None:
-                self._places[held.id] = self._places.get(held.id, 0) + 1
+                count_up(self._places, held.id)
 
     def _note_orphan(self, held: Held) -> None:
         if (loser := self._orphans.note(held)) is not None:

@@ -24,9 +24,10 @@ from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.pricebits import PRICE_BITS, path_behind, price_number, unpacked
 from dhtex.market.records import AnyRecord, Kind, Order, Side, Status, is_a
 from dhtex.store.held import NUMBER_MAX, Held
-from dhtex.store.shelf import OrderShelf, Shelf, count_down, short
+from dhtex.store.shelf import OrderShelf, Shelf, count_down, count_up, short
 
-_KINDS: Final[tuple[int, ...]] = (Kind.ORDER, Kind.STATUS, Kind.BEAT)
+_ORDER, _STATUS, _BEAT = Kind.ORDER, Kind.STATUS, Kind.BEAT  # by these names, because those are slow in Python 3.11
+_KINDS: Final[tuple[int, ...]] = (_ORDER, _STATUS, _BEAT)
 _TIME_BITS: Final = 40  # no time of a record is larger
 _BITS_MAX: Final = (1 << PRICE_BITS) - 1
 _IDLE: Final = NUMBER_MAX  # more than any row's number
@@ -70,14 +71,14 @@ class IndexShelf(Shelf):
         return self._held.get(record_id)
 
     def rivals(self, record: AnyRecord) -> list[Held]:
-        if record.kind is Kind.ORDER:
+        if record.kind is _ORDER:
             same = self._held.get(record.id)
             return [] if same is None else [same]
         spoken = self._spoken.get(_spoken_of(record), ())
         return [held for held in spoken if held.kind is record.kind and held.author == record.body.author]
 
     def statuses(self, order_id: RecordId) -> list[Held]:
-        return [held for held in self._spoken.get(order_id, ()) if held.kind is Kind.STATUS]
+        return [held for held in self._spoken.get(order_id, ()) if held.kind is _STATUS]
 
     def spoke_of(self, order_id: RecordId) -> list[Held]:
         return self.statuses(order_id)
@@ -87,11 +88,8 @@ class IndexShelf(Shelf):
 
     def add(self, held: Held, record: AnyRecord) -> None:
         assert held.id not in self._held, "a record is held once"
-        self.rank(held, record)
-        self._held[held.id] = held
+        self._note(held, record)
         insort(self._lists[record.kind], held, key=_rank_of)
-        self._digests[record.kind] ^= short(record.id)
-        self._note(held)
         self._keep_in_heap(held)
         if is_a(record, Order):
             self._sums = []
@@ -99,21 +97,23 @@ class IndexShelf(Shelf):
             if self._loose > self._divide_above:
                 self._divide()
 
-    def fill(self, everything: dict[RecordId, Held]) -> None:
-        self._held = everything
-        for held in everything.values():
-            self._lists[held.kind].append(held)
-            self._digests[held.kind] ^= short(held.id)
-            self._note(held)
+    def lay(self, held: Held, record: AnyRecord) -> None:
+        self._note(held, record)
+        self._lists[held.kind].append(held)
+
+    def arrange(self) -> None:
         for listed in self._lists.values():
             listed.sort(key=_rank_of)
-        self._loose = len(self._lists[Kind.ORDER])
+        self._loose = len(self._lists[_ORDER])
         if self._loose > self._divide_above:
             self._divide()
 
-    def _note(self, held: Held) -> None:
-        if held.kind is not Kind.ORDER:
-            name = held.subject if held.kind is Kind.STATUS else held.author
+    def _note(self, held: Held, record: AnyRecord) -> None:
+        self._rank(held, record)
+        self._held[held.id] = held
+        self._digests[held.kind] ^= short(held.id)
+        if held.kind is not _ORDER:
+            name = held.subject if held.kind is _STATUS else held.author
             self._spoken[name] = (*self._spoken.get(name, ()), held)
         self._count(held, 1)
 
@@ -122,11 +122,11 @@ class IndexShelf(Shelf):
         listed = self._lists[held.kind]
         del listed[bisect_left(listed, _rank_of(held), key=_rank_of)]
         self._digests[held.kind] ^= short(held.id)
-        if held.kind is Kind.ORDER:
+        if held.kind is _ORDER:
             self._sums = []
             self._loose -= self._branch(held) is None
         else:
-            name = held.subject if held.kind is Kind.STATUS else held.author
+            name = held.subject if held.kind is _STATUS else held.author
             left = tuple(other for other in self._spoken[name] if other is not held)
             if left:
                 self._spoken[name] = left
@@ -148,8 +148,8 @@ class IndexShelf(Shelf):
     def _extent(self, kind: int, lists: list[Sequence[Held]], span: Span) -> tuple[int, int, int]:
         if kind == ANY_KIND:
             return 0, len(self._held), reduce(xor, self._digests.values())
-        orders = self._lists[Kind.ORDER]
-        if kind != Kind.ORDER or span == WHOLE:
+        orders = self._lists[_ORDER]
+        if kind != _ORDER or span == WHOLE:
             return 0, sum(map(len, lists)), self._digests.get(kind, 0)
         first = bisect_left(orders, unpacked(span.best, fill=b"\0") << _TIME_BITS, key=_rank)
         end = bisect_left(orders, unpacked(span.worst, fill=b"\xff") + 1 << _TIME_BITS, lo=first, key=_rank)
@@ -167,7 +167,7 @@ class IndexShelf(Shelf):
 
     @property
     def has_witnesses(self) -> bool:
-        return len(self._lists[Kind.ORDER]) >= limits.TREE_WITNESSES
+        return len(self._lists[_ORDER]) >= limits.TREE_WITNESSES
 
     def _packed(self) -> bytes:
         return self._branches.packed
@@ -185,14 +185,14 @@ class IndexShelf(Shelf):
         """Whether a maker that says it is alive here has no order here, or one that belongs to a branch."""
         if not self._branches:
             return False
-        own = [order for order in self._lists[Kind.ORDER] if order.author == maker]
+        own = [order for order in self._lists[_ORDER] if order.author == maker]
         return not own or any(self._branch(order) is not None for order in own)
 
     def node(self) -> TreeNode | None:
         """This node as it is now; None while no order has shown of which market it is."""
         if self.market is None:
             return None
-        orders = [TreeOrder(held.id, self._path(held), held.wire) for held in self._lists[Kind.ORDER]]
+        orders = [TreeOrder(held.id, self._path(held), held.wire) for held in self._lists[_ORDER]]
         return TreeNode(self.key, *self.market, self.prefix, orders, tuple(self._branches))
 
     def rebranch(self, add: list[str], drop: list[str]) -> None:
@@ -200,10 +200,10 @@ class IndexShelf(Shelf):
         for branch in drop:
             self._branches.drop(branch)
         self._branches.add(add)
-        self._loose = sum(self._branch(order) is None for order in self._lists[Kind.ORDER])
+        self._loose = sum(self._branch(order) is None for order in self._lists[_ORDER])
 
     def _divide(self) -> None:
-        loose = [self._path(order) for order in self._lists[Kind.ORDER] if self._branch(order) is None]
+        loose = [self._path(order) for order in self._lists[_ORDER] if self._branch(order) is None]
         self.rebranch(divide(loose), [])
         # Where there is no room for more branches, to try again with each order would cost a look at all of them.
         self._divide_above = max(limits.TREE_NODE_ORDERS_MAX, self._loose + limits.TREE_NODE_ORDERS_MAX // 8)
@@ -213,7 +213,7 @@ class IndexShelf(Shelf):
     def loser(self, new: AnyRecord, anchored: bool, now: float) -> Held | AnyRecord | None:
         if not anchored:
             return None
-        maker, is_order = new.body.author, new.kind is Kind.ORDER
+        maker, is_order = new.body.author, new.kind is _ORDER
         if is_order and self._orders_by_maker.get(maker, 0) >= limits.ORDERS_PER_MAKER_AND_INDEX_KEY_MAX:
             crowder = maker
         elif self._anchored >= limits.RECORDS_PER_INDEX_KEY_MAX:
@@ -248,24 +248,22 @@ class IndexShelf(Shelf):
 
     def _count(self, held: Held, change: int) -> None:
         # Beats are one for each maker and index: those of makers with orders need no quota of their own.
-        if not held.anchored or held.kind is Kind.BEAT:
+        if not held.anchored or held.kind is _BEAT:
             return
         self._anchored += change
-        for counter in (self._anchored_by_maker, *([self._orders_by_maker] if held.kind is Kind.ORDER else [])):
-            if change > 0:
-                counter[held.author] += 1
-            else:
-                count_down(counter, held.author)
+        count = count_up if change > 0 else count_down
+        count(self._anchored_by_maker, held.author)
+        if held.kind is _ORDER:
+            count(self._orders_by_maker, held.author)
 
-    def rank(self, held: Held, record: AnyRecord) -> None:
-        """Say where a record belongs in the listing, and from an order of which market this node is. Raises ValueError
-        for an order without a price."""
+    def _rank(self, held: Held, record: AnyRecord) -> None:
         if is_a(record, Order):
             body = record.body
-            self.market = (body.pair, body.side)
+            if self.market is None:
+                self.market = (body.pair, body.side)
             bits = price_number(body.price)
             held.rank = (_BITS_MAX - bits if body.side is Side.BUY else bits) << _TIME_BITS | body.created
-        elif record.kind is Kind.BEAT and not self.has_orders_of(record.body.author):
+        elif record.kind is _BEAT and not self.has_orders_of(record.body.author):
             # Beats cost nothing: those of makers who have no order here must not stand before the others.
             held.rank = _IDLE + held.row
 
@@ -289,9 +287,9 @@ def _spoken_of(record: AnyRecord) -> bytes:
 
 def _worth(held: Held) -> tuple[int, int, int]:
     """Orders go before tombstones; of orders the lowest stamp with the farthest expiry, of tombstones the nearest."""
-    if held.kind is Kind.ORDER:
+    if held.kind is _ORDER:
         return (0, held.number, -held.expires)
-    return (1, 0, held.expires if held.kind is Kind.STATUS else 0)
+    return (1, 0, held.expires if held.kind is _STATUS else 0)
 
 
 def _entry(held: Held) -> _Entry:

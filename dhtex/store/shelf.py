@@ -66,8 +66,13 @@ class Shelf(Place, ABC):
         """Put a record in its place. The caller has settled what becomes of its rivals."""
 
     @abstractmethod
-    def fill(self, everything: dict[RecordId, Held]) -> None:
-        """Put records in their places that were there together before, in the order in which they came."""
+    def lay(self, held: Held, record: AnyRecord) -> None:
+        """Put a record back that was here before, as the last one of its kind; `arrange` is to follow. Raises
+        ValueError for an order without a price."""
+
+    @abstractmethod
+    def arrange(self) -> None:
+        """Bring what was laid here, in the order in which it came, into listing order."""
 
     @abstractmethod
     def remove(self, held: Held) -> None:
@@ -200,11 +205,15 @@ class OrderShelf(Shelf):
         rank = sum(_LISTED[other.kind] <= place for other in self._held)
         self._held = (*self._held[:rank], held, *self._held[rank:])
 
-    def fill(self, everything: dict[RecordId, Held]) -> None:
-        subjects: dict[bytes, bytes] = {}
-        for held in everything.values():
-            held.subject = subjects.setdefault(held.subject, held.subject)
-        self._held = tuple(sorted(everything.values(), key=lambda held: _LISTED[held.kind]))
+    def lay(self, held: Held, record: AnyRecord) -> None:
+        self._held = (*self._held, held)
+
+    def arrange(self) -> None:
+        if len(self._held) > 1:
+            subjects: dict[bytes, bytes] = {}
+            for held in self._held:
+                held.subject = subjects.setdefault(held.subject, held.subject)
+            self._held = tuple(sorted(self._held, key=lambda held: _LISTED[held.kind]))
 
     def remove(self, held: Held) -> None:
         self._held = tuple(other for other in self._held if other is not held)
@@ -262,6 +271,11 @@ def order_of(record: AnyRecord) -> RecordId | None:
 def short(record_id: RecordId) -> int:
     """What an id adds to a digest."""
     return int.from_bytes(record_id[:8])
+
+
+def count_up(counter: Counter[Name], name: Name) -> None:
+    """One more."""
+    counter[name] = counter.get(name, 0) + 1  # for a new name much quicker than `+= 1`
 
 
 def count_down(counter: Counter[Name], name: Name) -> None:

@@ -21,12 +21,9 @@ def both(empty: Shelf, other: Shelf, records: list[AnyRecord], anchored: list[bo
     rows = list(enumerate(zip(records, anchored, strict=True), start=1))
     for row, (record, known) in rows:
         empty.add(Held(record, empty, known, "disk", row), record)
-    everything = {}
     for row, (record, known) in rows:
-        held = everything[record.id] = Held(record, other, known, "disk", row)
-        if isinstance(other, IndexShelf):
-            other.rank(held, record)
-    other.fill(everything)
+        other.lay(Held(record, other, known, "disk", row), record)
+    other.arrange()
     return empty, other
 
 
