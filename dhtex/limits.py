@@ -62,6 +62,7 @@ REPLACEMENTS_PER_BUCKET: Final = 8  # enough to refill a bucket that lost a mach
 HOLDERS: Final = 8  # r: how many nodes hold a key
 LOOKUP_PARALLEL: Final = 4  # alpha
 FETCH_PARALLEL: Final = 2  # where any holder will do: most are asked in vain, but one dead must not hold it up
+FETCH_ALONE_S: Final = 0.005  # who is near has answered by then, so that the second need not be asked
 LOOKUP_SURE: Final = 3  # answers of the closest that show who the holders are: each knows its neighbours
 LOOKUP_CONTACTS: Final = 12  # in a reply of our verbs: HOLDERS and half as many again, as some may be dead
 LOOKUP_CANDIDATES_MAX: Final = 64  # a liar can invent contacts without end

@@ -53,7 +53,7 @@ class Crawl:
     those in the `span`.
 
     `done` is called once, in a later turn or in this one; afterwards late answers still call `late`. An answer that is
-    `enough` ends it at once.
+    `enough` ends it at once; such a crawl asks one node first, and more when that has nothing, or on `hurry`.
     """
 
     def __init__(
@@ -65,7 +65,6 @@ class Crawl:
         kind: int = NO_KIND,
         span: Span = WHOLE,
         wanted: int = limits.HOLDERS,
-        parallel: int = limits.LOOKUP_PARALLEL,
         enough: Callable[[wire.GetReply], bool] | None = None,
     ) -> None:
         self.target = target
@@ -80,6 +79,7 @@ class Crawl:
         self._near: list[Contact] | None = None  # until the next answer
         self._network = network
         self._done = done
+        parallel = limits.LOOKUP_PARALLEL if enough is None else 1
         self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted, parallel)
 
     @property
@@ -127,6 +127,11 @@ class Crawl:
         """Those that have not answered yet and still may, closest first."""
         return self._lookup.slow()
 
+    def hurry(self) -> None:
+        """Ask a second one beside the first, who is silent for longer than somebody near would be."""
+        self._lookup.parallel = limits.FETCH_PARALLEL
+        self._pump()
+
     def expire(self) -> None:
         """End now with what there is."""
         self._end()
@@ -167,10 +172,11 @@ class Crawl:
         else:
             self.answers[contact] = answer
             if self._enough is not None:
+                if not self.finished and self._enough(answer):
+                    self._end()
                 if self.finished:
                     return
-                if self._enough(answer):
-                    self._end()
+                self._lookup.parallel = limits.FETCH_PARALLEL
             contacts = []
             for compact in answer.contacts[: limits.CONTACTS_PER_REPLY_MAX]:
                 if self._lookup.knows(compact):

@@ -102,7 +102,7 @@ class Lookup:
         self.requests = 0
         self._goal = int.from_bytes(target)
         self._own_id = own_id
-        self._parallel = parallel
+        self.parallel = parallel
         self._started = now
         self._rows: list[_Row] = []
         self._by_wire: dict[bytes, _Row] = {}
@@ -148,7 +148,7 @@ class Lookup:
 
     def next(self, now: float) -> list[Contact]:
         """Whom to ask now. Each is handed out once; report back by `on_reply`, `on_slow` and `on_failure`."""
-        if self._in_slots >= self._parallel:
+        if self._in_slots >= self.parallel:
             return []
         chosen: list[Contact] = []
         passed_over: list[_Row] = []
@@ -163,17 +163,17 @@ class Lookup:
                 counting += 1
             elif row.suspect or row.source.discredited:
                 row.suspect = True
-                if self._suspects < self._parallel:
+                if self._suspects < self.parallel:
                     self._ask(row, _SLOW, chosen)
             else:
                 counting += 1
-                if self._in_slots < self._parallel:
+                if self._in_slots < self.parallel:
                     if row.source.awaited < AWAITED_OF_ONE_SOURCE_MAX or row.source.ours:
                         self._ask(row, _ASKED, chosen)
                     else:
                         passed_over.append(row)
         for row in passed_over:
-            if self._in_slots < self._parallel and self._may_ask(now):
+            if self._in_slots < self.parallel and self._may_ask(now):
                 self._ask(row, _ASKED, chosen)
         return chosen
 

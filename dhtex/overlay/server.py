@@ -308,8 +308,13 @@ class Overlay(StockServer):
                 found.extend(filter(is_it, answer.wires))
                 return bool(found)
 
+            def hurry() -> None:
+                timers.append(loop.call_later(limits.LOOKUP_S_MAX, crawl.expire))
+                crawl.hurry()
+
             def crawled(crawl: Crawl) -> None:
-                timer.cancel()
+                for timer in timers:
+                    timer.cancel()
                 if found:
                     _settle(ended, None)
                 else:
@@ -320,8 +325,9 @@ class Overlay(StockServer):
                     enough(crawl.answers[contact])
                 _settle(ended, None)
 
-            crawl = Crawl(self.protocol, key, crawled, kind=kind, parallel=limits.FETCH_PARALLEL, enough=enough)
-            timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
+            loop = asyncio.get_running_loop()
+            crawl = Crawl(self.protocol, key, crawled, kind=kind, enough=enough)
+            timers = [loop.call_later(limits.FETCH_ALONE_S, hurry)]
             crawl.start()
             await ended
         return found[0] if found else None

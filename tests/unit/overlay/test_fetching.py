@@ -1,0 +1,80 @@
+"""A fetch asks one holder where answers come at once, and never waits for it alone where they do not."""
+
+from unittest.mock import patch
+
+import pytest
+
+from dhtex import limits
+from dhtex.overlay.server import Overlay
+from dhtex.overlay.wire import GET
+from tests.unit.overlay import sky
+from tests.unit.overlay.fakes import held, record, timed
+from tests.unit.overlay.sky import Sky, end, virtually
+from tests.unit.overlay.test_overlay import key_of
+
+KEY = key_of(1)
+NEAR_S = 0.0005
+
+
+async def network() -> tuple[Sky, list[Overlay], list[Overlay], Overlay]:
+    """Nodes that know each other, those that hold the record, closest first, and one that does not."""
+    air = Sky()
+    nodes = await air.network(16)
+    ranked = sorted(nodes, key=lambda node: int.from_bytes(node.protocol.own_id) ^ int.from_bytes(KEY))
+    holders, reader = ranked[: limits.HOLDERS], ranked[-1]
+    for node in holders:
+        held(node).rows[KEY] = [(None, record(KEY))]
+    return air, nodes, holders, reader
+
+
+async def fetched(reader: Overlay) -> tuple[float, int]:
+    """How long a fetch took, and how many nodes were asked."""
+    with patch.object(reader.protocol, "ask", wraps=reader.protocol.ask) as ask:
+        took_s = await timed(reader.fetch(KEY, 0, record(KEY).__eq__))
+    return took_s, sum(call.args[1] is GET and call.args[2].key == KEY for call in ask.call_args_list)
+
+
+@pytest.mark.parametrize(("delay_s", "asked"), [(NEAR_S, 1), (0.02, limits.FETCH_PARALLEL)])
+def test_one_is_asked_if_it_is_near_and_two_if_it_is_not(
+    delay_s: float, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        _, nodes, _, reader = await network()
+        monkeypatch.setattr(sky, "DELAY_S", delay_s)
+        took_s, count = await fetched(reader)
+        assert took_s == pytest.approx(2 * delay_s, abs=1e-4)
+        assert count == asked
+        await end(nodes)
+
+    virtually(story())
+
+
+def test_who_is_silent_costs_no_more_than_who_is_near_would_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        air, nodes, holders, reader = await network()
+        monkeypatch.setattr(sky, "DELAY_S", NEAR_S)
+        address = next(address for address, plug in air.plugs.items() if plug.receiver is holders[0].protocol)
+        del air.plugs[address]
+        took_s, count = await fetched(reader)
+        assert took_s == pytest.approx(limits.FETCH_ALONE_S + 2 * NEAR_S, abs=1e-4)
+        assert count == 2
+        await end(nodes)
+
+    virtually(story())
+
+
+def test_once_one_has_nothing_the_others_are_asked_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        _, nodes, holders, reader = await network()
+        monkeypatch.setattr(sky, "DELAY_S", NEAR_S)
+        held(holders[0]).rows.clear()
+        took_s, count = await fetched(reader)
+        assert took_s == pytest.approx(4 * NEAR_S, abs=1e-4)
+        assert count == 1 + limits.FETCH_PARALLEL
+        for node in holders:
+            held(node).rows.clear()
+        _, count = await fetched(reader)
+        assert count == limits.HOLDERS
+        await end(nodes)
+
+    virtually(story())
