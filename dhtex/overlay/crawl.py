@@ -53,7 +53,7 @@ class Crawl:
     those in the `span`.
 
     `done` is called once, in a later turn or in this one; afterwards late answers still call `late`. An answer that is
-    `enough` ends it at once; such a crawl asks one node first, and more when that has nothing, or on `hurry`.
+    `enough` ends it for good. Such a crawl awaits one answer at a time, until one was not enough, or `hurry`.
     """
 
     def __init__(
@@ -79,8 +79,10 @@ class Crawl:
         self._near: list[Contact] | None = None  # until the next answer
         self._network = network
         self._done = done
-        parallel = limits.LOOKUP_PARALLEL if enough is None else 1
+        parallel = limits.LOOKUP_PARALLEL if enough is None else limits.FETCH_PARALLEL
         self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted, parallel)
+        if enough is not None:
+            self._lookup.parallel = 1
 
     @property
     def asked(self) -> int:
@@ -128,7 +130,7 @@ class Crawl:
         return self._lookup.slow()
 
     def hurry(self) -> None:
-        """Ask a second one beside the first, who is silent for longer than somebody near would be."""
+        """Await FETCH_PARALLEL answers at a time from now on."""
         self._lookup.parallel = limits.FETCH_PARALLEL
         self._pump()
 
@@ -176,7 +178,8 @@ class Crawl:
                     self._end()
                 if self.finished:
                     return
-                self._lookup.parallel = limits.FETCH_PARALLEL
+                if self._lookup.parallel < limits.FETCH_PARALLEL:
+                    self.hurry()  # with somebody else, before those that this one names, who may be nobody
             contacts = []
             for compact in answer.contacts[: limits.CONTACTS_PER_REPLY_MAX]:
                 if self._lookup.knows(compact):

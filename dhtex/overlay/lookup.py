@@ -102,7 +102,7 @@ class Lookup:
         self.requests = 0
         self._goal = int.from_bytes(target)
         self._own_id = own_id
-        self.parallel = parallel
+        self.parallel = self._suspects_max = parallel
         self._started = now
         self._rows: list[_Row] = []
         self._by_wire: dict[bytes, _Row] = {}
@@ -163,7 +163,7 @@ class Lookup:
                 counting += 1
             elif row.suspect or row.source.discredited:
                 row.suspect = True
-                if self._suspects < self.parallel:
+                if self._suspects < self._suspects_max:
                     self._ask(row, _SLOW, chosen)
             else:
                 counting += 1

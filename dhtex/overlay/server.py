@@ -295,7 +295,7 @@ class Overlay(StockServer):
         return self._holdings.page(key, kind, 0, room, self._clock.now(), span)
 
     async def fetch(self, key: DhtKey, kind: int, is_it: Callable[[bytes], bool]) -> bytes | None:
-        """The first record at a key that passes `is_it`, from whoever is quickest; None if nobody has it.
+        """A record at a key that passes `is_it`, from the first holder that has one; None if nobody has.
 
         For what proves itself, as an order does by its id: one honest holder is enough.
         """

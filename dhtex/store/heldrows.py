@@ -45,15 +45,18 @@ def read(database: Database, network: str) -> Restored:
         if record is None or not (0 < number < NUMBER_MAX and _belongs(record, prefix, key)):
             spoilt.append(number)
             continue
-        shelf = shelves.get(key)
-        if shelf is None:
-            shelf = shelves[key] = empty_shelf(key, prefix)
-        elif shelf.get(record_id) is not None:
+        shelf = shelves.get(key) or empty_shelf(key, prefix)
+        if shelf.get(record_id) is not None:
             spoilt.append(number)
             continue
         held = Held(record, shelf, bool(anchored), _FROM_DISK, number)
-        held.author = authors.setdefault(held.author, held.author)
-        shelf.lay(held, record)
+        held.author = authors.setdefault(held.author, held.author)  # shelves keep it too
+        try:
+            shelf.lay(held, record)
+        except ValueError:  # no price
+            spoilt.append(number)
+            continue
+        shelves[key] = shelf
         if is_a(record, Order):
             pairs[record.body.pair] += 1
     for shelf in shelves.values():

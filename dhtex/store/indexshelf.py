@@ -88,34 +88,32 @@ class IndexShelf(Shelf):
 
     def add(self, held: Held, record: AnyRecord) -> None:
         assert held.id not in self._held, "a record is held once"
+        self._rank(held, record)
+        insort(self._lists[held.kind], held, key=_rank_of)
         self._note(held, record)
-        insort(self._lists[record.kind], held, key=_rank_of)
         self._keep_in_heap(held)
-        if is_a(record, Order):
-            self._sums = []
-            self._loose += self.branch_of(record) is None
-            if self._loose > self._divide_above:
-                self._divide()
 
     def lay(self, held: Held, record: AnyRecord) -> None:
-        self._note(held, record)
+        self._rank(held, record)
         self._lists[held.kind].append(held)
+        self._note(held, record)
 
     def arrange(self) -> None:
         for listed in self._lists.values():
             listed.sort(key=_rank_of)
-        self._loose = len(self._lists[_ORDER])
-        if self._loose > self._divide_above:
-            self._divide()
 
     def _note(self, held: Held, record: AnyRecord) -> None:
-        self._rank(held, record)
         self._held[held.id] = held
         self._digests[held.kind] ^= short(held.id)
         if held.kind is not _ORDER:
             name = held.subject if held.kind is _STATUS else held.author
             self._spoken[name] = (*self._spoken.get(name, ()), held)
         self._count(held, 1)
+        if held.kind is _ORDER:
+            self._sums = []
+            self._loose += self.branch_of(record) is None
+            if self._loose > self._divide_above:
+                self._divide()
 
     def remove(self, held: Held) -> None:
         del self._held[held.id]
@@ -259,9 +257,9 @@ class IndexShelf(Shelf):
     def _rank(self, held: Held, record: AnyRecord) -> None:
         if is_a(record, Order):
             body = record.body
+            bits = price_number(body.price)
             if self.market is None:
                 self.market = (body.pair, body.side)
-            bits = price_number(body.price)
             held.rank = (_BITS_MAX - bits if body.side is Side.BUY else bits) << _TIME_BITS | body.created
         elif record.kind is _BEAT and not self.has_orders_of(record.body.author):
             # Beats cost nothing: those of makers who have no order here must not stand before the others.

@@ -1,15 +1,20 @@
 """A fetch asks one holder where answers come at once, and never waits for it alone where they do not."""
 
-from unittest.mock import patch
+import asyncio
+from unittest.mock import Mock, patch
 
 import pytest
+from msgspec.structs import replace
 
 from dhtex import limits
+from dhtex.overlay.addresses import Address
+from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.server import Overlay
-from dhtex.overlay.wire import GET
+from dhtex.overlay.serving import Serving
+from dhtex.overlay.wire import GET, GetArgs, GetReply
 from tests.unit.overlay import sky
 from tests.unit.overlay.fakes import held, record, timed
-from tests.unit.overlay.sky import Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtually
 from tests.unit.overlay.test_overlay import key_of
 
 KEY = key_of(1)
@@ -75,6 +80,49 @@ def test_once_one_has_nothing_the_others_are_asked_as_usual(monkeypatch: pytest.
             held(node).rows.clear()
         _, count = await fetched(reader)
         assert count == limits.HOLDERS
+        await end(nodes)
+
+    virtually(story())
+
+
+def test_a_liar_that_is_near_and_closest_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has nothing, and names nodes that are closer still and that nobody hears from."""
+    nobody = [
+        (int.from_bytes(KEY) ^ number).to_bytes(20) + bytes((9, number, 1, 1)) + PORT.to_bytes(2)
+        for number in range(1, 9)
+    ]
+    real = Serving.get
+
+    async def story() -> None:
+        _, nodes, holders, reader = await network()
+        monkeypatch.setattr(sky, "DELAY_S", NEAR_S)
+
+        def lie(self: Serving, args: GetArgs, token: bytes, address: Address) -> GetReply:
+            honest = real(self, args, token, address)
+            return replace(honest, wires=[], contacts=nobody) if self is holders[0].protocol.serving else honest
+
+        monkeypatch.setattr(Serving, "get", lie)
+        took_s, count = await fetched(reader)
+        assert took_s == pytest.approx(4 * NEAR_S, abs=1e-4)
+        assert count == 1 + limits.FETCH_PARALLEL
+        await end(nodes)
+
+    virtually(story())
+
+
+@pytest.mark.parametrize("delay_s", [NEAR_S, 0.02])
+def test_nothing_goes_on_when_a_fetch_has_ended(delay_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Crawl.expire
+
+    async def story() -> None:
+        _, nodes, _, reader = await network()
+        monkeypatch.setattr(sky, "DELAY_S", delay_s)
+        expire = Mock()
+        monkeypatch.setattr(Crawl, "expire", lambda crawl: expire() if crawl.target == KEY else real(crawl))
+        await fetched(reader)
+        monkeypatch.setattr(Crawl, "hurry", expire)
+        await asyncio.sleep(limits.LOOKUP_S_MAX + 1)
+        assert not expire.called
         await end(nodes)
 
     virtually(story())

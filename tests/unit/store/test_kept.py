@@ -7,7 +7,7 @@ import pytest
 
 from dhtex.market.ids import order_key
 from dhtex.market.kept import decode_kept, reopen
-from dhtex.market.records import AnyRecord, Closing, Fault, Kind, Receipt, Status, is_a, parse_record
+from dhtex.market.records import AnyRecord, Closing, Fault, Kind, Receipt, Status, is_a, parse_record, record_id
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from tests.builders import NETWORK, NOW, make_accept, make_order, make_receipt, make_status, one_of_each
@@ -72,6 +72,27 @@ def test_a_body_that_hashes_right_and_means_nothing_is_not_read(tmp_path: Path) 
     again.put(order.wire, "", NOW, "10.0.0.1")
     assert again.flush(NOW) == 2
     assert Holdings(database, NETWORK, 0).count == 1
+    database.close()
+
+
+@pytest.mark.parametrize("price", ["", "abc", "0", "050", "1" + "0" * 40])
+def test_an_order_without_a_price_is_not_read(tmp_path: Path, price: str) -> None:
+    database = Database.open(tmp_path / "node.db")
+    order, encoder = make_order(), msgspec.msgpack.Encoder()
+    holdings = Holdings(database, NETWORK, 0)
+    holdings.put(order.wire, "", NOW, "10.0.0.1")
+    holdings.flush(NOW)
+    fields = (*msgspec.structs.astuple(order.body)[:5], price, *msgspec.structs.astuple(order.body)[6:])
+    body = encoder.encode(fields)
+    values = (record_id(Kind.ORDER, body), encoder.encode((1, body, order.signature, order.stamp)))
+    assert reopen(values[1], values[0], NETWORK) is not None
+    with database.batch() as connection:
+        connection.execute(
+            "INSERT INTO held SELECT 2, dht_key, ?, prefix, anchored, ? FROM held WHERE number = 1", values
+        )
+    again = Holdings(database, NETWORK, 0)
+    assert (again.count, again.pairs(), again.flush(NOW)) == (1, {"BTC/USD"}, 1)
+    assert database.rows("SELECT number FROM held") == [(1,)]
     database.close()
 
 

@@ -108,6 +108,10 @@ def test_whoever_writes_is_called_until_everything_that_ended_is_gone(
     assert turns >= 4
 
 
+def seen_by_author(holdings: Holdings) -> dict[bytes, tuple[int, int]]:
+    return {name: (author.held, author.orders) for name, author in holdings._authors.items()}
+
+
 def test_many_come_and_go_and_none_is_left_behind(tmp_path: Path) -> None:
     database, chance = Database.open(tmp_path / "node.db"), random.Random(1)
     holdings = Holdings(database, NETWORK, 0)
@@ -126,7 +130,12 @@ def test_many_come_and_go_and_none_is_left_behind(tmp_path: Path) -> None:
         pass
     again = Holdings(database, NETWORK, 0)
     assert sorted(again.replicas(now), key=str) == sorted(holdings.replicas(now), key=str)
+    assert seen_by_author(again) == seen_by_author(holdings)
+    assert sorted(again.tree_keys()) == sorted(holdings.tree_keys()) != []
     for one in (holdings, again):
+        for _ in range(one.count):
+            one.expire(now + 60)
+        assert all(held.expires > now + 60 for shelf in one._shelves.values() for held in shelf)
         while one.count:
             one.expire(now + 10**7)
         assert not one._shelves
