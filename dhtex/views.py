@@ -112,9 +112,10 @@ class CancelView(msgspec.Struct, frozen=True, kw_only=True):
 class TradeView(msgspec.Struct, frozen=True, kw_only=True):
     """One accept, from the side of this node.
 
-    `role`: maker or taker. `state`: sent, pending, confirmed, refused or void. `code`: why it was refused, `retryable`
-    whether trying again may help. `message`: what the taker sealed to the maker, `reply`: the maker's answer.
-    `receipts`: what each side says became of it, once it has said so.
+    `role`: maker or taker. `state`: sent, pending, confirmed, refused or void. `code`: why it was refused, or `unheard`
+    of a void one that may have been confirmed while this node was away for too long; `retryable`: whether trying again
+    may help. `message`: what the taker sealed to the maker, `reply`: the maker's answer. `receipts`: what each side
+    says became of it, once it has said so.
     """
 
     id: str

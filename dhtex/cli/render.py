@@ -13,6 +13,7 @@ from dhtex.cli.text import Column, Page, ago, clean, fields, id_digits, plural, 
 View = Mapping[str, Any]
 
 _SIDE_COLOURS: Final = {"buy": "green", "sell": "red"}
+_UNHEARD: Final = "the node was away until no holder remembered an answer: ask the maker whether there was one"
 _STATE_COLOURS: Final = {"confirmed": "green", "refused": "red", "void": "red", "pending": "yellow", "sent": "yellow"}
 
 ORDER_COLUMNS: Final = (
@@ -225,7 +226,8 @@ def trade(view: View, page: Page) -> list[str]:
         (
             ("id", view["id"]),
             ("state", view["state"]),
-            ("refused", refusal_words(view["code"])[0] if view["code"] else ""),
+            ("refused", refusal_words(view["code"])[0] if view["code"] not in (None, "unheard") else ""),
+            ("unheard", _UNHEARD if view["code"] == "unheard" else ""),
             ("role", view["role"]),
             ("side", view["side"]),
             ("amount", f"{view['amount']} {base}"),

@@ -2,7 +2,8 @@
 
     one_winner       of one order, one accept is ever confirmed; its maker signs one end of it, once; of one group one
                      order is filled, and of a part fill there is one remainder; who signs two ends is shown as disputed
-    no_lost_outcome  every accept ends confirmed, refused or void, and both sides hold the same
+    no_lost_outcome  every accept ends confirmed, refused or void, and both sides hold the same; who was away until
+                     nobody remembers says so
     no_resurrection  what has ended stays ended: in journals at once, in listings once there is peace
     no_overwrite     what others sign about an order changes nothing
     listed_or_gone   in peace, every open order is in every listing, and nothing else
@@ -30,11 +31,13 @@ from dhtex.sim.history import History
 from dhtex.sim.host import NETWORK, GoneError, Host
 from dhtex.sim.ledger import Ledger
 from dhtex.store.rows import Role, Trade
+from dhtex.trading.taker import UNHEARD
 from dhtex.views import ListingView, OrderQuery
 
 PAUSES_S: Final = (0, 0, 0, 0, 1, 5, 15, 30)  # a holder slower than usual is not waited for, but named as missing
 NOTICED_S: Final = 60.0  # after an event, in peace
 DATAGRAMS_PER_NODE_S_MAX: Final = 400.0
+UNHEARD_EARLY_S_MAX: Final = 300.0  # a node's clock may be wrong, and it is careful
 _LIVE: Final = {MakerState.PUBLISHING.value, MakerState.OPEN.value}
 _MOVES: Final = {(row.state.value, row.to.value) for row in TAKER}
 
@@ -199,6 +202,8 @@ class Judge:
             if before.state != trade.state:
                 self._history.counts["decisions"] += 1
                 self._history.note(self._time(), f"{host.ip} {trade.role} {trade.state} {trade.code}", trade.accept_id)
+                if trade.code == UNHEARD and EPOCH_S + self._time() < _forgotten(trade) - UNHEARD_EARLY_S_MAX:
+                    self._violation("no_lost_outcome", f"{_short(trade.accept_id)} is unheard while holders remember")
                 if not _reachable(before.state, trade.state):
                     name = f"{trade.role}'s trade {_short(trade.accept_id)}"
                     self._violation("no_lost_outcome", f"{name} went from {before.state} to {trade.state}")
@@ -325,6 +330,8 @@ class Judge:
                 self._compare(trade, order, maker, name)
 
     def _compare(self, taken: Trade, order: Record[Order], maker: Host, name: str) -> None:
+        if taken.code == UNHEARD:  # it says itself that it cannot know
+            return
         given = maker.parts.journal.trade(taken.accept_id)
         state = None if given is None else given.state
         sold, bought = state == TakerState.CONFIRMED, taken.state == TakerState.CONFIRMED
@@ -339,6 +346,13 @@ class Judge:
             self._violation("one_winner", f"{name} is confirmed, but the order is {own.state}")
         if given is not None and given.state == TakerState.CONFIRMED and given.reply != taken.reply and given.reply:
             self._violation("no_lost_outcome", f"{name}: the taker reads {taken.reply!r}, not {given.reply!r}")
+
+
+def _forgotten(trade: Trade) -> float:
+    """When holders let go of what was said about an order, Unix seconds."""
+    order = parse_record(trade.order_wire, NETWORK)
+    assert is_a(order, Order), "the journal holds what was once valid"
+    return order.body.expires + limits.TOMBSTONE_S
 
 
 def _shown(view: ListingView) -> set[RecordId]:

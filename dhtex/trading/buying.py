@@ -33,7 +33,7 @@ from dhtex.trading.effects import Changed, Effect
 from dhtex.trading.letters import open_text, seal_text
 from dhtex.trading.maker import ENDED
 from dhtex.trading.selling import Terms
-from dhtex.trading.taker import DISPUTED, outcome
+from dhtex.trading.taker import DISPUTED, UNHEARD, outcome
 from dhtex.views import AcceptRequest
 
 _RUNNING: Final = (TakerState.SENT, TakerState.PENDING)
@@ -172,10 +172,14 @@ class Buying:
             self._journal.update_trade(accept_id, trade.state, replace(trade, accept_wire=wire))
         return []
 
-    def lapse(self, accept_id: RecordId) -> list[Effect]:
-        """Note that no answer came in time."""
+    def lapse(self, accept_id: RecordId, begun: float) -> list[Effect]:
+        """Note that a read which began at this time found no answer. That proves nothing when holders may have let one
+        go."""
         trade = self._journal.trade(accept_id)
-        return [] if trade is None else self._advance(trade, TakerEvent.LAPSE)
+        if trade is None:
+            return []
+        unheard = begun >= self.until(trade) - limits.CLOCK_SKEW_S_MAX
+        return self._advance(replace(trade, code=UNHEARD) if unheard else trade, TakerEvent.LAPSE)
 
     def _advance(self, trade: Trade, event: TakerEvent) -> list[Effect]:
         state = advance(TAKER, TakerState(trade.state), event)

@@ -260,7 +260,7 @@ class Desk:
         try:
             self._hear(followed.order.id, await self._publisher.read(followed.order.id))
             if followed.plan.lapsed(begun):
-                done = self._safely(lambda: self._buying.lapse(followed.accept_id))
+                done = self._safely(lambda: self._buying.lapse(followed.accept_id, begun))
         except NoPeerError:
             done = False
         followed.plan.read_done(done, begun, self._clock.now())

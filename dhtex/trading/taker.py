@@ -3,8 +3,9 @@
 Push is a hint, pull closes the gaps: the accept is put again with growing pauses, sooner while few nodes hold it, and
 the order's key is read now and then. After deadline and grace one last read decides that it is void. Even then the key
 is read at long intervals for as long as its holders keep a Status, and once more at the end: a maker whose node went
-down may have decided in time, and returns when it can. A read tells of the moment at which it began: one that the end
-of the grace overtakes decides nothing, and the next follows at once.
+down may have decided in time, and returns when it can. Who was away for all that time finds nothing and has learned
+nothing: then the accept is void, and its code says that it may not be. A read tells of the moment at which it began:
+one that the end of the grace overtakes decides nothing, and the next follows at once.
 """
 
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from dhtex.market.records import Accept, AnyRecord, Closing, Code, Order, Record
 from dhtex.market.trade import MakerState, TakerEvent
 
 DISPUTED: Final = "disputed"
+UNHEARD: Final = "unheard"  # of a void accept whose answer, if there was one, nobody holds any more
 PUT_PAUSE_S_MIN: Final = 1.0
 PUT_PAUSE_S_MAX: Final = 300.0
 ENOUGH_HOLDERS_PAUSE: Final = 4  # an accept that enough nodes hold is put again so much later

@@ -92,6 +92,9 @@ def test_everything_about_a_trade() -> None:
     assert "refused     another accept was quicker: the order is taken" in lines
     assert "in all      50000 USD" in lines
     assert lines[-2:] == ["taker says  a", "maker says  b"]
+    lines = render.trade({**TRADE, "state": "void", "code": "unheard"}, NOW)
+    assert any(line.startswith("unheard ") and line.endswith("ask the maker whether there was one") for line in lines)
+    assert not any(line.startswith("refused") for line in lines)
     head, line = render.trades([TRADE], NOW)
     assert head.split() == ["ID", "STATE", "ROLE", "SIDE", "AMOUNT", "PRICE", "PAIR", "AGE", "ORDER"]
     assert line.split()[:4] == ["7777777777", "confirmed", "taker", "buy"]

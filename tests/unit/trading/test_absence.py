@@ -47,6 +47,31 @@ def test_a_maker_that_returns_too_late_fills_nothing() -> None:
     play(story())
 
 
+@pytest.mark.parametrize(("away_s", "ends"), [(0.9, ("confirmed", "")), (1.1, ("void", "unheard"))])
+def test_a_taker_that_was_away_until_nobody_remembers_does_not_say_that_nobody_has_answered(
+    away_s: float, ends: tuple[str, str]
+) -> None:
+    async def story() -> None:
+        network = new_network()
+        maker, taker = await parties(network, 2)
+        order = maker.publish(liveness=Liveness.MAILBOX, expires=NOW + 3600)
+        await maker.kill()
+        trade = await taker.accept(order)
+        await asyncio.sleep(5)
+        await taker.kill()
+        await maker.restart()
+        await until(lambda: states(maker) == [("confirmed", "")], 90)
+        await asyncio.sleep(3600 + limits.TOMBSTONE_S * away_s)
+        if away_s > 1:
+            network.at_order.clear()
+        await taker.restart()
+        await taker.desk.wait(trade.accept_id, 60)
+        assert states(taker) == [ends]
+        await stop(maker, taker)
+
+    play(story())
+
+
 def test_a_read_that_the_end_of_the_grace_overtakes_does_not_put_the_outcome_off() -> None:
     async def story() -> None:
         maker, taker = await parties(new_network(), 2)
