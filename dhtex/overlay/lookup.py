@@ -87,7 +87,8 @@ def _crowded(row: _Row, near: dict[bytes, int]) -> bool:
 
 
 class Lookup:
-    """One search for the `wanted` nodes closest to `target`, with at most `parallel` answers awaited at a time."""
+    """One search for the `wanted` nodes closest to `target`, with at most `parallel` answers awaited at a time (it may
+    be changed meanwhile), and as many suspects beside them as that was at first."""
 
     def __init__(
         self,

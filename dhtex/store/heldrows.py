@@ -4,8 +4,8 @@ Rows are numbered as their records come, and written and deleted by number. What
 mostly goes together, so that a batch changes few pages.
 
 A row is believed when its bytes hash to its id and belong to its key: see `dhtex.market.kept`. Who could change all
-three could as well change the program. What was weighed when it came is not weighed again: the rows of a key are
-gathered, and its shelf is filled and sorted once, so that a hundred thousand records are there after a second or two.
+three could as well change the program. What was weighed when it came is not weighed again: each record is laid on its
+shelf as it is read, and each shelf is sorted once, in the end.
 """
 
 import sqlite3

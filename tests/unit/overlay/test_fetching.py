@@ -21,10 +21,14 @@ KEY = key_of(1)
 NEAR_S = 0.0005
 
 
-async def network() -> tuple[Sky, list[Overlay], list[Overlay], Overlay]:
-    """Nodes that know each other, those that hold the record, closest first, and one that does not."""
+async def network(
+    monkeypatch: pytest.MonkeyPatch, delay_s: float = NEAR_S
+) -> tuple[Sky, list[Overlay], list[Overlay], Overlay]:
+    """Nodes that know each other, and are so far apart from then on; those that hold the record, closest first, and one
+    that does not."""
     air = Sky()
     nodes = await air.network(16)
+    monkeypatch.setattr(sky, "DELAY_S", delay_s)
     ranked = sorted(nodes, key=lambda node: int.from_bytes(node.protocol.own_id) ^ int.from_bytes(KEY))
     holders, reader = ranked[: limits.HOLDERS], ranked[-1]
     for node in holders:
@@ -44,8 +48,7 @@ def test_one_is_asked_if_it_is_near_and_two_if_it_is_not(
     delay_s: float, asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        _, nodes, _, reader = await network()
-        monkeypatch.setattr(sky, "DELAY_S", delay_s)
+        _, nodes, _, reader = await network(monkeypatch, delay_s)
         took_s, count = await fetched(reader)
         assert took_s == pytest.approx(2 * delay_s, abs=1e-4)
         assert count == asked
@@ -56,8 +59,7 @@ def test_one_is_asked_if_it_is_near_and_two_if_it_is_not(
 
 def test_who_is_silent_costs_no_more_than_who_is_near_would_need(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        air, nodes, holders, reader = await network()
-        monkeypatch.setattr(sky, "DELAY_S", NEAR_S)
+        air, nodes, holders, reader = await network(monkeypatch)
         address = next(address for address, plug in air.plugs.items() if plug.receiver is holders[0].protocol)
         del air.plugs[address]
         took_s, count = await fetched(reader)
@@ -70,8 +72,7 @@ def test_who_is_silent_costs_no_more_than_who_is_near_would_need(monkeypatch: py
 
 def test_once_one_has_nothing_the_others_are_asked_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
-        _, nodes, holders, reader = await network()
-        monkeypatch.setattr(sky, "DELAY_S", NEAR_S)
+        _, nodes, holders, reader = await network(monkeypatch)
         held(holders[0]).rows.clear()
         took_s, count = await fetched(reader)
         assert took_s == pytest.approx(4 * NEAR_S, abs=1e-4)
@@ -94,8 +95,7 @@ def test_a_liar_that_is_near_and_closest_holds_nobody_up(monkeypatch: pytest.Mon
     real = Serving.get
 
     async def story() -> None:
-        _, nodes, holders, reader = await network()
-        monkeypatch.setattr(sky, "DELAY_S", NEAR_S)
+        _, nodes, holders, reader = await network(monkeypatch)
 
         def lie(self: Serving, args: GetArgs, token: bytes, address: Address) -> GetReply:
             honest = real(self, args, token, address)
@@ -115,8 +115,7 @@ def test_nothing_goes_on_when_a_fetch_has_ended(delay_s: float, monkeypatch: pyt
     real = Crawl.expire
 
     async def story() -> None:
-        _, nodes, _, reader = await network()
-        monkeypatch.setattr(sky, "DELAY_S", delay_s)
+        _, nodes, _, reader = await network(monkeypatch, delay_s)
         expire = Mock()
         monkeypatch.setattr(Crawl, "expire", lambda crawl: expire() if crawl.target == KEY else real(crawl))
         await fetched(reader)
