@@ -7,7 +7,9 @@ import pytest
 from dhtex.market.holding import WHOLE, Page, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.pages import PagePlan
-from tests.unit.overlay.fakes import FakeHoldings, cluster, held, record
+from dhtex.overlay.server import Overlay
+from tests.unit.overlay.fakes import FakeHoldings, held, record
+from tests.unit.overlay.sky import Sky, end, virtually
 
 KEY = DhtKey(b"k" * 20)
 COUNT = 400
@@ -42,11 +44,16 @@ class Busy(FakeHoldings):
         return super().page(key, kind, rank, room_bytes, now, span)
 
 
+async def nearest_first() -> list[Overlay]:
+    """Eight holders and a reader, by distance from the key."""
+    nodes = await Sky().network(9)
+    return sorted(nodes, key=lambda node: int.from_bytes(node.node.id) ^ int.from_bytes(KEY))
+
+
 @pytest.mark.parametrize("shrinks", [True, False])
-async def test_a_list_that_changes_while_it_is_read_costs_little_more(shrinks: bool) -> None:
-    async with cluster(9) as nodes:
-        nodes.sort(key=lambda node: int.from_bytes(node.node.id) ^ int.from_bytes(KEY))
-        *holders, reader = nodes
+def test_a_list_that_changes_while_it_is_read_costs_little_more(shrinks: bool) -> None:
+    async def story() -> None:
+        *holders, reader = nodes = await nearest_first()
         rows: list[tuple[str | None, bytes]] = [(None, wire) for wire in wires(0, COUNT)]
         for node in holders:
             node.protocol.serving._holdings = Busy(rows, shrinks)
@@ -59,18 +66,23 @@ async def test_a_list_that_changes_while_it_is_read_costs_little_more(shrinks: b
         assert 2 * sum(version.holders for version in whole) > read.answered
         # the list once, its short ids from each holder twice, and what is new there
         assert reader.protocol.datagrams_out - before < COUNT // 2 + 8 * (4 + 4 + 30)
+        await end(nodes)
+
+    virtually(story())
 
 
-async def test_a_list_that_stands_is_pulled_once() -> None:
-    async with cluster(9) as nodes:
-        nodes.sort(key=lambda node: int.from_bytes(node.node.id) ^ int.from_bytes(KEY))
-        *holders, reader = nodes
+def test_a_list_that_stands_is_pulled_once() -> None:
+    async def story() -> None:
+        *holders, reader = nodes = await nearest_first()
         for node in holders:
             held(node).rows[KEY] = [(None, wire) for wire in wires(0, COUNT)]
         before = reader.protocol.datagrams_out
         (version,) = (await reader.get(KEY)).versions
         assert version.complete
         assert reader.protocol.datagrams_out - before < COUNT // 4 + 30
+        await end(nodes)
+
+    virtually(story())
 
 
 @pytest.mark.parametrize(("shortest", "longest"), [(260, 260), (200, 360)])
