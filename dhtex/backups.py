@@ -38,8 +38,6 @@ def put_back(home: Path, port: int, source: Path, *, force: bool = False) -> Bac
     folder = config.node_folder(home, port)
     config.make_private_folder(folder)
     lock = nodefiles.Lock.take(folder)
-    if lock is None:
-        raise nodefiles.already_running(folder)
     try:
         copied = copying.put_back(source, folder / nodefiles.DATABASE, system_entropy(), force=force)
     finally:

@@ -47,7 +47,7 @@ def real_node(settings: NodeConfig, fresh: bool) -> NodeFace:
     from dhtex.node import Node
     from dhtex.overlay import lossy
 
-    return Node(settings, fresh=fresh, open_endpoint=lossy.opener(os.environ.get(lossy.VARIABLE, "")))
+    return Node(settings, fresh=fresh, locked=True, open_endpoint=lossy.opener(os.environ.get(lossy.VARIABLE, "")))
 
 
 def run(
@@ -65,8 +65,6 @@ def run(
     assert folder is not None, "a process needs a folder for its lock"
     config.make_private_folder(folder)
     lock = nodefiles.Lock.take(folder)
-    if lock is None:
-        raise nodefiles.already_running(folder)
     loop = asyncio.new_event_loop()
     try:
         nodefiles.sweep(folder)

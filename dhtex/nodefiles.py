@@ -95,15 +95,17 @@ def known_note(folder: Path) -> NodeFile | None:
 
 
 class Lock:
-    """Held by the one process that runs a node, for as long as it lives."""
+    """Held by the one node that has a folder, for as long as it or its process lives."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     @classmethod
-    def take(cls, folder: Path) -> "Lock | None":
-        """The lock of a folder, or None while another process has it. Raises StateError if it cannot be made."""
+    def take(cls, folder: Path) -> "Lock":
+        """The lock of a folder, which is made if there is none. Raises PortInUseError while a node has it, StateError
+        if it cannot be made."""
         try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StateError(
@@ -119,7 +121,7 @@ class Lock:
                 os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
                 return cls(descriptor)
         os.close(descriptor)
-        return None
+        raise already_running(folder)
 
     def release(self) -> None:
         """Let go. The file stays: removing it would let two processes hold different files of one name."""
@@ -149,6 +151,8 @@ def sweep(folder: Path) -> None:
 
 def already_running(folder: Path) -> PortInUseError:
     """The error of a second start in a folder whose lock is held."""
+    if not folder.name.isdigit():
+        return PortInUseError(f"another node uses {folder}", hint="stop it, or give this one a home of its own")
     note = known_note(folder)
     who = f" (pid {note.pid})" if note else ""
     return PortInUseError(

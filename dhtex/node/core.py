@@ -27,10 +27,11 @@ from dhtex.node.diagnosis import Diagnosis
 from dhtex.node.health import Health
 from dhtex.node.offers import resume_within_s
 from dhtex.node.outside import Outside
-from dhtex.node.parts import OpenDatabase, build
+from dhtex.node.parts import OpenDatabase, Parts, build
 from dhtex.node.queries import Queries
 from dhtex.node.taking import Tell, accept_view, told_nobody
-from dhtex.node.trades import find_pending, find_trade, full_view, settle
+from dhtex.node.trades import find_pending, full_view, settle
+from dhtex.nodefiles import Lock
 from dhtex.overlay.addresses import endpoint
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
 from dhtex.store.database import Database
@@ -69,7 +70,7 @@ class Node(Queries):
     """A node of the network: `async with Node(NodeConfig(port=3001)) as node: ...`.
 
     Methods raise subclasses of DhtexError. Not for use from several threads or event loops. A simulation brings its own
-    clock, entropy, network (`open_endpoint`) and disk (`open_database`).
+    clock, entropy, network (`open_endpoint`) and disk (`open_database`). `locked`: the caller has the lock of the home.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Node(Queries):
         clock: Clock | None = None,
         entropy: random.Random | None = None,
         fresh: bool = False,
+        locked: bool = False,
         open_endpoint: OpenEndpoint = open_endpoint,
         open_database: OpenDatabase = Database.open,
     ) -> None:
@@ -87,6 +89,9 @@ class Node(Queries):
         self._clock = clock or SystemClock()
         self._entropy = entropy or system_entropy()
         self._fresh = fresh
+        self._locked = locked
+        self._lock: Lock | None = None
+        self._outside: Outside | None = None
         self._open_endpoint = open_endpoint
         self._open_database = open_database
         self._tasks = Tasks()
@@ -104,18 +109,26 @@ class Node(Queries):
 
     async def start(self) -> None:
         """Open the state, listen, begin to join. Raises StateError, UsageError (for a network that asks for other work)
-        or PortInUseError, and then leaves nothing open."""
+        or PortInUseError (for the home of a running node too). If it fails or is cancelled, nothing is left open."""
         home = self.config.home
-        database = self._open_database(None if home is None else home / "node.db", fresh=self._fresh)
+        if home is not None and not self._locked:
+            self._lock = Lock.take(home)
         try:
-            parts = self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
-            self.config = parts.config
-            self._outside = Outside(self.config, parts.node_id, parts.bootstrap.meet)
-            self.port = await parts.overlay.listen(self.config.port, self.config.host)
+            database = self._open_database(None if home is None else home / "node.db", fresh=self._fresh)
+            try:
+                self._parts = build(self.config, self._clock, self._entropy, database, self._open_endpoint)
+            except BaseException:
+                database.close()
+                raise
+            await self._begin(self._parts)
         except BaseException:
-            database.close()
-            self._parts = None
+            await self.stop()
             raise
+
+    async def _begin(self, parts: Parts) -> None:
+        self.config = parts.config
+        self._outside = Outside(self.config, parts.node_id, parts.bootstrap.meet)
+        self.port = await parts.overlay.listen(self.config.port, self.config.host)
         self._started = self._clock.monotonic()
         parts.overlay.on_record = self._heard
         parts.overlay.on_gap = self._gap
@@ -142,9 +155,14 @@ class Node(Queries):
 
     async def stop(self) -> None:
         """Save everything and close everything. Stopping twice is no error."""
-        if self._parts is None:
-            return
         parts, self._parts = self._parts, None
+        if parts is not None:
+            await self._end(parts)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    async def _end(self, parts: Parts) -> None:
         parts.overlay.on_record = parts.directory.on_newer = lambda key, wire: None
         parts.overlay.on_gap = lambda key: None
         parts.overlay.on_peers = parts.overlay.on_resumed = lambda: None
@@ -152,7 +170,8 @@ class Node(Queries):
         parts.desk.on_ended = lambda order_id, state: None
         parts.hub.end()
         await self._tasks.end()
-        await self._outside.stop()
+        if self._outside is not None:
+            await self._outside.stop()
         await parts.desk.stop()
         await parts.settling.stop()
         parts.mint.close()
@@ -367,15 +386,6 @@ class Node(Queries):
         parts = self._running
         accept_id = find_pending(parts.journal, found.id, accept_prefix)
         return full_view(parts.journal, await parts.desk.decline(found.id, accept_id))
-
-    def trades(self) -> list[TradeView]:
-        """All trades of this node, newest first."""
-        journal = self._running.journal
-        return [full_view(journal, trade) for trade in reversed(journal.trades())]
-
-    def trade(self, id_prefix: str) -> TradeView:
-        """One trade, by the first digits of its accept's or order's id."""
-        return full_view(self._running.journal, find_trade(self._running.journal, id_prefix))
 
     def settle_trade(self, id_prefix: str, request: ReceiptRequest) -> TradeView:
         """Sign what became of a confirmed trade, for the other side and whoever reads the order's key."""

@@ -1,5 +1,5 @@
-"""What a face may ask about the market as a whole, and do in it: the part of a node that reads pairs and takes from
-them."""
+"""What a face may ask about the market as a whole, and do in it: the part of a node that reads trades and pairs, and
+takes orders."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,7 +27,8 @@ from dhtex.node.counter import Progress
 from dhtex.node.events import Stream
 from dhtex.node.following import topic_of
 from dhtex.node.parts import Parts
-from dhtex.views import BookView, EventView, ListingView, OrderQuery
+from dhtex.node.trades import find_trade, full_view
+from dhtex.views import BookView, EventView, ListingView, OrderQuery, TradeView
 
 FOLLOW_PAUSE_S: Final = 0.1  # nobody reads faster, and a burst of changes is one picture
 
@@ -48,6 +49,15 @@ class Queries:
         if self._parts is None:
             raise NotRunningError("the node has been stopped")
         return self._parts
+
+    def trades(self) -> list[TradeView]:
+        """All trades of this node, newest first."""
+        journal = self._running.journal
+        return [full_view(journal, trade) for trade in reversed(journal.trades())]
+
+    def trade(self, id_prefix: str) -> TradeView:
+        """One trade, by the first digits of its accept's or order's id."""
+        return full_view(self._running.journal, find_trade(self._running.journal, id_prefix))
 
     async def list_orders(self, query: OrderQuery) -> ListingView:
         """Orders that pass the filters, and how complete that is."""

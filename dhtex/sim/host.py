@@ -121,6 +121,7 @@ class Host:
             config,
             clock=self._clock,
             entropy=random.Random(seed),
+            locked=True,
             open_endpoint=self._world.network.opener(self.life),
             open_database=self._open,
         )

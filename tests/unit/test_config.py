@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 
 from dhtex import children, config, limits, nodefiles
 from dhtex.config import NodeConfig, settle
-from dhtex.errors import NotRunningError, StateError, UsageError
+from dhtex.errors import NotRunningError, PortInUseError, StateError, UsageError
 from dhtex.nodefiles import Lock, NodeFile
 
 
@@ -192,7 +192,6 @@ def run_node(home: Path, port: int, locks: list[Lock]) -> NodeFile:
     folder = config.node_folder(home, port)
     config.make_private_folder(folder)
     lock = Lock.take(folder)
-    assert lock is not None
     locks.append(lock)
     note = NodeFile(os.getpid(), port, None, "lab", 1, "0", str(config.socket_path(folder)))
     note.write(folder)
@@ -201,14 +200,12 @@ def run_node(home: Path, port: int, locks: list[Lock]) -> NodeFile:
 
 def test_only_one_process_has_a_lock(tmp_path: Path) -> None:
     lock = Lock.take(tmp_path)
-    assert lock is not None
     assert nodefiles.is_held(tmp_path)
-    assert Lock.take(tmp_path) is None
+    with pytest.raises(PortInUseError):
+        Lock.take(tmp_path)
     lock.release()
     assert not nodefiles.is_held(tmp_path)
-    again = Lock.take(tmp_path)
-    assert again is not None
-    again.release()
+    Lock.take(tmp_path).release()
 
 
 def test_a_node_is_chosen_or_the_choice_explained(
@@ -271,7 +268,6 @@ def test_a_node_with_a_damaged_note_is_not_taken_for_a_stopped_one(tmp_path: Pat
     folder = config.node_folder(tmp_path, 3001)
     config.make_private_folder(folder)
     lock = Lock.take(folder)
-    assert lock is not None
     assert nodefiles.running_nodes(tmp_path) == []  # it starts
     (folder / nodefiles.NOTE).write_text("{")
     (found,) = nodefiles.running_nodes(tmp_path)

@@ -50,7 +50,6 @@ def test_a_running_node_is_not_replaced(dhtex: Dhtex, home: Path, tmp_path: Path
     copy = str(tmp_path / "copy")
     assert dhtex("backup", copy).status == 0
     lock = Lock.take(home / "nodes" / "3001")
-    assert lock is not None
     result = dhtex("restore", copy, "--port", "3001", "--force")
     assert (result.status, "already running" in result.err) == (2, True)
     lock.release()

@@ -168,6 +168,7 @@ async def test_the_router_maps_the_port_while_the_node_runs() -> None:
 async def test_a_router_that_refuses_is_no_reason_not_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeRouter, "refuses", True)
     async with Node(settings(map_port=True)) as node:
+        assert node._outside is not None
         asked = node._outside._mapping
         assert asked is not None
         await until(lambda: asked.state == "no router maps the port")
