@@ -40,7 +40,8 @@ def restore(
 
     Only one copy of a node should run: never start the node again from which the backup was taken. In case it
     went on after the backup, the restored node looks up what was signed since, and fills or withdraws an order from
-    before only when most of the order's holders answer that it is open.
+    before only when most of the order's holders answer that it is open. What was published since is in nobody's
+    journal: cancel such an order by its id, or others go on to list it.
     """
     from dhtex import backups, config
 

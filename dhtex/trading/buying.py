@@ -85,18 +85,25 @@ class Buying:
         if state is MakerState.DISPUTED:
             raise RefusedError("the maker has signed contradicting statuses for this order", reason=DISPUTED)
         if state is not MakerState.OPEN:
-            raise RefusedError(f"the order is {state} already", reason=ENDED[state])
+            in_part = any(status.body.amount not in ("", order.body.amount) for status in statuses)
+            hint = f"what is left of it: dhtex order show {order.id.hex()[:10]}" if in_part else ""
+            raise RefusedError(f"the order is {state} already", reason=ENDED[state], hint=hint)
 
-    def same_wish(self, body: Accept, before: list[Trade]) -> Trade | None:
+    def same_wish(self, body: Accept, message: str, before: list[Trade]) -> Trade | None:
         """Our accept of the same amount that still waits for its outcome, of which there is at most one, or that was
-        not there before. Raises RefusedError when one of another amount waits."""
+        not there before. Raises RefusedError when one of another amount waits, or with another message."""
         known = {trade.accept_id for trade in before}
         for trade in self.sent(RecordId(body.order_id)):
             if _is_running(trade) or trade.accept_id not in known:
-                if self._terms.records(trade)[1].body.amount == body.amount:
+                said = message in ("", trade.message)
+                if said and self._terms.records(trade)[1].body.amount == body.amount:
                     return trade
                 if _is_running(trade):
-                    raise RefusedError("an accept of this order is already on its way", reason=Code.RATE_LIMITED)
+                    raise RefusedError(
+                        f"an accept of this order is already on its way{'' if said else ', with another message'}",
+                        reason=Code.RATE_LIMITED,
+                        hint=f"see: dhtex trade show {trade.accept_id.hex()[:10]}",
+                    )
         return None
 
     def sent(self, order_id: RecordId) -> list[Trade]:

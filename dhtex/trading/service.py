@@ -188,7 +188,7 @@ class Desk:
         before = self._buying.sent(order.id)
         async with self._sending.setdefault(order.id, asyncio.Lock()):
             body = self._buying.draft(order, request, self._clock.now())
-            if (same := self._buying.same_wish(body, before)) is not None:
+            if (same := self._buying.same_wish(body, request.message, before)) is not None:
                 return same
             self._buying.check_open(order, await self._publisher.read(order.id), self._clock.now())
             stamp = await self._publisher.mint(id_of(body), Kind.ACCEPT, progress)

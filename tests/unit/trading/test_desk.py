@@ -102,11 +102,12 @@ def test_the_same_wish_twice_is_one_accept() -> None:
         network = new_network()
         maker, taker = await parties(network, 2)
         order = maker.publish(amount="1", minimum="0.5", confirm=Confirm.ASK)
-        trade = await taker.accept(order)
+        trade = await taker.accept(order, message="pay this account")
         assert (await taker.accept(order)).accept_id == trade.accept_id
-        with pytest.raises(RefusedError) as caught:
-            await taker.accept(order, amount="0.5")
-        assert caught.value.reason == Code.RATE_LIMITED
+        for amount, message in (("0.5", "pay this account"), ("1", "pay another account")):
+            with pytest.raises(RefusedError) as caught:
+                await taker.accept(order, amount=amount, message=message)
+            assert caught.value.reason == Code.RATE_LIMITED
         other = maker.publish(number=1)
         taker.access.mint_s = 5
         both = await asyncio.gather(taker.accept(other), taker.accept(other))
