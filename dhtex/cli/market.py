@@ -39,8 +39,9 @@ def quote(
     dhtex quote BTC/USD --buy 2.5
 
     Best price first, as much of each order as is still wanted. Orders that cannot be taken in so small a part are
-    passed over; so are your own, those confirmed by hand, and those that a listing hides. Exits with 3 when the book
-    has less than that, and with 9 when a part of it could not be read: there may be better offers.
+    passed over; so are your own (and those of nodes with the same --tag), those confirmed by hand, and those that a
+    listing hides. Exits with 3 when the book has less than that, and with 9 when a part of it could not be read:
+    there may be better offers.
     """
     session = session_of(context)
     view = session.call("GET", path_of("quote"), query=wish(pair, buy, sell, max_price, min_price))

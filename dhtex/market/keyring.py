@@ -73,8 +73,10 @@ class Keyring:
 
     def is_own_trade(self, order: Order) -> bool:
         """Whether to accept an order would be to trade with oneself: it is ours, or bears our tag."""
-        if self.of(order) is not None:
-            return True
+        return self.of(order) is not None or self.is_tagged(order)
+
+    def is_tagged(self, order: Order) -> bool:
+        """Whether an order bears our tag: it is of this node or another one of the same person."""
         drawn, mark = order.salt[:_MARK_BYTES], order.salt[_MARK_BYTES:]
         return bool(self._tag) and hmac.compare_digest(mark, self._mark(drawn))
 

@@ -11,7 +11,7 @@ another choice of orders would not.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Final
@@ -46,13 +46,15 @@ class Fill:
         return PlannedView(order=self.order, amount=amount, cost=cost(amount, self.order.price))
 
 
-def takeable(orders: Iterable[OrderView]) -> tuple[list[OrderView], dict[str, int]]:
+def takeable(
+    orders: Iterable[OrderView], is_own: Callable[[OrderView], bool]
+) -> tuple[list[OrderView], dict[str, int]]:
     """The orders that can be had at once, and how many cannot, by reason: mine, ask (confirmed by hand), and those that
     are no offers, which a listing hides anyway."""
     found: list[OrderView] = []
     left_out: Counter[str] = Counter()
     for order in orders:
-        if order.mine:
+        if is_own(order):
             left_out["mine"] += 1
         elif order.confirm != Confirm.AUTO:
             left_out["ask"] += 1

@@ -331,16 +331,16 @@ class Node(Queries):
             unfinished=published.unfinished,
         )
 
-    async def show_order(self, id_prefix: str) -> OrderView:
-        """One order, by its id or at least 6 first digits of it, in its newest state."""
-        found = await self._running.market.find(id_prefix)
-        return await self._running.market.show(found.id)
-
     async def cancel_order(self, id_prefix: str) -> OrderView:
         """Cancel an own order. Raises RefusedError if it is closed already."""
-        found = await self._running.market.find(id_prefix)
+        found = await self._own(id_prefix)
         await self._running.offers.cancel(found.id)
         return self._running.market.view(found)
+
+    async def _own(self, id_prefix: str) -> Record[Order]:
+        found = await self._running.market.find(id_prefix)
+        self._running.offers.adopt(found)
+        return found
 
     async def cancel_orders(self, pair: str = "") -> CancelView:
         """Cancel all own open orders, or those of a pair. What cannot be cancelled is named, the others still are."""
@@ -357,7 +357,7 @@ class Node(Queries):
         self, id_prefix: str, amendment: Amendment, progress: Progress | None = None, tell: Tell = told_nobody
     ) -> PublishView:
         """Replace an own order by a changed one; `tell` as in `add_order`."""
-        found = await self._running.market.find(id_prefix)
+        found = await self._own(id_prefix)
         successor, published = await self._running.offers.amend(found.id, amendment, progress, self._signed(tell))
         return self._published(successor, published)
 

@@ -7,8 +7,8 @@ sees them, whether or not anyone else does yet.
 import asyncio
 import dataclasses
 import math
-from collections import OrderedDict
-from collections.abc import Iterable, Set
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -24,7 +24,8 @@ from dhtex.directory.treereading import Counts
 from dhtex.errors import NotFoundError
 from dhtex.market import book, paging
 from dhtex.market.book import Matcher
-from dhtex.market.ids import PublicKey, RecordId
+from dhtex.market.ids import RecordId
+from dhtex.market.keyring import Keyring
 from dhtex.market.merge import OrderState, order_state
 from dhtex.market.money import Pair
 from dhtex.market.present import is_live, milliseconds, order_look, order_view, public_receipts, silent_from
@@ -45,12 +46,12 @@ SIDES: Final = tuple(Side)
 
 
 class Market:
-    """Reads the network on behalf of faces. `own_keys` are the keys this node signs with."""
+    """Reads the network on behalf of faces. `keys` are those this node signs with."""
 
     def __init__(
         self,
         network: str,
-        own_keys: Set[PublicKey],
+        keys: Keyring,
         directory: Directory,
         journal: Journal,
         holdings: Holdings,
@@ -58,7 +59,8 @@ class Market:
         clock: Clock,
     ) -> None:
         self._network = network
-        self._own_keys = own_keys
+        self._keys = keys
+        self._own_keys = keys.publics
         self._directory = directory
         self._journal = journal
         self._holdings = holdings
@@ -86,6 +88,9 @@ class Market:
                 for reason, count in reasons.items():
                     hidden[reason] = hidden.get(reason, 0) + count
         shown, left, goes_on = paging.page(orders, query)
+        if any(view.mine for view in shown):
+            switches = self._offers.switches()
+            shown = [msgspec.structs.replace(view, cancelAt=switches.get(view.id)) for view in shown]
         if left or unread:
             hidden["limit"] = left + unread
         return ListingView(orders=shown, coverage=add_coverage(row for _, row, _ in read), hidden=hidden, next=goes_on)
@@ -111,6 +116,11 @@ class Market:
         known = self._known.get(order_id) or await self._directory.fetch_order(order_id)
         self.remember([] if known is None else [known])
         return known
+
+    def is_own(self, view: OrderView) -> bool:
+        """Whether an order that was listed is of this node, or of another one of the same person."""
+        known = self._known.get(RecordId(bytes.fromhex(view.id)))
+        return view.mine or (known is not None and self._keys.is_tagged(known.body))
 
     async def copy(self, pair: str) -> tuple[list[Record[Order]], ListingView]:
         """The shown orders of a pair as they were signed, and the listing that shows them."""
@@ -236,23 +246,27 @@ class Market:
             self.remember(reading.orders.values())
             for reason, count in reading.rejected.items():
                 rejected[reason] = rejected.get(reason, 0) + count
-            if unread := sum(reading.unread.values()):
+        added = self._add_own(live, sides)
+        for side, reading in zip(sides, readings, strict=True):
+            # What the journal has added need not be read, and is not beyond the limit.
+            if (unread := sum(reading.unread.values()) - added[side]) > 0:
                 rejected["limit"] = rejected.get("limit", 0) + unread
-        self._add_own(live, sides)
         if live.orders:
             self._pairs.add(pair)
         return live, add_coverage(reading.coverage for reading in readings), rejected
 
-    def _add_own(self, live: LiveBook, sides: list[Side]) -> None:
-        now = self._clock.now()
+    def _add_own(self, live: LiveBook, sides: list[Side]) -> Counter[Side]:
+        """Add own orders from the journal; how many of each side were not there."""
+        now, added = self._clock.now(), Counter[Side]()
         for own in self._journal.orders_named(self._own.of(live.pair, now)):
             order = self._offers.parsed(own.wire)
             if (_is_untold(own) and own.expires > now) or order.body.side not in sides:
                 continue
-            live.add(order, now)
+            added[order.body.side] += len(live.add(order, now))
             live.beats[order.body.author, order.body.side] = int(now)
             if own.status_wire and is_a(status := parse_record(own.status_wire, self._network), Status):
                 live.add(status, now)
+        return added
 
     def _own_pairs(self) -> set[str]:
         return {order.body.pair for order in self._offers.open_orders()}

@@ -22,6 +22,7 @@ from dhtex.market.drafts import Author, Lineage, draft_of, group_name, order_fro
 from dhtex.market.identity import Identity
 from dhtex.market.ids import RecordId
 from dhtex.market.keyring import Keyring
+from dhtex.market.present import milliseconds
 from dhtex.market.records import (
     Closing,
     Code,
@@ -111,6 +112,11 @@ class Offers:
         """
         _check_switch(draft.cancel_after_s)
         name = group_name(draft.group)
+        if name and draft.fresh_key:
+            raise UsageError(
+                "the orders of a group show that they belong together, whatever their keys",
+                hint="leave out --group or --fresh-key",
+            )
         lineage = Lineage(group=self._keys.main.group(name) if name else b"")
         order = await self._sign(draft, lineage, progress)
         if not self._journal.add_order(self._row(order, draft.reply, draft.cancel_after_s)):
@@ -119,6 +125,13 @@ class Offers:
             )
         signed(order)
         return await self._stamped_enough(order, await self._publish(order), progress)
+
+    def adopt(self, order: Record[Order]) -> None:
+        """Take an order into the journal that this node has published after the backup that it was made of, so that it
+        can be ended: like those from before, it is answered for when its holders have told what became of it."""
+        unknown = self._journal.order(order.id) is None and order.body.epoch < self._epoch
+        if unknown and self._keys.of(order.body) is not None:
+            self._journal.add_order(self._row(order, "", 0))
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
         """Close an open order for good and say so in the network."""
@@ -190,6 +203,10 @@ class Offers:
         """When an own open order is withdrawn unless it is renewed, Unix seconds; None: never."""
         own = self._journal.order(order_id)
         return own.cancel_at or None if own is not None and own.state in LIVE else None
+
+    def switches(self) -> dict[str, int]:
+        """The same of all of them that have a dead man's switch, by id in digits, in Unix ms."""
+        return {own.order_id.hex(): milliseconds(own.cancel_at) for own in self._journal.switched(self._clock.now())}
 
     async def relist(self) -> None:
         """Stamp and publish what part fills have left over.

@@ -166,7 +166,7 @@ def build(
         on_closed=desk.order_closed,
         read_back=desk.read_back,
     )
-    market = Market(config.network, keys.publics, directory, journal, holdings, offers, clock)
+    market = Market(config.network, keys, directory, journal, holdings, offers, clock)
     return Parts(
         config=config,
         database=database,

@@ -28,7 +28,7 @@ from dhtex.node.events import Stream
 from dhtex.node.following import topic_of
 from dhtex.node.parts import Parts
 from dhtex.node.trades import find_trade, full_view
-from dhtex.views import BookView, EventView, ListingView, OrderQuery, TradeView
+from dhtex.views import BookView, EventView, ListingView, OrderQuery, OrderView, TradeView
 
 FOLLOW_PAUSE_S: Final = 0.1  # nobody reads faster, and a burst of changes is one picture
 
@@ -62,6 +62,11 @@ class Queries:
     async def list_orders(self, query: OrderQuery) -> ListingView:
         """Orders that pass the filters, and how complete that is."""
         return await self._running.market.listing(query)
+
+    async def show_order(self, id_prefix: str) -> OrderView:
+        """One order, by its id or at least 6 first digits of it, in its newest state."""
+        found = await self._running.market.find(id_prefix)
+        return await self._running.market.show(found.id)
 
     async def book(self, pair: str, limit: int = 20) -> BookView:
         """The ladder of a pair, its best `limit` prices on each side."""

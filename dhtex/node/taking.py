@@ -43,11 +43,13 @@ async def quote(market: Market, clock: Clock, query: QuoteQuery) -> QuoteView:
     """What an amount would cost now. Raises UsageError."""
     pair, wanted = _check(query)
     listing = await market.listing(_offers(query))
-    return _quote(pair, wanted, query, listing, clock.now())
+    return _quote(market, pair, wanted, query, listing, clock.now())
 
 
-def _quote(pair: Pair, wanted: Decimal, query: QuoteQuery, listing: ListingView, now: float) -> QuoteView:
-    orders, left_out = plan.takeable(listing.orders)
+def _quote(
+    market: Market, pair: Pair, wanted: Decimal, query: QuoteQuery, listing: ListingView, now: float
+) -> QuoteView:
+    orders, left_out = plan.takeable(listing.orders, market.is_own)
     fills = plan.plan(orders, wanted, limits.PLAN_ORDERS_MAX)
     filled = plan.total(fill.amount for fill in fills)
     costs = plan.cost_of((fill.amount, fill.order.price) for fill in fills)
@@ -101,7 +103,7 @@ class Taking:
         """Take orders by a plan, which is made anew after a refusal and at its end, until the amount is reached or
         nothing fits any more. Raises NotFoundError or IncompleteError when nothing fits from the beginning."""
         listing = await self._market.listing(_offers(self._request))
-        self._tell("plan", _quote(self._pair, self._wanted, self._request, listing, now))
+        self._tell("plan", _quote(self._market, self._pair, self._wanted, self._request, listing, now))
         async for _ in self._attempts(lambda orders, rest: plan.plan(orders, rest, limits.PLAN_ORDERS_MAX)):
             pass
         won = [(Decimal(t.amount), t.order.price) for t in self._tries if t.state == TakerState.CONFIRMED]
@@ -155,7 +157,8 @@ class Taking:
         listing = await self._market.listing(_offers(self._request))
         self._coverage = listing.coverage
         tried = {attempt.order.id for attempt in self._tries}
-        return choose([o for o in plan.takeable(listing.orders)[0] if o.id not in tried], rest)
+        orders, _ = plan.takeable(listing.orders, self._market.is_own)
+        return choose([order for order in orders if order.id not in tried], rest)
 
     async def _attempt(self, fill: plan.Fill) -> TryView:
         """The outcome of one order; a refusal may come before anything is sent."""

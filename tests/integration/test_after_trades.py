@@ -13,6 +13,7 @@ from dhtex.errors import RefusedError
 from dhtex.market.ids import RecordId, index_key, order_key
 from dhtex.market.records import Closing, Kind, Order, Record, Status, is_a, parse_record, seal_record
 from dhtex.market.stamp import bits_of, bits_to_mint
+from dhtex.marketviews import QuoteQuery
 from dhtex.node import Node
 from dhtex.overlay.results import PutResult
 from dhtex.trading.maker import closing_status
@@ -84,6 +85,8 @@ async def test_nodes_of_one_person_do_not_trade_with_each_other() -> None:
             with pytest.raises(RefusedError) as error:
                 await two.accept_order(order, AcceptRequest())
             assert error.value.reason == "self_trade"
+            quoted = await two.quote(QuoteQuery(pair="BTC/USD", side="buy", amount="1"))
+            assert (quoted.plan, quoted.left_out) == ([], {"mine": 1})
             assert (await other.accept_order(order, AcceptRequest())).state == "confirmed"
 
 

@@ -32,8 +32,14 @@ async def test_a_restored_node_does_not_sell_again_what_was_sold_since(tmp_path:
                     await again.cancel_order(order)
                 assert (await three.show_order(order)).status != "disputed"
             assert (await three.accept_order(kept, AcceptRequest())).state == "confirmed"
+            assert (await again.cancel_order(successor)).status == "canceled"  # it is younger than the backup
+            await until(lambda: lists_none_of(three, successor))
             fresh = (await again.add_order(DRAFT)).order.id
             assert (await three.accept_order(fresh, AcceptRequest())).state == "confirmed"
+
+
+async def lists_none_of(node: Node, order: str) -> bool:
+    return order not in await lists(node)
 
 
 async def test_a_restored_node_signs_nothing_for_old_orders_while_it_is_alone(tmp_path: Path) -> None:

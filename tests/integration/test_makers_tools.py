@@ -73,6 +73,8 @@ async def test_the_other_orders_of_a_group_are_gone_everywhere_once_one_is_fille
         assert one.group == other.group == elsewhere.group
         assert one.group == maker._running.identity.group("car").hex()
         assert (await maker.add_order(in_group("boat"))).order.group != one.group
+        with pytest.raises(UsageError, match="belong together"):
+            await maker.add_order(in_group("car", msgspec.structs.replace(DRAFT, fresh_key=True)))
         assert (await taker.accept_order(one.id, AcceptRequest())).state == "confirmed"
         with pytest.raises(RefusedError) as refusal:
             await maker.add_order(in_group(" car "))
@@ -165,6 +167,22 @@ class LateClock(SystemClock):
 
 
 SWITCHED = msgspec.structs.replace(DRAFT, cancel_after_s=60)
+
+
+async def test_a_listing_says_when_own_orders_are_withdrawn() -> None:
+    async with Node(config()) as maker:
+        order, plain = [(await maker.add_order(draft)).order for draft in (SWITCHED, DRAFT)]
+        listed = await maker.list_orders(OrderQuery(pair="BTC/USD", mine=True))
+        assert order.cancelAt is not None
+        assert {view.id: view.cancelAt for view in listed.orders} == {order.id: order.cancelAt, plain.id: None}
+
+
+async def test_own_orders_beyond_the_limit_are_counted_once() -> None:
+    async with Node(config()) as maker:
+        for price in range(100, 115):
+            await maker.add_order(msgspec.structs.replace(DRAFT, price=str(price)))
+        assert (await maker.list_orders(OrderQuery(pair="BTC/USD", limit=2))).hidden == {"limit": 13}
+        assert (await maker.book("BTC/USD", limit=2)).hidden == {"limit": 13}
 
 
 async def test_an_order_that_nobody_renews_is_withdrawn() -> None:

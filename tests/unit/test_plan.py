@@ -121,7 +121,10 @@ def test_only_what_can_be_had_at_once_is_considered() -> None:
     fine = offer(0, "1", "1", "1")
     changes = ({"mine": True}, {"confirm": "ask"}, {"status": "disputed"}, {"live": False})
     others = [order_view(**{"mine": False, **change}) for change in changes]
-    assert takeable([fine, *others]) == ([fine], {"mine": 1, "ask": 1, "closed": 1, "silent": 1})
+    assert takeable([fine, *others], lambda order: order.mine) == (
+        [fine],
+        {"mine": 1, "ask": 1, "closed": 1, "silent": 1},
+    )
 
 
 def test_a_single_order_is_the_best_that_allows_exactly_the_amount() -> None:

@@ -18,6 +18,7 @@ from dhtex.market import branches
 from dhtex.market.admission import Verifier
 from dhtex.market.holding import IDS, Page
 from dhtex.market.ids import DhtKey, index_key
+from dhtex.market.keyring import Keyring
 from dhtex.market.pricebits import price_bits
 from dhtex.market.records import Closing, Kind, Liveness, Order, Record
 from dhtex.node.events import Hub
@@ -109,8 +110,8 @@ def become(member: Member, liar: Liar) -> None:
 
 def market_of(member: Member) -> Market:
     journal = SimpleNamespace(orders_after=lambda *since: (0, []), orders_named=list, order=lambda order_id: None)
-    nobody = cast(Any, None)
-    return Market(NETWORK, frozenset(), member.directory, cast(Any, journal), member.holdings, nobody, SystemClock())
+    keys, nobody = Keyring(bytes(32)), cast(Any, None)
+    return Market(NETWORK, keys, member.directory, cast(Any, journal), member.holdings, nobody, SystemClock())
 
 
 def following_of(member: Member) -> tuple[Following, Market, LaterClock]:

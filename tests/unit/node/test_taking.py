@@ -25,7 +25,7 @@ def test_that_nothing_fits_is_only_said_of_a_book_that_was_read(missing: list[Ga
     async def listing(_query: object) -> ListingView:
         return ListingView(orders=[], coverage=coverage, hidden={})
 
-    market: Any = SimpleNamespace(listing=listing)
+    market: Any = SimpleNamespace(listing=listing, is_own=None)
     desk: Any = None
     for ask in (Taking.best, lambda taking: taking.all(0)):
         with pytest.raises(error):
