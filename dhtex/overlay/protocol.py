@@ -150,11 +150,12 @@ class Protocol:
 
     def _failed(self, request: Request) -> None:
         peer = request.peer
-        peer.failures += 1
         if request.verb is wire.PING:
             peer.pinging = False
-        if self.table.failed(peer):
-            self._evict(peer)
+        if request.tries:  # who was not even asked is not to blame
+            peer.failures += 1
+            if self.table.failed(peer):
+                self._evict(peer)
         request.done(request, None)
 
     def _evict(self, peer: Peer) -> None:

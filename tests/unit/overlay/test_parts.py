@@ -238,8 +238,10 @@ def test_too_many_requests_fail_at_once_and_unsent() -> None:
     for number in range(limits.REQUESTS_OUTSTANDING_MAX):
         line.start(number=number)
     extra = line.start(number=10**9)
-    assert len(line.sent) == limits.REQUESTS_OUTSTANDING_MAX
+    assert len(line.sent) == len(line.requests) == limits.REQUESTS_OUTSTANDING_MAX
     assert line.requests.expire(0.0, 0.0) == [extra]
+    assert line.requests.expire(0.0, 0.0) == []
+    assert line.start(number=10**9) in line.requests.abandon()
 
 
 # --- Pages ------------------------------------------------------------------------------------------------------------
