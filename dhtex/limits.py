@@ -53,7 +53,7 @@ MAKER_ORDERS_FREE: Final = 512  # of one maker at one holder, at its order keys 
 STAMP_PUZZLES: Final = 4  # several small puzzles vary less than a big one
 STAMP_MESSAGE_BYTES: Final = 4096  # long messages leave native code little to gain over hashlib
 STAMP_ACCEPT_BITS_LESS: Final = 4  # an accept costs a sixteenth: it names one order and lives for a minute
-STAMP_BITS_MORE_MAX: Final = 4  # above the network's; who asks for more is no loaded holder but a liar
+STAMP_BITS_MORE_MAX: Final = 4  # above the network's, 16 s of a core: holders ask no more, or they are liars
 STAMP_HOURS_SKEW: Final = 2  # a stamp's hour may differ from its record's by this
 
 # --- Overlay ------------------------------------------------------------------------------------------------------
