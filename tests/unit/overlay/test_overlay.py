@@ -391,3 +391,9 @@ async def test_who_could_not_be_asked_for_lack_of_room_is_not_blamed(monkeypatch
         for number in range(2 * limits.FAILURES_BEFORE_EVICTION):
             assert (await nodes[0].get(key_of(number))).answered == 1, "by itself"
         assert [peer.failures for peer in nodes[0].peers()] == [0]
+
+
+async def test_what_the_machine_refuses_to_send_is_counted() -> None:
+    async with cluster(1) as (node,):
+        node.protocol.send(b"datagram", ("127.0.0.1", 70_000))
+        assert node.counters["lost_at_send"] == 1
