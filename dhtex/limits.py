@@ -53,7 +53,7 @@ MAKER_ORDERS_FREE: Final = 512  # of one maker at one holder, at its order keys 
 STAMP_PUZZLES: Final = 4  # several small puzzles vary less than a big one
 STAMP_MESSAGE_BYTES: Final = 4096  # long messages leave native code little to gain over hashlib
 STAMP_ACCEPT_BITS_LESS: Final = 4  # an accept costs a sixteenth: it names one order and lives for a minute
-STAMP_BITS_MORE_MAX: Final = 4  # above the network's; who asks for more is no loaded holder but a liar
+STAMP_BITS_MORE_MAX: Final = 4  # above the network's, 16 s of a core: holders ask no more, or they are liars
 STAMP_HOURS_SKEW: Final = 2  # a stamp's hour may differ from its record's by this
 
 # --- Overlay ------------------------------------------------------------------------------------------------------
@@ -188,6 +188,7 @@ CONTROL_CLOSE_S_MAX: Final = 1  # for answers under way when the node stops
 MINT_WORKERS_MAX: Final = 2  # processes; the node itself needs a core too
 MINT_IDLE_S: Final = 30.0  # then the worker processes end and give their memory back
 EVENTS_BUFFERED_MAX: Final = 1024  # per stream; a slower reader is told that it lost some
+PAIRS_PARALLEL: Final = 8  # read at a time; strangers decide how many there are, and each has two trees
 LISTING_ORDERS_MAX: Final = 100_000  # an answer stays within some tens of megabytes
 FILLS_READ_MAX: Final = 1000  # of one pair at a time: each is compared with its order, which is read
 IMPORT_RECORDS_MAX: Final = 256  # in one request; each is put at two keys

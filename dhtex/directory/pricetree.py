@@ -92,12 +92,11 @@ class NodeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """How a walk went: nodes visited, how often one was read; `missing` are prefixes that could not be read or were
-    not, though they may hold better orders; `liars` maps holders to how many branches they invented. `beyond` is the
-    best price, as bits that are smaller the better, where orders may stand that were not wanted; empty: nowhere."""
+    """How a walk went: nodes visited; `missing` are prefixes that could not be read or were not, though they may hold
+    better orders; `liars` maps holders to how many branches they invented. `beyond` is the best price, as bits that are
+    smaller the better, where orders may stand that were not wanted; empty: nowhere."""
 
     visited: tuple[str, ...]
-    reads: int
     missing: tuple[str, ...]
     liars: Mapping[NodeId, int]
     beyond: str = ""
@@ -205,7 +204,7 @@ class Walk:
         missing = dict.fromkeys([*self._missing, *self._under_way, *left])
         passed_by = [_ends(entry.key)[0] for entry in self._frontier if not self._improves(entry)]
         beyond = min([*passed_by, *([self._beyond] if self._beyond else [])], default="")
-        return Walked(tuple(self._visited), self._reads, tuple(missing), dict(self._strikes), beyond)
+        return Walked(tuple(self._visited), tuple(missing), dict(self._strikes), beyond)
 
     # --- the frontier -------------------------------------------------------------------------------------------------
 

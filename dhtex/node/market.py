@@ -76,7 +76,13 @@ class Market:
         matcher = book.Matcher.of(query)
         pairs = [str(Pair.parse(query.pair))] if query.pair else sorted(self.known_pairs())
         sides = [Side(query.side)] if query.side else list(SIDES)
-        read = await asyncio.gather(*(self._read(pair, sides, *self._wish(query, matcher)) for pair in pairs))
+        gate = asyncio.Semaphore(limits.PAIRS_PARALLEL)
+
+        async def read_one(pair: str) -> tuple[LiveBook, Coverage, dict[str, int]]:
+            async with gate:
+                return await self._read(pair, sides, *self._wish(query, matcher))
+
+        read = await asyncio.gather(*map(read_one, pairs))
         orders: list[OrderView] = []
         hidden: dict[str, int] = {}
         unread = 0

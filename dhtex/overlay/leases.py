@@ -56,6 +56,7 @@ class Leases:
     def __init__(self) -> None:
         self._by_address: dict[Address, Lease] = {}
         self._by_key: dict[DhtKey, dict[Address, Lease]] = {}
+        self._crowds_at: dict[DhtKey, Counter[bytes]] = {}  # where it was full lately: to count anew each time is dear
         self._covered = 0
         self._leases_of: Counter[bytes] = Counter()
         self._keys_of: Counter[bytes] = Counter()
@@ -86,10 +87,10 @@ class Leases:
             self._leases_of[lease.crowd] += 1
         for key in drop:
             self._drop(lease, key)
-        added = sum(self._add(lease, key) for key in add)
+        room = all(self._add(lease, key) for key in add)  # one key without room is enough: the watcher goes elsewhere
         granted_s = min(float(lease_s), limits.LEASE_S)
         lease.until = now + granted_s
-        return lease, granted_s if added == len(add) else 0.0
+        return lease, granted_s if room else 0.0
 
     def _add(self, lease: Lease, key: DhtKey) -> bool:
         if key in lease.keys:
@@ -101,6 +102,8 @@ class Leases:
         ):
             return False
         self._by_key.setdefault(key, {})[lease.peer.address] = lease
+        if (crowds := self._crowds_at.get(key)) is not None:
+            crowds[lease.crowd] += 1
         lease.keys.add(key)
         lease.digest = key_digest((key,), lease.digest)
         self._covered += 1
@@ -112,9 +115,11 @@ class Leases:
         watchers = self._by_key.get(key, {})
         if len(watchers) < limits.WATCHERS_PER_KEY_MAX:
             return True
-        crowds = Counter(watcher.crowd for watcher in watchers.values())
-        crowd, most = crowds.most_common(1)[0]
-        if most <= crowds[lease.crowd] + 1:
+        crowds = self._crowds_at.get(key)
+        if crowds is None:
+            crowds = self._crowds_at[key] = Counter(watcher.crowd for watcher in watchers.values())
+        crowd = max(crowds, key=crowds.__getitem__)
+        if crowds[crowd] <= crowds[lease.crowd] + 1:
             return False
         self._drop(next(watcher for watcher in watchers.values() if watcher.crowd == crowd), key)
         return True
@@ -137,6 +142,10 @@ class Leases:
         _uncount(self._keys_of, lease.crowd)
         watchers = self._by_key[key]
         del watchers[lease.peer.address]
+        if len(watchers) < limits.WATCHERS_PER_KEY_MAX // 2:
+            self._crowds_at.pop(key, None)
+        elif (crowds := self._crowds_at.get(key)) is not None:
+            _uncount(crowds, lease.crowd)
         if not watchers:
             del self._by_key[key]
 

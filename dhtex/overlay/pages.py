@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from dhtex import limits
-from dhtex.market.holding import NO_DIGEST, SHORT_ID_BYTES
+from dhtex.market.holding import NO_DIGEST, SHORT_ID_BYTES, WIRE_HEAD_BYTES
 from dhtex.market.records import Kind, record_id
 
 LOSSES_MAX: Final = 4
@@ -21,7 +21,6 @@ ID_STRIDE: Final = 128  # short ids that a page has, rather too few than too man
 PAGES_PER_SPAN_MAX: Final = 8  # a lost page holds up no more than these
 _STRIDE: Final = 3  # records that a page may have, before one was seen
 _PAGE_BYTES: Final = limits.DATAGRAM_BYTES_MAX - 80  # for records, beside what an answer says else
-_WIRE_HEAD_BYTES: Final = 3
 
 
 class _Envelope(msgspec.Struct, array_like=True, gc=False):
@@ -126,7 +125,7 @@ class PagePlan:
         after = min(rank + len(wires), self.wanted)
         self._frontier = max(self._frontier, after)
         if wires:
-            bytes_each = sum(map(len, wires)) // len(wires) + _WIRE_HEAD_BYTES
+            bytes_each = sum(map(len, wires)) // len(wires) + WIRE_HEAD_BYTES
             self.stride = max(len(wires), _PAGE_BYTES // bytes_each)
         else:
             self._losses += 1

@@ -10,7 +10,8 @@ class Holdings(Protocol):
     """The records that a node holds. It judges and places records; the overlay only carries them. Nothing raises."""
 
     def put(self, wire: bytes, prefix: str | None, now: float, source: str) -> PutVerdict:
-        """Judge and keep a record at its order's key (`prefix` None) or index node; `source` is an IP or "self"."""
+        """Judge and keep a record at its order's key (`prefix` None) or index node; `source` is the neighbourhood that
+        brought it (`addresses.neighbourhood`), or "self"."""
         ...
 
     def page(self, key: DhtKey, kind: int, rank: int, room_bytes: int, now: float, span: Span = WHOLE) -> Page:

@@ -150,11 +150,12 @@ class Protocol:
 
     def _failed(self, request: Request) -> None:
         peer = request.peer
-        peer.failures += 1
         if request.verb is wire.PING:
             peer.pinging = False
-        if self.table.failed(peer):
-            self._evict(peer)
+        if request.tries:  # who was not even asked is not to blame
+            peer.failures += 1
+            if self.table.failed(peer):
+                self._evict(peer)
         request.done(request, None)
 
     def _evict(self, peer: Peer) -> None:
@@ -246,8 +247,7 @@ class Protocol:
         peer.verified_until = now + limits.TOKEN_LIFE_S
         if responder is not None and (peer.contact is None or peer.contact.id != responder):
             if peer.in_table:
-                self.table.remove(peer)
-                self.on_peer_lost(peer)
+                self._evict(peer)
             peer.contact = contact_at(responder, *addr)
         if peer.client and peer.in_table:
             self._evict(peer)
@@ -285,7 +285,8 @@ class Protocol:
         if net != self.net:
             self.count("foreign_peers")
             peer.kind = PeerKind.FOREIGN
-            self.table.remove(peer)
+            if peer.in_table:
+                self._evict(peer)
             return None, None
         peer.kind, peer.token, peer.client = PeerKind.DHTEX, token, wire.is_client(ext)
         votes = peer.in_table or self.selfview.address is None  # who wants a vote must first find a place in the table

@@ -37,7 +37,8 @@ def _nobody(_request: "Request") -> None:
 
 
 class Request:
-    """One request. `context` is the asker's; `args` are what a repetition with a fresh token is made of."""
+    """One request. `context` is the asker's; `args` are what a repetition with a fresh token is made of; `tries` is how
+    often it was sent."""
 
     __slots__ = (
         "args", "context", "datagram", "deadline", "done", "graces", "id", "open", "peer", "renewed", "sent_at",
@@ -81,14 +82,15 @@ class Requests:
         return len(self._open)
 
     def start(self, request: Request, now: float) -> None:
-        """Send a request that has its id and datagram. Beyond REQUESTS_OUTSTANDING_MAX it fails at once, unsent."""
-        self._open[request.id] = request
-        if len(self._open) > limits.REQUESTS_OUTSTANDING_MAX:
-            request.tries = request.tries_max
+        """Send a request that has its id and datagram. Beyond REQUESTS_OUTSTANDING_MAX it fails at once, unsent: the
+        next `expire` returns it."""
+        if len(self._open) >= limits.REQUESTS_OUTSTANDING_MAX:
+            request.tries_max = 0
             request.graces = GRACES_MAX
             request.deadline = request.soft_at = now
             self._push(now, request)
             return
+        self._open[request.id] = request
         rtt = request.peer.rtt
         request.timeout_s = rtt.timeout_s
         request.sent_at = now
@@ -154,9 +156,9 @@ class Requests:
             if not request.open or request.deadline > now:
                 continue
             if request.tries >= request.tries_max:
-                del self._open[request.id]
+                self._open.pop(request.id, None)
                 request.open = False
-                if request.tries > 1 and request.sent_at:  # one try proves little, and none nothing
+                if request.tries > 1:  # one try proves little, and none nothing
                     self.families.silent(request.peer.address)
                 failed.append(request)
                 continue
@@ -169,7 +171,7 @@ class Requests:
 
     def abandon(self) -> list[Request]:
         """Give up all; returns them, so that their askers can be told."""
-        requests = list(self._open.values())
+        requests = [*self._open.values(), *(request for _, _, request in self._heap if not request.tries_max)]
         for request in requests:
             request.open = False
         self._open.clear()

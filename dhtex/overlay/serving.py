@@ -5,7 +5,7 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.market.holding import NO_DIGEST, NO_KIND, PutVerdict, Span, Taken
+from dhtex.market.holding import NO_DIGEST, NO_KIND, WIRE_HEAD_BYTES, PutVerdict, Span, Taken
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address, neighbourhood
@@ -14,7 +14,6 @@ from dhtex.overlay.table import Table
 
 # What a dx_get reply has beside contacts and records: frame, id, token, digest, numbers, and heads of fields.
 _GET_OVERHEAD_BYTES: Final = wire.FRAME_BYTES + 1 + 22 + 10 + 1 + 1 + 5 + 10 + 3 + 3
-_WIRE_HEAD_BYTES: Final = 3
 
 
 Stored = Callable[[DhtKey, bytes], None]  # told of each record that was new here
@@ -97,6 +96,6 @@ def ask_for_token(verb: wire.Verb, own_id: NodeId, token: bytes) -> TokenNeeded:
 
 def trim(wires: list[bytes], room_bytes: int) -> None:
     """Drop records from the end until the others fit with their heads."""
-    total = sum(map(len, wires)) + _WIRE_HEAD_BYTES * len(wires)
+    total = sum(map(len, wires)) + WIRE_HEAD_BYTES * len(wires)
     while wires and total > room_bytes:
-        total -= len(wires.pop()) + _WIRE_HEAD_BYTES
+        total -= len(wires.pop()) + WIRE_HEAD_BYTES

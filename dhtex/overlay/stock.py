@@ -33,15 +33,8 @@ class StockVerbs(KademliaProtocol):
         super().__init__(source_node, storage, table.bucket_size)  # type: ignore[no-untyped-call]
         self.own_id = NodeId(table.own_id)
         self.table = table
-        self.router: Any = table  # what stock code asks; ours is exact, and closed to strangers
+        self.router: Any = None  # nothing asks it: ours is exact, and closed to strangers
         self.serving: Serving
-
-    def welcome_if_new(self, node: Any) -> None:
-        """Nothing: a contact enters the table when it has answered us, and records are handed on with a budget."""
-
-    def get_refresh_ids(self) -> list[bytes]:
-        """None: the server searches where nobody searched."""
-        return []
 
     def rpc_stun(self, sender: Address) -> Address:
         """Tell a peer what its address looks like from here."""

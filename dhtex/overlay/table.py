@@ -18,8 +18,6 @@ import enum
 from collections.abc import Iterator
 from typing import Final
 
-from kademlia.node import Node
-
 from dhtex import limits
 from dhtex.overlay.bep42 import follows
 from dhtex.overlay.contact import Contact, Peer, PeerKind
@@ -229,29 +227,6 @@ class Table:
     def depth(self) -> int:
         """The longest prefix that any peer shares with us."""
         return max((i for i, bucket in self._buckets.items() if bucket.peers), default=0)
-
-    # What stock code expects of its router.
-
-    def find_neighbors(self, node: Node, k: int | None = None, exclude: Node | None = None) -> list[Contact]:
-        """The peers closest to a node, for stock readers."""
-        found = self.closest(node.id, k or self.bucket_size, sound_only=True, exclude=exclude.id if exclude else b"")
-        return [peer.contact for peer in found if peer.contact is not None]
-
-    def is_new_node(self, node: Node) -> bool:
-        """Whether the table lacks this id."""
-        return node.id not in self._by_id
-
-    def add_contact(self, node: Node) -> None:
-        """Ignored: a contact enters only after it answered us."""
-
-    def remove_contact(self, node: Node) -> None:
-        """Take an id out."""
-        if (peer := self._by_id.get(node.id)) is not None:
-            self.remove(peer)
-
-    def lonely_buckets(self) -> list[object]:
-        """None: buckets are refreshed by `stale_prefixes`."""
-        return []
 
 
 def _still(spare: Peer, node_id: bytes) -> bool:

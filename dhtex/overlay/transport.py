@@ -21,9 +21,11 @@ GULPS_BEFORE_LARGER: Final = 8
 
 
 class Receiver(Protocol):
-    """What takes the datagrams. It must not raise."""
+    """What takes the datagrams, and counts what does not leave. It must not raise."""
 
     def datagram_received(self, data: bytes, addr: Address) -> None: ...
+
+    def count(self, what: str) -> None: ...
 
 
 class Endpoint(Protocol):
@@ -52,8 +54,8 @@ class UdpEndpoint:
 
     def __init__(self, receiver: Receiver, sockets: dict[int, socket.socket], port: int) -> None:
         self.port = port
-        self.lost_at_send = 0
         self._received = receiver.datagram_received
+        self._count = receiver.count
         self._sockets = sockets
         self._v4 = sockets.get(socket.AF_INET)
         self._v6 = sockets.get(socket.AF_INET6)
@@ -91,7 +93,7 @@ class UdpEndpoint:
             if sock is not None:
                 sock.sendto(data, addr)
         except (OSError, OverflowError, TypeError, ValueError):
-            self.lost_at_send += 1
+            self._count("lost_at_send")
 
     def send_afresh(self, data: bytes, addr: Address) -> None:
         sock = self._v6 if ":" in addr[0] else self._v4
@@ -103,7 +105,7 @@ class UdpEndpoint:
                 fresh.bind((sock.getsockname()[0], 0))
                 fresh.sendto(data, addr)
         except (OSError, OverflowError, TypeError, ValueError):
-            self.lost_at_send += 1
+            self._count("lost_at_send")
 
     def close(self) -> None:
         for sock in self._sockets.values():

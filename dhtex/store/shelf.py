@@ -19,7 +19,7 @@ from operator import xor
 from typing import Final, TypeVar
 
 from dhtex import limits
-from dhtex.market.holding import ANY_KIND, IDS, SHORT_ID_BYTES, WHOLE, Page, Span
+from dhtex.market.holding import ANY_KIND, IDS, SHORT_ID_BYTES, WHOLE, WIRE_HEAD_BYTES, Page, Span
 from dhtex.market.ids import DhtKey, PublicKey, RecordId
 from dhtex.market.merge import may_sign_receipt, slot
 from dhtex.market.records import Accept, AnyRecord, Beat, Kind, Order, Receipt, Record, Refusal, Status, is_a
@@ -27,7 +27,6 @@ from dhtex.market.stamp import STAMPED
 from dhtex.store.held import Held, Place
 
 Name = TypeVar("Name")
-_WIRE_HEAD_BYTES: Final = 3  # MessagePack's head of a byte string of up to 64 KiB
 _WIRE_BYTES_MIN: Final = 128  # no record is shorter: a signature and an id alone take 96
 _LISTED: Final = {Kind.ORDER: 0, Kind.STATUS: 1, Kind.REFUSAL: 2, Kind.ACCEPT: 3, Kind.RECEIPT: 4}
 
@@ -137,12 +136,12 @@ class Shelf(Place, ABC):
         left, rank = max(0, total - rank), first + rank
         wires: list[bytes] = []
         if only_ids:
-            count = min(left, max(0, room - _WIRE_HEAD_BYTES) // SHORT_ID_BYTES)
+            count = min(left, max(0, room - WIRE_HEAD_BYTES) // SHORT_ID_BYTES)
             ids = b"".join(held.id[:SHORT_ID_BYTES] for held in _part(lists, rank, count))
             wires = [ids] if ids else []
         else:
             for held in _part(lists, rank, min(left, room // _WIRE_BYTES_MIN)):
-                room -= len(held.wire) + _WIRE_HEAD_BYTES
+                room -= len(held.wire) + WIRE_HEAD_BYTES
                 if room < 0:
                     break  # and nothing smaller that comes later fits: a page has no holes
                 wires.append(held.wire)

@@ -22,6 +22,9 @@ class Inbox:
     def datagram_received(self, data: bytes, addr: Address) -> None:
         self.heard.append(data)
 
+    def count(self, what: str) -> None:
+        raise AssertionError(what)
+
 
 def between_two(story: Story, **weather: float) -> History:
     history = History()
@@ -80,12 +83,12 @@ def test_some_datagrams_come_again_in_the_name_of_others() -> None:
     async def run() -> None:
         network = Network(History(), random.Random(1), Weather(spoof=0.5))
 
-        class Ear:
+        class Ear(Inbox):
             def datagram_received(self, data: bytes, addr: Address) -> None:
                 sources.add(addr[0])
 
-        here = await network.opener(Life(HERE))(Ear(), HERE, 4000)
-        await network.opener(Life(THERE))(Ear(), THERE, 4000)
+        here = await network.opener(Life(HERE))(Ear([]), HERE, 4000)
+        await network.opener(Life(THERE))(Ear([]), THERE, 4000)
         for _ in range(100):
             here.sendto(b"a", (THERE, 4000))
         await asyncio.sleep(5.0)

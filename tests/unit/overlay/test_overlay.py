@@ -382,3 +382,18 @@ async def test_holders_near_tells_who_is_close() -> None:
         goal = int.from_bytes(key)
         ids: list[NodeId] = sorted((p.id for p in nodes[0].peers()), key=lambda i: int.from_bytes(i) ^ goal)
         assert near == ids[: limits.HOLDERS]
+
+
+async def test_who_could_not_be_asked_for_lack_of_room_is_not_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with cluster(2) as nodes:
+        await until(lambda: not nodes[0].protocol.requests)
+        monkeypatch.setattr(limits, "REQUESTS_OUTSTANDING_MAX", 0)
+        for number in range(2 * limits.FAILURES_BEFORE_EVICTION):
+            assert (await nodes[0].get(key_of(number))).answered == 1, "by itself"
+        assert [peer.failures for peer in nodes[0].peers()] == [0]
+
+
+async def test_what_the_machine_refuses_to_send_is_counted() -> None:
+    async with cluster(1) as (node,):
+        node.protocol.send(b"datagram", ("127.0.0.1", 70_000))
+        assert node.counters["lost_at_send"] == 1

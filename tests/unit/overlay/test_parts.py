@@ -1,4 +1,4 @@
-"""The small pure parts: addresses, contacts, trailers, tokens, rates, parking, round trips, requests, pages, leases."""
+"""The small pure parts: addresses, contacts, trailers, tokens, rates, parking, round trips, requests, pages."""
 
 import random
 
@@ -7,12 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhtex import limits
-from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address, canonical_ip, is_local, subnet
 from dhtex.overlay.contact import Peer, contact_at, parse_compact, parse_triple
 from dhtex.overlay.guard import Bucket, Parking, Tokens
-from dhtex.overlay.leases import Leases, key_digest
 from dhtex.overlay.pages import PagePlan, digest_of
 from dhtex.overlay.requests import GRACES_MAX, LAG_S, Request, Requests
 from dhtex.overlay.rtt import Rtt
@@ -240,8 +238,10 @@ def test_too_many_requests_fail_at_once_and_unsent() -> None:
     for number in range(limits.REQUESTS_OUTSTANDING_MAX):
         line.start(number=number)
     extra = line.start(number=10**9)
-    assert len(line.sent) == limits.REQUESTS_OUTSTANDING_MAX
+    assert len(line.sent) == len(line.requests) == limits.REQUESTS_OUTSTANDING_MAX
     assert line.requests.expire(0.0, 0.0) == [extra]
+    assert line.requests.expire(0.0, 0.0) == []
+    assert line.start(number=10**9) in line.requests.abandon()
 
 
 # --- Pages ------------------------------------------------------------------------------------------------------------
@@ -297,101 +297,3 @@ def test_what_does_not_fit_is_left_for_the_next_page() -> None:
     assert len(wires) == 2
     trim(wires, 99)
     assert wires == []
-
-
-# --- Leases -----------------------------------------------------------------------------------------------------------
-
-
-def _peer(port: int = 1) -> Peer:
-    return Peer(("10.0.0.1", port), None, 0.0)
-
-
-def _key(number: int) -> DhtKey:
-    return DhtKey(number.to_bytes(20, "little"))
-
-
-def test_a_lease_starts_changes_expires_and_ends() -> None:
-    leases, peer = Leases(), _peer()
-    lease, granted_s = leases.change(peer, ID, 120, [_key(1), _key(2)], [], 0.0)
-    assert lease is not None
-    assert granted_s == 120
-    assert lease.digest == key_digest([_key(1), _key(2)])
-    assert leases.watching(_key(1), 1.0) == [lease]
-    leases.change(peer, ID, 120, [_key(3)], [_key(1)], 10.0)
-    assert leases.watching(_key(1), 11.0) == []
-    assert leases.keys == 2
-    leases.expire(131.0)
-    assert (len(leases), leases.keys) == (0, 0)
-    leases.change(peer, ID, 120, [_key(1)], [], 0.0)
-    leases.change(peer, ID, 0, [], [], 0.0)
-    assert (len(leases), leases.keys) == (0, 0)
-
-
-def test_another_node_at_the_same_address_starts_anew() -> None:
-    leases, peer = Leases(), _peer()
-    leases.change(peer, ID, 120, [_key(1)], [], 0.0)
-    lease, _ = leases.change(peer, bytes(20), 120, [_key(2)], [], 0.0)
-    assert lease is not None
-    assert lease.keys == {_key(2)}
-    assert leases.watching(_key(1), 0.0) == []
-
-
-def test_settled_is_below_the_first_push_under_way() -> None:
-    leases = Leases()
-    lease, _ = leases.change(_peer(), ID, 120, [_key(1)], [], 0.0)
-    assert lease is not None
-    assert [leases.next_push(lease) for _ in range(3)] == [(1, True), (2, True), (3, True)]
-    assert lease.settled == 0
-    leases.settle(lease, 2, arrived=True)
-    assert lease.settled == 0
-    leases.settle(lease, 1, arrived=True)
-    assert lease.settled == 2
-    leases.settle(lease, 3, arrived=False)
-    assert lease.settled == 3
-
-
-def test_a_watcher_that_does_not_acknowledge_is_dropped() -> None:
-    leases = Leases()
-    lease, _ = leases.change(_peer(), ID, 120, [_key(1)], [], 0.0)
-    assert lease is not None
-    for _ in range(2):
-        sequence, _ = leases.next_push(lease)
-        leases.settle(lease, sequence, arrived=False)
-    assert len(leases) == 0
-
-
-def test_a_watcher_that_falls_behind_gets_numbers_but_no_pushes() -> None:
-    leases = Leases()
-    lease, _ = leases.change(_peer(), ID, 120, [_key(1)], [], 0.0)
-    assert lease is not None
-    sent = [leases.next_push(lease)[1] for _ in range(limits.PUSHES_IN_FLIGHT_PER_LEASE_MAX + 3)]
-    assert sent.count(False) == 3
-
-
-def test_leases_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LEASES_MAX", 3)
-    monkeypatch.setattr(limits, "WATCHERS_PER_KEY_MAX", 2)
-    monkeypatch.setattr(limits, "WATCH_KEYS_PER_LEASE_MAX", 4)
-    leases = Leases()
-    granted = [leases.change(_peer(port), ID, 120, [_key(1)], [], 0.0)[1] for port in range(1, 6)]
-    assert granted == [120, 120, 0, 0, 0]
-    _, granted_s = leases.change(_peer(1), ID, 120, [_key(n) for n in range(10)], [], 0.0)
-    assert granted_s == 0
-    assert leases.keys == 4 + 1
-
-
-def test_a_crowd_from_one_address_gives_way_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LEASES_MAX", 4)
-    monkeypatch.setattr(limits, "WATCHERS_PER_KEY_MAX", 3)
-    monkeypatch.setattr(limits, "WATCHED_KEYS_OF_OTHERS_MAX", 12)
-    leases = Leases()
-    for port in range(1, 5):
-        leases.change(_peer(port), ID, 120, [_key(n) for n in range(1, 5)], [], 0.0)
-    others = [Peer((f"10.0.1.{number}", 1), None, 0.0) for number in range(1, 4)]
-    for other in others:
-        _, granted_s = leases.change(other, ID, 120, [_key(1)], [], 0.0)
-        assert granted_s == 120
-    assert len(leases) == 4
-    assert leases.keys <= 12
-    assert {lease.peer for lease in leases.watching(_key(1), 0.0)} >= set(others)
-    assert leases.change(_peer(9), ID, 120, [_key(1)], [], 0.0)[1] == 0

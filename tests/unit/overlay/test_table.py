@@ -163,17 +163,3 @@ def test_buckets_that_nobody_searched_are_stale() -> None:
     assert table.stale_prefixes(1000.0 + limits.REFRESH_INTERVAL_S - 1) == []
     assert table.stale_prefixes(1000.0 + limits.REFRESH_INTERVAL_S) == [0]
     assert table.depth() == 0
-
-
-def test_stock_code_can_ask_the_table() -> None:
-    table = Table(OWN)
-    one = peer(far(1))
-    assert one.contact is not None
-    table.offer(one)
-    assert table.find_neighbors(one.contact) == [one.contact]
-    assert table.find_neighbors(one.contact, exclude=one.contact) == []
-    assert not table.is_new_node(one.contact)
-    table.add_contact(one.contact)
-    table.remove_contact(one.contact)
-    assert table.is_new_node(one.contact)
-    assert table.lonely_buckets() == []

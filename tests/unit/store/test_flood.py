@@ -9,6 +9,7 @@ from dhtex.market.asking import asked_bits
 from dhtex.market.holding import PutVerdict, Taken
 from dhtex.market.ids import DhtKey
 from dhtex.market.records import Code, Kind, Order, Record
+from dhtex.market.stamp import bits_to_mint
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from tests.builders import NETWORK, NOW, identity, make_order
@@ -75,9 +76,17 @@ def test_what_is_asked_rises_with_room_and_orders_and_never_where_nothing_is_ask
     full = limits.RECORDS_HELD_MAX
     assert asked_bits(0, full, 10**6) == 0
     assert asked_bits(16, full // 2, 0) == 16
-    assert asked_bits(16, full, 0) == 24
+    assert asked_bits(16, full * 5 // 8, 0) == 18
+    assert asked_bits(16, full, 0) == 20
     steps = sorted(chance.randrange(full) for _ in range(100))
     assert [asked_bits(16, held, 0) for held in steps] == sorted(asked_bits(16, held, 0) for held in steps)
-    assert [asked_bits(16, 0, count * limits.MAKER_ORDERS_FREE) for count in (0, 1, 2, 4, 8, 10**9)] == [
-        16, 17, 18, 19, 20, limits.STAMP_BITS_MAX,
-    ]  # fmt: skip
+    asked = [asked_bits(16, 0, count * limits.MAKER_ORDERS_FREE) for count in (0, 1, 2, 4, 8, 10**9)]
+    assert asked == [16, 17, 18, 19, 20, 20]
+
+
+@pytest.mark.parametrize("network_bits", [0, 1, limits.STAMP_BITS_PUBLIC, limits.STAMP_BITS_MAX])
+@pytest.mark.parametrize("held", [0, limits.RECORDS_HELD_MAX])
+@pytest.mark.parametrize("of_maker", [0, 10**6])
+def test_no_holder_asks_for_more_than_a_maker_mints(network_bits: int, held: int, of_maker: int) -> None:
+    asked = asked_bits(network_bits, held, of_maker)
+    assert asked == network_bits or bits_to_mint(asked, network_bits, network_bits) == asked

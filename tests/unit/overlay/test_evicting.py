@@ -1,0 +1,35 @@
+"""Who leaves the routing table, and who takes its place, is told to those who live by it."""
+
+import pytest
+
+from dhtex.overlay import wire
+from dhtex.overlay.addresses import Address
+from dhtex.overlay.contact import Peer
+from tests.unit.overlay.test_hostile import HERE, pack, pong, wired
+
+THERE: Address = ("127.0.0.1", 4002)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+async def test_who_shows_another_id_or_network_is_lost_and_its_spare_found(foreign: bool) -> None:
+    async with wired() as (node, line):
+        protocol = node.protocol
+        far = bytes([protocol.own_id[0] ^ 0x80])
+        protocol.table.bucket_size = 1
+        first, spare = protocol.peer_at(HERE), protocol.peer_at(THERE)
+        for number, peer in enumerate((first, spare)):
+            protocol.ping(peer)
+            pong(node, line, far + bytes([number]) * 19, peer.address)
+        assert list(protocol.table) == [first]
+        told: list[tuple[str, Peer]] = []
+        protocol.on_peer = lambda peer: told.append(("found", peer))
+        protocol.on_peer_lost = lambda peer: told.append(("lost", peer))
+        protocol.ping(first)
+        if foreign:
+            ping, _ = line.sent[-1]
+            trailer = wire.reply_trailer(b"else", far + bytes(19), b"t" * 8)
+            protocol.datagram_received(b"\1" + ping[1:21] + pack(far + bytes(19)) + trailer, HERE)
+        else:
+            pong(node, line, far + b"\2" * 19)
+        assert told == [("lost", first), ("found", spare)]
+        assert list(protocol.table) == [spare]
