@@ -34,8 +34,9 @@ def back_up(source: Path, target: Path) -> Copied:
     """
     if not source.exists():
         raise NotFoundError("this node has no state yet", hint="start it once: dhtex start")
-    if target.exists():
-        raise UsageError(f"{target} exists already", hint="name a new file: a backup never overwrites")
+    for taken in (target, *database.logs_of(target)):
+        if taken.exists():
+            raise UsageError(f"{taken} exists already", hint="name a new file: a backup never overwrites")
     _check(source)
     with _made(source, target) as connection:
         return _count(connection)
@@ -48,9 +49,11 @@ def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool 
     for a copy that is not there, StateError for one that cannot be used or a disk that refuses.
     """
     check(source)
-    if target.exists() and not force:
+    taken = target.exists() or bool(database.logs_of(target))
+    if taken and not force:
+        what = "a node" if target.exists() else "the log of a node"
         raise UsageError(
-            f"there is a node in {target.parent} already", hint="with --force its state is put aside and kept"
+            f"there is {what} in {target.parent} already", hint="with --force its state is put aside and kept"
         )
     former = _facts_of(target) if target.exists() else {}
     with _made(source, target, replace=True) as connection:
@@ -59,7 +62,7 @@ def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool 
         values = [(max(known) + 1, "epoch"), (entropy.randbytes(20), "node_id")]
         connection.executemany("UPDATE facts SET value = ? WHERE name = ?", values)
         copied = _count(connection)
-        aside = database.put_aside(target) if target.exists() else None
+        aside = database.put_aside(target) if taken else None
     return copied._replace(set_aside=aside)
 
 

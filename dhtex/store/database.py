@@ -10,7 +10,8 @@ twice and writes many pages: nobody waits for it, as it takes neither the lock o
 it has not come through for long does SQLite do it itself, within a commit.
 
 A file that cannot be trusted is never repaired or overwritten: opening it fails, and only when `fresh` is asked for is
-it put aside under a new name.
+it put aside under a new name. So is a log whose file is gone: SQLite would replay it into whatever gets that name, and
+it may hold the last that a node decided.
 """
 
 import contextlib
@@ -26,6 +27,8 @@ from dhtex.store import schema
 
 _BUSY_TIMEOUT_S: Final = 5.0  # another process that reads the file, such as a backup, may hold it for a moment
 _ASIDE_TRIES: Final = 10_000
+_LOGS: Final = ("-wal", "-journal")
+_COMPANIONS: Final = ("", *_LOGS, "-shm")
 _CACHE_KIB: Final = 512  # of a connection: what is read often is in memory already, and not as pages
 _FOLD_ROWS: Final = 2_000  # written since the last time: some megabytes of log, more while others go on writing
 _LOG_PAGES_MAX: Final = 16_384  # 64 MiB: then a commit folds it, however long that takes
@@ -56,7 +59,6 @@ class Database:
             connection = _connect(":memory:")
             _migrate(connection)
             return cls(connection, connection)
-        _prepare(path)
         try:
             return cls._open_checked(path)
         except UnusableError as error:
@@ -66,7 +68,6 @@ class Database:
                     hint="start with --force to put it aside and begin with an empty one",
                 ) from error
         aside = put_aside(path)
-        _prepare(path)
         try:
             database = cls._open_checked(path)
         except UnusableError as error:
@@ -76,6 +77,7 @@ class Database:
 
     @classmethod
     def _open_checked(cls, path: Path) -> "Database":
+        _prepare(path)
         opened: list[sqlite3.Connection] = []
         try:
             check(path)
@@ -155,10 +157,13 @@ def _is_damage(error: sqlite3.OperationalError) -> bool:
 
 
 def _prepare(path: Path) -> None:
-    """Make the folder, and a new file if there is none; only its owner can read it."""
+    """Make the folder, and a new file if there is none; only its owner can read it. Raises UnusableError for a log that
+    has no file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
+            if logs := logs_of(path):
+                raise UnusableError(f"only its log {logs[0].name} is left")
             _create(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -175,7 +180,7 @@ def _prepare(path: Path) -> None:
 def _create(path: Path) -> None:
     """Make a file with its tables, which gets its name when all of it is on disk."""
     partial = path.with_name(f"{path.name}.new")
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in _COMPANIONS:
         partial.with_name(partial.name + suffix).unlink(missing_ok=True)
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with contextlib.closing(_connect(str(partial))) as connection:
@@ -195,23 +200,29 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def logs_of(path: Path) -> list[Path]:
+    """The logs beside a file that hold something: SQLite replays them into whatever has its name."""
+    logs = [path.with_name(path.name + suffix) for suffix in _LOGS]
+    return [log for log in logs if log.exists() and log.stat().st_size]
+
+
 def put_aside(path: Path) -> Path:
-    """Rename the file and its companions. The log goes first: left beside a new file it would be replayed into it."""
+    """Rename the file and its companions; the new name of the first. The logs go last: a file without them may look
+    whole and be of an earlier moment, while logs without their file are refused."""
+    suffixes = [suffix for suffix in _COMPANIONS if path.with_name(path.name + suffix).exists()]
     for number in range(1, _ASIDE_TRIES):
-        aside = path.with_name(f"{path.name}.aside-{number}")
-        if not any(aside.with_name(aside.name + suffix).exists() for suffix in ("", "-wal", "-shm")):
+        aside = f"{path.name}.aside-{number}"
+        if not any(path.with_name(aside + suffix).exists() for suffix in _COMPANIONS):
             break
     else:
         raise StateError(f"{path.parent} is full of files put aside", hint="remove some of them")
     try:
-        for suffix in ("-wal", "-shm", ""):
-            companion = path.with_name(path.name + suffix)
-            if companion.exists():
-                companion.rename(aside.with_name(aside.name + suffix))
+        for suffix in suffixes:
+            path.with_name(path.name + suffix).rename(path.with_name(aside + suffix))
         sync_folder(path.parent)
     except OSError as error:
         raise StateError(f"the state file {path} cannot be put aside: {error.strerror}") from error
-    return aside
+    return path.with_name(aside + suffixes[0])
 
 
 def _connect(name: str) -> sqlite3.Connection:

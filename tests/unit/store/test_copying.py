@@ -83,6 +83,30 @@ def test_a_used_node_is_kept_and_its_epoch_left_behind(tmp_path: Path) -> None:
     assert put_back(copy, tmp_path / "other.db", random.Random(5), force=True).epoch == 2  # another key: no matter
 
 
+def test_the_log_of_a_lost_node_is_not_replayed_into_a_copy(tmp_path: Path) -> None:
+    path, copy = tmp_path / "node.db", tmp_path / "copy"
+    database = Database.open(tmp_path / "other.db")
+    seed = fill(database).seed
+    database.close()
+    back_up(tmp_path / "other.db", copy)
+    killed = Database.open(tmp_path / "killed.db")
+    Journal(killed).identity(random.Random(77))
+    log = (tmp_path / "killed.db-wal").read_bytes()
+    killed.close()
+    (tmp_path / "node.db-wal").write_bytes(log)
+    (tmp_path / "more-wal").write_bytes(log)
+    with pytest.raises(UsageError, match="the log of a node"):
+        put_back(copy, path, random.Random(5))
+    assert not path.exists()
+    copied = put_back(copy, path, random.Random(5), force=True)
+    assert copied.set_aside == tmp_path / "node.db.aside-1-wal"
+    assert copied.set_aside.read_bytes() == log
+    assert identity_in(path).seed == seed
+    assert identity_in(path).epoch == copied.epoch == 2
+    with pytest.raises(UsageError, match="more-wal exists already"):
+        back_up(path, tmp_path / "more")
+
+
 def test_what_cannot_be_copied_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     path = tmp_path / "node.db"
     with pytest.raises(NotFoundError):
