@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,8 +39,11 @@ def back_up(source: Path, target: Path) -> Copied:
         if taken.exists():
             raise UsageError(f"{taken} exists already", hint="name a new file: a backup never overwrites")
     _check(source)
-    with _made(source, target) as connection:
-        return _count(connection)
+    with _draft(source, target) as (draft, connection):
+        copied = _count(connection)
+        connection.close()
+        _name(draft, target)
+    return copied
 
 
 def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool = False) -> Copied:
@@ -56,13 +60,15 @@ def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool 
             f"there is {what} in {target.parent} already", hint="with --force its state is put aside and kept"
         )
     former = _facts_of(target) if target.exists() else {}
-    with _made(source, target, replace=True) as connection:
+    with _draft(source, target) as (draft, connection):
         facts = dict(connection.execute("SELECT name, value FROM facts"))
         known = [facts["epoch"], former.get("epoch", 0) if former.get("seed") == facts["seed"] else 0]
         values = [(max(known) + 1, "epoch"), (entropy.randbytes(20), "node_id")]
         connection.executemany("UPDATE facts SET value = ? WHERE name = ?", values)
         copied = _count(connection)
+        connection.close()
         aside = database.put_aside(target) if taken else None
+        _name(draft, target)
     return copied._replace(set_aside=aside)
 
 
@@ -74,31 +80,38 @@ def check(source: Path) -> None:
 
 
 @contextlib.contextmanager
-def _made(source: Path, target: Path, *, replace: bool = False) -> Iterator[sqlite3.Connection]:
-    """A copy that gets its name when the block is left and everything is on disk; on an error nothing is left."""
-    partial = target.with_name(target.name + ".part")
+def _draft(source: Path, target: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
+    """A copy in the folder of `target`, under a name that nobody has and on disk; gone when the block is left."""
+    draft = None
     try:
-        partial.unlink(missing_ok=True)
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as connection:
+        descriptor, name = tempfile.mkstemp(".part", f"{target.name}.", target.parent)
+        os.close(descriptor)
+        draft = Path(name)
+        with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
             with contextlib.closing(sqlite3.connect(source)) as original:
                 original.backup(connection)
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("DELETE FROM held")
             connection.execute("VACUUM")
-            yield connection
-        if replace:
-            partial.rename(target)
-        else:
-            os.link(partial, target)  # unlike a rename, it fails if somebody made the file meanwhile
-            partial.unlink()
-        database.sync_folder(target.parent)
+            yield draft, connection
     except (sqlite3.Error, OSError) as error:
         raise StateError(f"{target} cannot be written: {error}", hint="nothing was changed") from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if draft is not None:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def _name(draft: Path, target: Path) -> None:
+    """Give a copy its name, unless somebody has taken that meanwhile; without a hard link, which not every disk has."""
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        draft.replace(target)
+        database.sync_folder(target.parent)
+    except OSError:
+        target.unlink()
+        raise
 
 
 def _check(path: Path) -> None:
