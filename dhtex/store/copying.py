@@ -4,6 +4,16 @@ A copy is made through SQLite's backup interface, from a connection of its own: 
 writes meanwhile. What others hold too is left out. A copy that is put back gets a higher epoch, which is how the node
 knows that another copy of it may have gone on since; and a new id in the overlay, so that two copies that run at once
 are at least two nodes there.
+
+A node whose file is missing begins as a new one, so where a copy takes the place of a file, that place is never empty,
+whatever moment the machine ends at. The order of steps:
+
+1. The copy is written beside it under a name of its own, and synced.
+2. The old file's log is folded into it: the file alone is the old node.
+3. The old file is copied to a name aside, and synced.
+4. Only for a file that is damaged or gone, whose log cannot be folded: it is emptied, so that a start refuses it, and
+   then its log is removed, which would be replayed into the new file.
+5. The copy is renamed over it.
 """
 
 import contextlib
@@ -59,7 +69,7 @@ def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool 
         raise UsageError(
             f"there is {what} in {target.parent} already", hint="with --force its state is put aside and kept"
         )
-    former = _facts_of(target) if target.exists() else {}
+    former = _facts_of(target)
     with _draft(source, target) as (draft, connection):
         facts = dict(connection.execute("SELECT name, value FROM facts"))
         known = [facts["epoch"], former.get("epoch", 0) if former.get("seed") == facts["seed"] else 0]
@@ -67,9 +77,10 @@ def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool 
         connection.executemany("UPDATE facts SET value = ? WHERE name = ?", values)
         copied = _count(connection)
         connection.close()
-        aside = database.put_aside(target) if taken else None
+        if taken:
+            return copied._replace(set_aside=_replace(draft, target))
         _name(draft, target)
-    return copied._replace(set_aside=aside)
+    return copied
 
 
 def check(source: Path) -> None:
@@ -114,6 +125,27 @@ def _name(draft: Path, target: Path) -> None:
         raise
 
 
+def _replace(draft: Path, target: Path) -> Path:
+    """Put a copy into the place of a file or its log, which is kept; where. Raises sqlite3.Error and OSError while
+    nothing was changed, StateError afterwards."""
+    if target.exists():
+        database.fold_all(target)
+    aside = database.copy_aside(target)
+    try:
+        if logs := database.logs_of(target):
+            with target.open("wb") as emptied:
+                os.fsync(emptied.fileno())
+            database.sync_folder(target.parent)
+            for log in logs:
+                log.unlink()
+            database.sync_folder(target.parent)
+        draft.replace(target)
+        database.sync_folder(target.parent)
+    except OSError as error:
+        raise StateError(f"{target} cannot be written: {error}", hint=f"what was there is kept as {aside}") from error
+    return aside
+
+
 def _check(path: Path) -> None:
     try:
         database.check(path)
@@ -125,8 +157,10 @@ def _check(path: Path) -> None:
 
 
 def _facts_of(path: Path) -> dict[str, Any]:
+    if not path.exists() or not path.stat().st_size:  # SQLite would remove the log beside an empty file
+        return {}
     try:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
+        with contextlib.closing(database.connect_to_read(path)) as connection:
             return dict(connection.execute("SELECT name, value FROM facts"))
     except sqlite3.Error:
         return {}

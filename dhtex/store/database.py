@@ -16,6 +16,7 @@ it may hold the last that a node decided.
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -209,20 +210,42 @@ def logs_of(path: Path) -> list[Path]:
 def put_aside(path: Path) -> Path:
     """Rename the file and its companions; the new name of the first. The logs go last: a file without them may look
     whole and be of an earlier moment, while logs without their file are refused."""
-    suffixes = [suffix for suffix in _COMPANIONS if path.with_name(path.name + suffix).exists()]
-    for number in range(1, _ASIDE_TRIES):
-        aside = f"{path.name}.aside-{number}"
-        if not any(path.with_name(aside + suffix).exists() for suffix in _COMPANIONS):
-            break
-    else:
-        raise StateError(f"{path.parent} is full of files put aside", hint="remove some of them")
+    asides = _asides(path)
     try:
-        for suffix in suffixes:
-            path.with_name(path.name + suffix).rename(path.with_name(aside + suffix))
+        for companion, aside in asides.items():
+            companion.rename(aside)
         sync_folder(path.parent)
     except OSError as error:
         raise StateError(f"the state file {path} cannot be put aside: {error.strerror}") from error
-    return path.with_name(aside + suffixes[0])
+    return next(iter(asides.values()))
+
+
+def copy_aside(path: Path) -> Path:
+    """As `put_aside`, but what is there stays as well. On an OSError no copy is left."""
+    asides = _asides(path)
+    try:
+        for companion, aside in asides.items():
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as copy, companion.open("rb") as original:
+                shutil.copyfileobj(original, copy)
+                copy.flush()
+                os.fsync(copy.fileno())
+        sync_folder(path.parent)
+    except OSError:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
+        raise
+    return next(iter(asides.values()))
+
+
+def _asides(path: Path) -> dict[Path, Path]:
+    """The file and its companions, as far as they are there, with free names for them."""
+    found = [suffix for suffix in _COMPANIONS if path.with_name(path.name + suffix).exists()]
+    for number in range(1, _ASIDE_TRIES):
+        aside = f"{path.name}.aside-{number}"
+        if not any(path.with_name(aside + suffix).exists() for suffix in _COMPANIONS):
+            return {path.with_name(path.name + suffix): path.with_name(aside + suffix) for suffix in found}
+    raise StateError(f"{path.parent} is full of files put aside", hint="remove some of them")
 
 
 def _connect(name: str) -> sqlite3.Connection:
@@ -236,6 +259,26 @@ def _fold(path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that leaves the file as it is, to the byte, and its log too unless the file is empty."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
+
+
+def fold_all(path: Path) -> None:
+    """Move all of its log into a file, so that the file alone is whole; one that is unusable stays as it is. Raises
+    sqlite3.Error when somebody has it open, and that or OSError when the disk refuses."""
+    try:
+        check(path)
+    except (sqlite3.DatabaseError, UnusableError) as error:
+        if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+            raise
+        return
+    with contextlib.closing(_connect(str(path))) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # SQLite leaves it there when it had the file to itself
+
+
 def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(f"PRAGMA synchronous={synchronous}")
@@ -245,11 +288,10 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
 
 def check(path: Path) -> None:
     """Raise UnusableError, or sqlite3.Error, for a file that is not one of ours or not whole."""
-    # Read-only, so that a file which is not usable stays as it is, to the byte.
     if not path.stat().st_size:
         raise UnusableError("it is empty")
     questions = ("user_version", "application_id", "quick_check(1)")
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with contextlib.closing(connect_to_read(path)) as connection:
         try:
             tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
             version, application, verdict = (connection.execute(f"PRAGMA {q}").fetchone()[0] for q in questions)

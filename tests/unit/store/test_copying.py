@@ -10,6 +10,7 @@ import pytest
 
 from dhtex.errors import NotFoundError, StateError, UsageError
 from dhtex.store import copying
+from dhtex.store import database as database_module
 from dhtex.store.copying import back_up, put_back
 from dhtex.store.database import Database
 from dhtex.store.journal import Journal
@@ -132,6 +133,20 @@ def test_a_backup_takes_no_name_that_somebody_has(tmp_path: Path, monkeypatch: p
         back_up(path, tmp_path / "late")
     assert (part.read_text(), (tmp_path / "late").read_text()) == ("mine", "mine too")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["copy", "copy.part", "late", "node.db"]
+
+
+def test_a_file_that_somebody_has_open_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_S", 0.01)
+    path, copy = tmp_path / "node.db", tmp_path / "copy"
+    database = Database.open(path)
+    fill(database)
+    back_up(path, copy)
+    with pytest.raises(StateError, match="locked") as caught:
+        put_back(copy, path, random.Random(5), force=True)
+    assert caught.value.hint == "nothing was changed"
+    database.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["copy", "node.db"]
+    assert identity_in(path).epoch == 1
 
 
 def test_what_cannot_be_copied_is_said_and_nothing_is_left(tmp_path: Path) -> None:
