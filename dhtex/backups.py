@@ -33,7 +33,7 @@ def back_up(home: Path, wanted: str | None, target: Path) -> Backup:
 
 def put_back(home: Path, port: int, source: Path, *, force: bool = False) -> Backup:
     """Make a copy the state of the node on a port. Raises PortInUseError while it runs, else as `copying.put_back`."""
-    config.check_port(port)
+    config.check_port(port, lowest=1)
     copying.check(source)
     folder = config.node_folder(home, port)
     config.make_private_folder(folder)

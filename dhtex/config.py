@@ -131,9 +131,9 @@ def _check_contact(contact: str) -> None:
         raise UsageError("the contact text contains control or invisible characters")
 
 
-def check_port(port: int) -> None:
-    """Raise UsageError unless `port` is 0 to 65535."""
-    if not 0 <= port <= 65535:
+def check_port(port: int, lowest: int = 0) -> None:
+    """Raise UsageError unless `port` is `lowest` to 65535; at a start 0 means any port."""
+    if not lowest <= port <= 65535:
         raise UsageError(f"{port} is not a port", hint="a port is a number from 1 to 65535")
 
 

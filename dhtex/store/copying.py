@@ -4,12 +4,23 @@ A copy is made through SQLite's backup interface, from a connection of its own: 
 writes meanwhile. What others hold too is left out. A copy that is put back gets a higher epoch, which is how the node
 knows that another copy of it may have gone on since; and a new id in the overlay, so that two copies that run at once
 are at least two nodes there.
+
+A node whose file is missing begins as a new one, so where a copy takes the place of a file, that place is never empty,
+whatever moment the machine ends at. The order of steps:
+
+1. The copy is written beside it under a name of its own, and synced.
+2. The old file's log is folded into it: the file alone is the old node.
+3. The old file is copied to a name aside, and synced.
+4. Only for a file that is damaged or gone, whose log cannot be folded: it is emptied, so that a start refuses it, and
+   then its log is removed, which would be replayed into the new file.
+5. The copy is renamed over it.
 """
 
 import contextlib
 import os
 import random
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,11 +45,15 @@ def back_up(source: Path, target: Path) -> Copied:
     """
     if not source.exists():
         raise NotFoundError("this node has no state yet", hint="start it once: dhtex start")
-    if target.exists():
-        raise UsageError(f"{target} exists already", hint="name a new file: a backup never overwrites")
+    for taken in (target, *database.logs_of(target)):
+        if taken.exists():
+            raise UsageError(f"{taken} exists already", hint="name a new file: a backup never overwrites")
     _check(source)
-    with _made(source, target) as connection:
-        return _count(connection)
+    with _draft(source, target) as (draft, connection):
+        copied = _count(connection)
+        connection.close()
+        _name(draft, target)
+    return copied
 
 
 def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool = False) -> Copied:
@@ -48,19 +63,24 @@ def put_back(source: Path, target: Path, entropy: random.Random, *, force: bool 
     for a copy that is not there, StateError for one that cannot be used or a disk that refuses.
     """
     check(source)
-    if target.exists() and not force:
+    taken = target.exists() or bool(database.logs_of(target))
+    if taken and not force:
+        what = "a node" if target.exists() else "the log of a node"
         raise UsageError(
-            f"there is a node in {target.parent} already", hint="with --force its state is put aside and kept"
+            f"there is {what} in {target.parent} already", hint="with --force its state is put aside and kept"
         )
-    former = _facts_of(target) if target.exists() else {}
-    with _made(source, target, replace=True) as connection:
+    former = _facts_of(target)
+    with _draft(source, target) as (draft, connection):
         facts = dict(connection.execute("SELECT name, value FROM facts"))
         known = [facts["epoch"], former.get("epoch", 0) if former.get("seed") == facts["seed"] else 0]
         values = [(max(known) + 1, "epoch"), (entropy.randbytes(20), "node_id")]
         connection.executemany("UPDATE facts SET value = ? WHERE name = ?", values)
         copied = _count(connection)
-        aside = database.put_aside(target) if target.exists() else None
-    return copied._replace(set_aside=aside)
+        connection.close()
+        if taken:
+            return copied._replace(set_aside=_replace(draft, target))
+        _name(draft, target)
+    return copied
 
 
 def check(source: Path) -> None:
@@ -71,31 +91,59 @@ def check(source: Path) -> None:
 
 
 @contextlib.contextmanager
-def _made(source: Path, target: Path, *, replace: bool = False) -> Iterator[sqlite3.Connection]:
-    """A copy that gets its name when the block is left and everything is on disk; on an error nothing is left."""
-    partial = target.with_name(target.name + ".part")
+def _draft(source: Path, target: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
+    """A copy in the folder of `target`, under a name that nobody has and on disk; gone when the block is left."""
+    draft = None
     try:
-        partial.unlink(missing_ok=True)
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        with contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as connection:
+        descriptor, name = tempfile.mkstemp(".part", f"{target.name}.", target.parent)
+        os.close(descriptor)
+        draft = Path(name)
+        with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
             with contextlib.closing(sqlite3.connect(source)) as original:
                 original.backup(connection)
             connection.execute("PRAGMA journal_mode=DELETE")
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute("DELETE FROM held")
             connection.execute("VACUUM")
-            yield connection
-        if replace:
-            partial.rename(target)
-        else:
-            os.link(partial, target)  # unlike a rename, it fails if somebody made the file meanwhile
-            partial.unlink()
-        database.sync_folder(target.parent)
+            yield draft, connection
     except (sqlite3.Error, OSError) as error:
         raise StateError(f"{target} cannot be written: {error}", hint="nothing was changed") from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if draft is not None:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def _name(draft: Path, target: Path) -> None:
+    """Give a copy its name, unless somebody has taken that meanwhile; without a hard link, which not every disk has."""
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        draft.replace(target)
+        database.sync_folder(target.parent)
+    except OSError:
+        target.unlink()
+        raise
+
+
+def _replace(draft: Path, target: Path) -> Path:
+    """Put a copy into the place of a file or its log, which is kept; where. Raises sqlite3.Error and OSError while
+    nothing was changed, StateError afterwards."""
+    if target.exists():
+        database.fold_all(target)
+    aside = database.copy_aside(target)
+    try:
+        if logs := database.logs_of(target):
+            with target.open("wb") as emptied:
+                os.fsync(emptied.fileno())
+            database.sync_folder(target.parent)
+            for log in logs:
+                log.unlink()
+            database.sync_folder(target.parent)
+        draft.replace(target)
+        database.sync_folder(target.parent)
+    except OSError as error:
+        raise StateError(f"{target} cannot be written: {error}", hint=f"what was there is kept as {aside}") from error
+    return aside
 
 
 def _check(path: Path) -> None:
@@ -109,8 +157,10 @@ def _check(path: Path) -> None:
 
 
 def _facts_of(path: Path) -> dict[str, Any]:
+    if not path.exists() or not path.stat().st_size:  # SQLite would remove the log beside an empty file
+        return {}
     try:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
+        with contextlib.closing(database.connect_to_read(path)) as connection:
             return dict(connection.execute("SELECT name, value FROM facts"))
     except sqlite3.Error:
         return {}

@@ -10,11 +10,13 @@ twice and writes many pages: nobody waits for it, as it takes neither the lock o
 it has not come through for long does SQLite do it itself, within a commit.
 
 A file that cannot be trusted is never repaired or overwritten: opening it fails, and only when `fresh` is asked for is
-it put aside under a new name.
+it put aside under a new name. So is a log whose file is gone: SQLite would replay it into whatever gets that name, and
+it may hold the last that a node decided.
 """
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -26,6 +28,8 @@ from dhtex.store import schema
 
 _BUSY_TIMEOUT_S: Final = 5.0  # another process that reads the file, such as a backup, may hold it for a moment
 _ASIDE_TRIES: Final = 10_000
+_LOGS: Final = ("-wal", "-journal")
+_COMPANIONS: Final = ("", *_LOGS, "-shm")
 _CACHE_KIB: Final = 512  # of a connection: what is read often is in memory already, and not as pages
 _FOLD_ROWS: Final = 2_000  # written since the last time: some megabytes of log, more while others go on writing
 _LOG_PAGES_MAX: Final = 16_384  # 64 MiB: then a commit folds it, however long that takes
@@ -56,7 +60,6 @@ class Database:
             connection = _connect(":memory:")
             _migrate(connection)
             return cls(connection, connection)
-        _prepare(path)
         try:
             return cls._open_checked(path)
         except UnusableError as error:
@@ -66,7 +69,6 @@ class Database:
                     hint="start with --force to put it aside and begin with an empty one",
                 ) from error
         aside = put_aside(path)
-        _prepare(path)
         try:
             database = cls._open_checked(path)
         except UnusableError as error:
@@ -76,6 +78,7 @@ class Database:
 
     @classmethod
     def _open_checked(cls, path: Path) -> "Database":
+        _prepare(path)
         opened: list[sqlite3.Connection] = []
         try:
             check(path)
@@ -155,10 +158,13 @@ def _is_damage(error: sqlite3.OperationalError) -> bool:
 
 
 def _prepare(path: Path) -> None:
-    """Make the folder, and a new file if there is none; only its owner can read it."""
+    """Make the folder, and a new file if there is none; only its owner can read it. Raises UnusableError for a log that
+    has no file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
+            if logs := logs_of(path):
+                raise UnusableError(f"only its log {logs[0].name} is left")
             _create(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -175,7 +181,7 @@ def _prepare(path: Path) -> None:
 def _create(path: Path) -> None:
     """Make a file with its tables, which gets its name when all of it is on disk."""
     partial = path.with_name(f"{path.name}.new")
-    for suffix in ("-wal", "-shm", ""):
+    for suffix in _COMPANIONS:
         partial.with_name(partial.name + suffix).unlink(missing_ok=True)
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with contextlib.closing(_connect(str(partial))) as connection:
@@ -195,23 +201,51 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def logs_of(path: Path) -> list[Path]:
+    """The logs beside a file that hold something: SQLite replays them into whatever has its name."""
+    logs = [path.with_name(path.name + suffix) for suffix in _LOGS]
+    return [log for log in logs if log.exists() and log.stat().st_size]
+
+
 def put_aside(path: Path) -> Path:
-    """Rename the file and its companions. The log goes first: left beside a new file it would be replayed into it."""
-    for number in range(1, _ASIDE_TRIES):
-        aside = path.with_name(f"{path.name}.aside-{number}")
-        if not any(aside.with_name(aside.name + suffix).exists() for suffix in ("", "-wal", "-shm")):
-            break
-    else:
-        raise StateError(f"{path.parent} is full of files put aside", hint="remove some of them")
+    """Rename the file and its companions; the new name of the first. The logs go last: a file without them may look
+    whole and be of an earlier moment, while logs without their file are refused."""
+    asides = _asides(path)
     try:
-        for suffix in ("-wal", "-shm", ""):
-            companion = path.with_name(path.name + suffix)
-            if companion.exists():
-                companion.rename(aside.with_name(aside.name + suffix))
+        for companion, aside in asides.items():
+            companion.rename(aside)
         sync_folder(path.parent)
     except OSError as error:
         raise StateError(f"the state file {path} cannot be put aside: {error.strerror}") from error
-    return aside
+    return next(iter(asides.values()))
+
+
+def copy_aside(path: Path) -> Path:
+    """As `put_aside`, but what is there stays as well. On an OSError no copy is left."""
+    asides = _asides(path)
+    try:
+        for companion, aside in asides.items():
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as copy, companion.open("rb") as original:
+                shutil.copyfileobj(original, copy)
+                copy.flush()
+                os.fsync(copy.fileno())
+        sync_folder(path.parent)
+    except OSError:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
+        raise
+    return next(iter(asides.values()))
+
+
+def _asides(path: Path) -> dict[Path, Path]:
+    """The file and its companions, as far as they are there, with free names for them."""
+    found = [suffix for suffix in _COMPANIONS if path.with_name(path.name + suffix).exists()]
+    for number in range(1, _ASIDE_TRIES):
+        aside = f"{path.name}.aside-{number}"
+        if not any(path.with_name(aside + suffix).exists() for suffix in _COMPANIONS):
+            return {path.with_name(path.name + suffix): path.with_name(aside + suffix) for suffix in found}
+    raise StateError(f"{path.parent} is full of files put aside", hint="remove some of them")
 
 
 def _connect(name: str) -> sqlite3.Connection:
@@ -225,6 +259,26 @@ def _fold(path: Path) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that leaves the file as it is, to the byte, and its log too unless the file is empty."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
+
+
+def fold_all(path: Path) -> None:
+    """Move all of its log into a file, so that the file alone is whole; one that is unusable stays as it is. Raises
+    sqlite3.Error when somebody has it open, and that or OSError when the disk refuses."""
+    try:
+        check(path)
+    except (sqlite3.DatabaseError, UnusableError) as error:
+        if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+            raise
+        return
+    with contextlib.closing(_connect(str(path))) as connection:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)  # SQLite leaves it there when it had the file to itself
+
+
 def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute(f"PRAGMA synchronous={synchronous}")
@@ -234,11 +288,10 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
 
 def check(path: Path) -> None:
     """Raise UnusableError, or sqlite3.Error, for a file that is not one of ours or not whole."""
-    # Read-only, so that a file which is not usable stays as it is, to the byte.
     if not path.stat().st_size:
         raise UnusableError("it is empty")
     questions = ("user_version", "application_id", "quick_check(1)")
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+    with contextlib.closing(connect_to_read(path)) as connection:
         try:
             tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
             version, application, verdict = (connection.execute(f"PRAGMA {q}").fetchone()[0] for q in questions)

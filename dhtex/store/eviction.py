@@ -6,7 +6,8 @@ A newcomer whose maker has most himself competes with his own. So a crowd costs 
 address may bring no more than RECORDS_PER_SOURCE_MAX; beyond that, what it brings competes with what it brought.
 
 Ranking costs memory, so makers are ranked only while the node is nearly full, an address only once it reached its
-bound. Heaps keep what is gone until it comes up, or until they are half of it: each step costs a logarithm.
+bound. Heaps keep what is gone until it comes up, or until they are half of it: each step costs a logarithm. A heap goes
+with the last of its records.
 """
 
 import heapq
@@ -20,11 +21,11 @@ from dhtex.market.ids import PublicKey
 from dhtex.market.records import AnyRecord, Kind
 from dhtex.market.stamp import STAMPED, bits_of
 from dhtex.store.held import Held
-from dhtex.store.shelf import count_down
+from dhtex.store.shelf import Name, count_down
 
 _OWN_SOURCES: Final = frozenset({"self", "disk"})  # of no address
 _NEARLY: Final = 0.9
-_STALE_MAX: Final = 256
+_STALE_MAX: Final = 16  # entries of a small heap that may be of no use; there is one heap for each maker
 
 _Worth = tuple[int, int]
 _Entry = tuple[_Worth, int, Held]
@@ -52,12 +53,14 @@ class Eviction:
         self._makers[maker] += 1
         self._sources[source] += 1
         if self._ranked:
-            self._enter(self._of_maker.setdefault(maker, []), held, self._makers[maker])
+            self._enter(self._of_maker.setdefault(maker, []), held)
             heapq.heappush(self._most, (-self._makers[maker], maker))
+            if len(self._most) > 2 * len(self._makers) + _STALE_MAX:
+                self._rank_makers()
         elif count > _NEARLY * limits.RECORDS_HELD_MAX:
             self._rank()
         if source in self._of_source:
-            self._enter(self._of_source[source], held, self._sources[source])
+            self._enter(self._of_source[source], held)
 
     def recount(self) -> None:
         """Everything is there at once, as after a start."""
@@ -71,6 +74,8 @@ class Eviction:
             return
         count_down(self._makers, held.author)
         count_down(self._sources, held.source)
+        _thin(self._of_maker, held.author, self._makers[held.author])
+        _thin(self._of_source, held.source, self._sources[held.source])
         if self._ranked and count < _NEARLY**2 * limits.RECORDS_HELD_MAX:
             self._ranked = False
             self._of_maker.clear()
@@ -100,8 +105,6 @@ class Eviction:
             heapq.heappop(self._most)
             if self._makers[maker]:
                 heapq.heappush(self._most, (-self._makers[maker], maker))
-            else:
-                self._of_maker.pop(maker, None)
         return None
 
     def _rank(self) -> None:
@@ -110,16 +113,16 @@ class Eviction:
         for held in self._stamped():
             of_maker.setdefault(held.author, []).append(held)
         self._of_maker = {maker: _heap(rows) for maker, rows in of_maker.items()}
+        self._rank_makers()
+
+    def _rank_makers(self) -> None:
         self._most = [(-count, maker) for maker, count in self._makers.items()]
         heapq.heapify(self._most)
 
     def _stamped(self) -> Iterator[Held]:
         return (held for held in self._everything() if held.kind in STAMPED)
 
-    def _enter(self, heap: _Heap, held: Held, alive: int) -> None:
-        if len(heap) > 2 * alive + _STALE_MAX:
-            heap[:] = [entry for entry in heap if not entry[-1].gone]
-            heapq.heapify(heap)
+    def _enter(self, heap: _Heap, held: Held) -> None:
         self._entries += 1
         heapq.heappush(heap, (_worth(held), self._entries, held))
 
@@ -133,6 +136,16 @@ def _heap(rows: Iterable[Held]) -> _Heap:
     heap = [(_worth(held), number, held) for number, held in enumerate(rows)]
     heapq.heapify(heap)
     return heap
+
+
+def _thin(heaps: dict[Name, _Heap], name: Name, alive: int) -> None:
+    """Forget a heap of which nothing is alive any more, and what is gone of one that is mostly that."""
+    heap = heaps.get(name, [])
+    if not alive:
+        heaps.pop(name, None)
+    elif len(heap) > 2 * alive + _STALE_MAX:
+        heap[:] = [entry for entry in heap if not entry[-1].gone]
+        heapq.heapify(heap)
 
 
 def _first(heap: _Heap) -> Held | None:

@@ -62,7 +62,7 @@ class Holdings:
         self._shelves: dict[DhtKey, Shelf] = {}
         self._trees: dict[DhtKey, IndexShelf] = {}  # those of them that are nodes of price trees
         self._count = 0
-        self._last_row = 0
+        self._last_row = self._written_row = 0  # rows are written as they came: after the latter, none ever was
         self._pairs: Counter[str] = Counter()
         self._places: Counter[RecordId] = Counter()
         self._authors: dict[PublicKey, _Author] = {}
@@ -222,9 +222,9 @@ class Holdings:
         if batch:
             with self._database.batch() as connection:
                 heldrows.write(connection, batch)
-            for row, written in batch:
-                if self._unwritten.get(row) is written:
-                    del self._unwritten[row]
+            for row, _ in batch:
+                del self._unwritten[row]
+                self._written_row = max(self._written_row, row)
         if not self._unwritten and not (self._expiries and self._expiries[0].expires <= now):
             self.changed.clear()
         return len(batch)
@@ -239,6 +239,7 @@ class Holdings:
         self._eviction.recount()
         self._expiries.sort(key=lambda held: held.expires)  # a heap too
         self._last_row = max((held.row for held in self._expiries), default=0)
+        self._written_row = max([self._last_row, *restored.spoilt])
         orphans = [held for held in self._expiries if not held.anchored]
         for held in sorted(orphans, key=lambda held: held.row):
             self._note_orphan(held)
@@ -306,9 +307,7 @@ class Holdings:
             told = shelf.statuses(RecordId(record.body.order_id))
             if len(told) >= limits.STATUSES_PER_ORDER_MAX:
                 # The last of strangers stays, so that a maker whose order is not known here can be heard again.
-                loser = next((held for held in told if not held.anchored), None)
-                if loser is None:
-                    return False
+                loser = next((held for held in told if not held.anchored), record)
         if loser is record:
             return False
         goes = loser if loser is not None else evicted
@@ -369,7 +368,9 @@ class Holdings:
                 count_down(self._places, held.id)
         if not author.held:
             del self._authors[held.author]
-        if held.kind is not Kind.BEAT:
+        if held.row > self._written_row:
+            self._unwritten.pop(held.row, None)
+        elif held.kind is not Kind.BEAT:
             self._write_later(held.row, None)
         self._orphans.forget(held)
         held.wire = b""

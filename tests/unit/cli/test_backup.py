@@ -53,7 +53,10 @@ def test_a_running_node_is_not_replaced(dhtex: Dhtex, home: Path, tmp_path: Path
     result = dhtex("restore", copy, "--port", "3001", "--force")
     assert (result.status, "already running" in result.err) == (2, True)
     lock.release()
-    assert dhtex("restore", copy, "--port", "70000").status == 2
+    for port in ("70000", "0"):
+        result = dhtex("restore", copy, "--port", port)
+        assert (result.status, f"{port} is not a port" in result.err) == (2, True)
+    assert [path.name for path in (home / "nodes").iterdir()] == ["3001"]
 
 
 def test_what_is_no_copy_leaves_nothing_behind(dhtex: Dhtex, home: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Copies of a node's file: of one moment, private, never over something else, and one epoch later when put back."""
 
+import os
 import random
 import sqlite3
 import stat
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from dhtex.errors import NotFoundError, StateError, UsageError
+from dhtex.store import copying
+from dhtex.store import database as database_module
 from dhtex.store.copying import back_up, put_back
 from dhtex.store.database import Database
 from dhtex.store.journal import Journal
@@ -81,6 +84,69 @@ def test_a_used_node_is_kept_and_its_epoch_left_behind(tmp_path: Path) -> None:
     Journal(other).identity(random.Random(77))
     other.close()
     assert put_back(copy, tmp_path / "other.db", random.Random(5), force=True).epoch == 2  # another key: no matter
+
+
+def test_the_log_of_a_lost_node_is_not_replayed_into_a_copy(tmp_path: Path) -> None:
+    path, copy = tmp_path / "node.db", tmp_path / "copy"
+    database = Database.open(tmp_path / "other.db")
+    seed = fill(database).seed
+    database.close()
+    back_up(tmp_path / "other.db", copy)
+    killed = Database.open(tmp_path / "killed.db")
+    Journal(killed).identity(random.Random(77))
+    log = (tmp_path / "killed.db-wal").read_bytes()
+    killed.close()
+    (tmp_path / "node.db-wal").write_bytes(log)
+    (tmp_path / "more-wal").write_bytes(log)
+    with pytest.raises(UsageError, match="the log of a node"):
+        put_back(copy, path, random.Random(5))
+    assert not path.exists()
+    copied = put_back(copy, path, random.Random(5), force=True)
+    assert copied.set_aside == tmp_path / "node.db.aside-1-wal"
+    assert copied.set_aside.read_bytes() == log
+    assert identity_in(path).seed == seed
+    assert identity_in(path).epoch == copied.epoch == 2
+    with pytest.raises(UsageError, match="more-wal exists already"):
+        back_up(path, tmp_path / "more")
+
+
+def test_a_backup_takes_no_name_that_somebody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, part = tmp_path / "node.db", tmp_path / "copy.part"
+    database = Database.open(path)
+    fill(database)
+    database.close()
+    part.write_text("mine")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert back_up(path, tmp_path / "copy").epoch == identity_in(tmp_path / "copy").epoch == 1
+    count = copying._count
+
+    def count_late(connection: sqlite3.Connection) -> copying.Copied:
+        (tmp_path / "late").write_text("mine too")  # somebody was quicker
+        return count(connection)
+
+    monkeypatch.setattr(copying, "_count", count_late)
+    with pytest.raises(StateError, match="exists"):
+        back_up(path, tmp_path / "late")
+    assert (part.read_text(), (tmp_path / "late").read_text()) == ("mine", "mine too")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["copy", "copy.part", "late", "node.db"]
+
+
+def test_a_file_that_somebody_has_open_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "_BUSY_TIMEOUT_S", 0.01)
+    path, copy = tmp_path / "node.db", tmp_path / "copy"
+    database = Database.open(path)
+    fill(database)
+    back_up(path, copy)
+    with pytest.raises(StateError, match="locked") as caught:
+        put_back(copy, path, random.Random(5), force=True)
+    assert caught.value.hint == "nothing was changed"
+    database.close()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["copy", "node.db"]
+    assert identity_in(path).epoch == 1
 
 
 def test_what_cannot_be_copied_is_said_and_nothing_is_left(tmp_path: Path) -> None:

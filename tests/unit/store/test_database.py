@@ -1,5 +1,6 @@
 """Opening the file of a node: what it must refuse, what it must keep, and that a block is all or nothing."""
 
+import shutil
 import sqlite3
 import stat
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from dhtex.errors import StateError
 from dhtex.store import schema
-from dhtex.store.database import Database
+from dhtex.store.database import Database, put_aside
 
 
 def add_fact(database: Database, name: str = "x") -> None:
@@ -32,6 +33,16 @@ def write_one(path: Path) -> None:
     database = Database.open(path)
     add_fact(database)
     database.close()
+
+
+def leave_log(folder: Path) -> None:
+    """The log of a node that was killed, whose file somebody has moved away."""
+    killed = folder / "killed" / "node.db"
+    database = Database.open(killed)
+    add_fact(database)
+    (folder / "node.db-wal").write_bytes(killed.with_name("node.db-wal").read_bytes())
+    database.close()
+    shutil.rmtree(killed.parent)
 
 
 def test_what_was_written_is_there_when_opened_again(tmp_path: Path) -> None:
@@ -193,6 +204,41 @@ def test_the_log_of_a_file_put_aside_is_not_replayed_into_the_new_one(tmp_path: 
     assert facts(fresh) == []
     assert (copy.parent / "node.db.aside-1-wal").stat().st_size > 0
     fresh.close()
+
+
+def test_a_log_without_its_file_is_no_new_node(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    leave_log(tmp_path)
+    before = path.with_name("node.db-wal").read_bytes()
+    with pytest.raises(StateError, match=r"only its log node\.db-wal is left"):
+        Database.open(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["node.db-wal"]
+    database = Database.open(path, fresh=True)
+    assert facts(database) == []
+    assert database.set_aside == tmp_path / "node.db.aside-1-wal"
+    assert database.set_aside.read_bytes() == before
+    database.close()
+
+
+def test_what_is_put_aside_half_is_not_taken_for_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, copy = tmp_path / "node.db", tmp_path / "copy" / "node.db"
+    write_one(path)
+    leave_log(tmp_path / "copy")
+    copy.write_bytes(path.read_bytes())  # usable without its log too, as it was some time ago
+    rename, renamed = Path.rename, list[str]()
+
+    def rename_once(self: Path, target: Path) -> Path:
+        if renamed:
+            raise OSError(5, "power lost")
+        renamed.append(self.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_once)
+    with pytest.raises(StateError, match="power lost"):
+        put_aside(copy)
+    monkeypatch.undo()
+    with pytest.raises(StateError, match="only its log"):
+        Database.open(copy)
 
 
 def test_an_interrupted_log_loses_only_its_tail(tmp_path: Path) -> None:

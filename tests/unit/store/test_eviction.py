@@ -79,6 +79,24 @@ def test_sixty_four_honest_nodes_on_one_address_pass_all_quotas(holdings: Holdin
     assert limits.RECORDS_PER_SOURCE_MAX >= 64 * 2 * 390  # each may have 390 orders, at their own keys and the index
 
 
+def test_whoever_came_and_went_is_forgotten_while_a_node_is_nearly_full(
+    holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RECORDS_HELD_MAX", 40)
+    monkeypatch.setattr(limits, "RECORDS_PER_SOURCE_MAX", 19)
+    for number in range(600):
+        maker = identity(2 if number % 3 else 3 + number)  # one who goes on, and others of whom each comes once
+        order = make_order(by=maker, number=number, expires=NOW + 5 + number + 39)
+        put(holdings, order, f"10.{number % 2}.{number // 100}.1", NOW + 5 + number)
+    books = holdings._eviction
+    assert 0.9 * 40 < holdings.count < 40
+    assert books._of_maker.keys() == books._makers.keys()
+    assert books._of_source.keys() <= books._sources.keys()
+    assert len(books._most) <= 2 * len(books._makers) + 20
+    assert sum(len(heap) for heap in books._of_maker.values()) <= 2 * holdings.count + 20 * len(books._makers)
+    assert max(len(heap) for heap in books._of_source.values()) <= 2 * holdings.count + 20
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_books_are_right_after_any_coming_and_going(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RECORDS_HELD_MAX", 40)

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from dhtex import limits
+from dhtex.errors import StateError
 from dhtex.market.holding import ANY_KIND, Taken
 from dhtex.market.ids import order_key
 from dhtex.market.records import AnyRecord, Closing, Code, Kind
+from dhtex.store import heldrows
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from tests.builders import NETWORK, NOW, identity, make_accept, make_beat, make_order, make_refusal, make_status
@@ -42,7 +44,7 @@ def reopen(path: Path) -> tuple[Database, Holdings]:
 def test_everything_flushed_is_there_again_in_the_same_order(tmp_path: Path) -> None:
     database, holdings = reopen(tmp_path / "node.db")
     fill(holdings)
-    assert holdings.flush(NOW + 5) == 11
+    assert holdings.flush(NOW + 5) == 10
     assert holdings.flush(NOW + 5) == 0
     before = everything(holdings)
     accepts = holdings.page(order_key(make_order().id), Kind.ACCEPT, 0, 10_000, NOW)
@@ -115,7 +117,7 @@ def test_a_batch_may_be_limited(tmp_path: Path) -> None:
     database, holdings = reopen(tmp_path / "node.db")
     fill(holdings)
     written = [holdings.flush(NOW, 4) for _ in range(4)]
-    assert written == [4, 4, 3, 0]
+    assert written == [4, 4, 2, 0]
     assert len(database.rows("SELECT * FROM held")) == 10
     database.close()
 
@@ -163,4 +165,25 @@ def test_expired_records_do_not_come_back(tmp_path: Path) -> None:
     database, holdings = reopen(tmp_path / "node.db")
     assert holdings.page(order_key(order.id), ANY_KIND, 0, 10_000, NOW + 60).total == 0
     assert holdings.count == 0
+    database.close()
+
+
+def test_what_comes_and_goes_while_the_disk_refuses_leaves_nothing_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise StateError("the disk is full")
+
+    database, holdings = reopen(tmp_path / "node.db")
+    put(holdings, make_order(), make_order(number=1), prefix="")
+    assert holdings.flush(NOW) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(heldrows, "write", refuse)
+        put(holdings, *[make_order(number=number, expires=NOW + 100) for number in range(2, 50)])
+        with pytest.raises(StateError):
+            holdings.flush(NOW)
+        assert holdings.flush(NOW + 100) == 0
+    put(holdings, make_status(make_order(), Closing.CANCELED), prefix="")
+    assert holdings.flush(NOW) == 2  # the status, and the order's row, which is there
+    assert len(database.rows("SELECT * FROM held")) == 2
     database.close()
