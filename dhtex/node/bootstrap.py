@@ -22,7 +22,7 @@ async def resolve(text: str) -> list[Address]:
     host, port = split_endpoint(text)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what cannot be written as a name of the DNS
         return []
     return list(dict.fromkeys((str(entry[4][0]), port) for entry in found))
 
