@@ -82,7 +82,7 @@ def plan(orders: Sequence[OrderView], wanted: Decimal, most: int) -> list[Fill]:
 
 def _complete(fills: dict[str, Fill], orders: Sequence[OrderView], rest: Decimal) -> None:
     """Add the best order that was passed over, if less of others makes it large enough."""
-    room = sum((fill.amount - fill.least for fill in fills.values()), _ZERO)
+    room = total(EXACT.subtract(fill.amount, fill.least) for fill in fills.values())
     for order in orders:
         lack = EXACT.subtract(Decimal(order.minimum), rest)
         if order.id in fills or lack > room:
