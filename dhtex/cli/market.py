@@ -133,10 +133,12 @@ def _say(session: Session, step: str, value: Any) -> None:
 
 def _say_broken_off(session: Session, amount: str, tries: Sequence[Any], waiting: Sequence[Any]) -> None:
     """What is done and what is outstanding, when no result came."""
-    filled = sum((Decimal(t["amount"]) for t in tries if t["state"] == "confirmed"), Decimal(0))
+    from dhtex.market.money import total
+
+    filled = total(Decimal(t["amount"]) for t in tries if t["state"] == "confirmed")
     unanswered = [t for t in tries if t["state"] not in ("confirmed", "refused")]
     unanswered += [{**step, "state": "sent"} for step in waiting]
-    open_ = sum((Decimal(t["amount"]) for t in unanswered), Decimal(0))
+    open_ = total(Decimal(t["amount"]) for t in unanswered)
     orders = [t["order"]["id"] for t in unanswered]
     view = {"amount": amount, "filled": f"{filled:f}", "outstanding": f"{open_:f}", "unanswered": orders}
 

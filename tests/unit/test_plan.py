@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhtex.market.book import arrange
-from dhtex.market.money import Pair, canonical
-from dhtex.market.plan import Fill, average_price, cost_of, plan, takeable, total, whole
+from dhtex.market.money import Pair, canonical, total
+from dhtex.market.plan import Fill, average_price, cost_of, plan, takeable, whole
 from dhtex.market.records import Side
 from dhtex.views import OrderView
 from tests.unit.control.fakes import order_view
