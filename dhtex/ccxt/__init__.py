@@ -116,14 +116,14 @@ class dhtex(Exchange):
         followers: dict[str, Follower] = self.options.setdefault("followers", {})
         path = f"/v1/book/follow?pair={name}&limit={limit or ORDERS_MAX}"
         if path not in followers:
-            try:
-                followers[path] = Follower(await asyncio.to_thread(self._address), path)
-            except DhtexError as error:
-                raise translated(error) from error
+            followers[path] = Follower(self._address, path)
+        follower = followers[path]
         try:
-            event = await followers[path].next()
+            event = await follower.next()
         except DhtexError as error:
-            await followers.pop(path).close()
+            if followers.get(path) is follower:  # others who waited for it may have begun anew
+                del followers[path]
+            await follower.close()
             raise translated(error) from error
         return {**self._book(event["book"]), "nonce": event["sequence"]}
 

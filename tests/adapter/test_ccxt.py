@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import ccxt.async_support
 import pytest
@@ -11,8 +11,12 @@ from ccxt.base import errors
 
 import dhtex.ccxt
 from dhtex import errors as ours
+from dhtex.ccxt.following import Follower
 from dhtex.ccxt.mistakes import translated
+from dhtex.ccxt.shapes import market_of
+from dhtex.market.money import Pair
 from tests.integration.conftest import Network, free_ports
+from tests.unit.overlay.fakes import until
 
 PAIR = "BTC/USD"
 
@@ -89,6 +93,74 @@ async def test_a_watched_book_is_whole_and_comes_again_when_it_differs(network: 
         await maker.create_order(PAIR, "limit", "buy", "1", "40000")
         async with asyncio.timeout(15):
             assert (await again)["bids"] == [[40000.0, 1.0]]
+
+
+class Stream:
+    """Stands in for a stream of the node: nothing happens in it until it ends."""
+
+    opened: ClassVar[list["Stream"]] = []
+    waiting: ClassVar[int] = 0
+
+    def __init__(self, address: Any, path: str) -> None:
+        self.over = asyncio.Event()
+        self.opened.append(self)
+
+    async def next(self) -> Any:
+        Stream.waiting += 1
+        await self.over.wait()
+        raise ours.NotRunningError("x")
+
+    async def close(self) -> None:
+        self.over.set()
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> list[Stream]:
+    """All streams that were opened."""
+    monkeypatch.setattr(dhtex.ccxt, "Follower", Stream)
+    monkeypatch.setattr(Stream, "opened", [])
+    monkeypatch.setattr(Stream, "waiting", 0)
+    return Stream.opened
+
+
+@pytest.fixture
+async def watching(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """An exchange that needs no node to watch a book."""
+    made: Any = dhtex.ccxt.dhtex({"markets": {}})
+    monkeypatch.setattr(made, "_address", lambda: "nowhere")
+    made.set_markets([market_of(Pair.parse(PAIR))])
+    yield made
+    await made.close()
+
+
+async def test_who_begins_to_watch_a_book_twice_at_once_opens_one_stream(watching: Any, streams: list[Stream]) -> None:
+    both = [asyncio.ensure_future(watching.watch_order_book(PAIR)) for _ in range(2)]
+    await until(lambda: Stream.waiting == 2)
+    assert len(streams) == 1
+    await watching.close()
+    await asyncio.gather(*both, return_exceptions=True)
+
+
+async def test_all_who_wait_hear_of_the_end_of_a_stream(watching: Any, streams: list[Stream]) -> None:
+    both = []
+    for number in (1, 2):
+        both.append(asyncio.ensure_future(watching.watch_order_book(PAIR)))
+        await until(lambda wanted=number: Stream.waiting == wanted)  # type: ignore[misc]
+    streams[0].over.set()
+    heard = await asyncio.gather(*both, return_exceptions=True)
+    assert [type(error) for error in heard] == [errors.ExchangeNotAvailable] * 2
+    again = asyncio.ensure_future(watching.watch_order_book(PAIR))
+    await until(lambda: len(streams) == 2)
+    again.cancel()
+
+
+async def test_who_waits_hears_that_a_stream_was_closed() -> None:
+    stream = Follower(lambda: "nowhere", "/")
+    waiting = asyncio.ensure_future(stream.next())
+    await stream.close()
+    async with asyncio.timeout(15):
+        with pytest.raises(ours.NotRunningError):
+            await waiting
 
 
 @pytest.mark.parametrize("number", [float, str])
