@@ -31,7 +31,7 @@ from dhtex.ccxt.shapes import OPEN_STATES, draft_of, market_of, order_of, text_o
 from dhtex.config import home_folder
 from dhtex.control.client import Client
 from dhtex.errors import DhtexError, UsageError
-from dhtex.market.money import Pair
+from dhtex.market.money import EXACT, Pair, canonical
 from dhtex.nodefiles import choose_node
 
 ORDERS_MAX: Final = 10_000
@@ -202,7 +202,7 @@ class dhtex(Exchange):
                 "price": None if price is None else text_of(price),
                 "amount": view["amount"],
                 "filled": view["filled"],
-                "remaining": str(Decimal(view["amount"]) - filled),
+                "remaining": canonical(EXACT.subtract(Decimal(view["amount"]), filled)),
                 "average": view["average"],
                 "cost": view["cost"] or "0",
                 "status": "open" if outstanding else "closed" if filled == Decimal(view["amount"]) else "canceled",

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import ccxt.async_support
+import msgspec
 import pytest
 from ccxt.base import errors
 
@@ -13,9 +14,10 @@ import dhtex.ccxt
 from dhtex import errors as ours
 from dhtex.ccxt.following import Follower
 from dhtex.ccxt.mistakes import translated
-from dhtex.ccxt.shapes import market_of
+from dhtex.ccxt.shapes import market_of, order_of
 from dhtex.market.money import Pair
 from tests.integration.conftest import Network, free_ports
+from tests.unit.control.fakes import order_view
 from tests.unit.overlay.fakes import until
 
 PAIR = "BTC/USD"
@@ -168,6 +170,30 @@ async def test_numbers_are_what_the_caller_wants(network: Network, ports: list[i
     async with exchange(network, ports[0], number=number) as maker:
         made = await maker.create_order(PAIR, "limit", "buy", number("0.1"), number("40000.5"))
         assert (made["amount"], made["price"]) == (number("0.1"), number("40000.5"))
+
+
+async def test_long_numbers_are_not_rounded(watching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching.number = str
+    amount, filled, price = "900000000000.000000000000000001", "3", "100000000000.00000000000000001"
+    view = order_view(symbol="ETH/DAI", price=price, amount=amount, filled=filled)
+    made = order_of(watching, msgspec.to_builtins(view))
+    assert made["cost"] == "300000000000.00000000000000003"
+    taken = {
+        "amount": amount,
+        "filled": filled,
+        "outstanding": "0",
+        "average": price,
+        "cost": made["cost"],
+        "tries": [],
+    }
+
+    async def answer(*_: Any) -> Any:
+        return taken
+
+    monkeypatch.setattr(watching, "_ask", answer)
+    assert (await watching.create_order(PAIR, "market", "buy", amount))[
+        "remaining"
+    ] == "899999999997.000000000000000001"
 
 
 async def test_errors_are_those_of_ccxt(network: Network, ports: list[int]) -> None:
