@@ -36,6 +36,13 @@ class Interrupted(DhtexError):
     exit_status = 130
 
 
+class OutputError(DhtexError):
+    """The output cannot be written: it is closed, or there is no room for it."""
+
+    code = "output"
+    exit_status = 141
+
+
 class Api(Protocol):
     """The part of `dhtex.control.client.Client` that the command line needs."""
 
@@ -130,8 +137,19 @@ class Session:
 
 
 def _say(line: str) -> None:
-    """One line on stderr; on a terminal it takes the place of a progress line that may stand there."""
-    print(f"{ERASE_LINE if is_terminal(sys.stderr) else ''}{line}", file=sys.stderr, flush=True)
+    """One line on stderr, if that can be; on a terminal it takes the place of a progress line that may stand there."""
+    if sys.stderr is None:
+        return
+    try:
+        print(f"{ERASE_LINE if is_terminal(sys.stderr) else ''}{line}", file=sys.stderr, flush=True)
+    except OSError:
+        silence(2)
+
+
+def silence(number: int) -> None:
+    """Let what is still to be written to stdout (1) or stderr (2) go nowhere: the interpreter, which tries once more
+    at its end, must not fail there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def interrupted(reached: tuple[str, Any] | None) -> Interrupted:
