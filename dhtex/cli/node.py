@@ -219,7 +219,8 @@ def log_lines(path: Path, count: int, follow: bool) -> Iterator[bytes]:
     """
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES_MAX))
-        yield from file.read().splitlines()[-count:] if count else ()
+        lines = file.read().splitlines()
+        yield from lines[max(0, len(lines) - count) :]
         if follow:
             yield from new_lines(path, file)
     while follow:

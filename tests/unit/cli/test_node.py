@@ -132,6 +132,16 @@ def test_logs_of_a_stopped_node(dhtex: Dhtex, log: Path) -> None:
     assert dhtex("logs").status == NotRunningError.exit_status
 
 
+def test_following_a_log_without_its_past_shows_only_what_is_new(
+    dhtex: Dhtex, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pause(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", pause)
+    assert dhtex("logs -f -n 0").out == ""
+
+
 def test_following_a_log_loses_no_line_at_a_rotation(dhtex: Dhtex, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = iter(("write", "half", "rotate", "end"))
 
