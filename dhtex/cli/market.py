@@ -9,7 +9,7 @@ import typer
 from dhtex.cli import figures
 from dhtex.cli.coverage import gaps
 from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of
-from dhtex.errors import DhtexError, NotFoundError, OutcomeUnknownError, RefusedError, UsageError
+from dhtex.errors import DhtexError, NotFoundError, OutcomeUnknownError, RefusedError, UsageError, went_away
 
 app = typer.Typer()
 
@@ -119,7 +119,7 @@ def _follow(session: Session, body: dict[str, Any]) -> Any:
         if isinstance(error, DhtexError):
             raise
         raise typer.Exit(INTERRUPTED) from None
-    raise OutcomeUnknownError("the node went away before it had answered", hint="see what was taken: dhtex trade list")
+    raise went_away(hint="see what was taken: dhtex trade list")
 
 
 def _say(session: Session, step: str, value: Any) -> None:

@@ -19,7 +19,7 @@ import typer
 from dhtex.cli.coverage import gaps
 from dhtex.cli.text import Page, clean
 from dhtex.clock import SystemClock
-from dhtex.errors import DhtexError, IncompleteError, OutcomeUnknownError
+from dhtex.errors import DhtexError, IncompleteError, went_away
 
 ERASE_LINE: Final = "\r\x1b[2K"
 Lines = Callable[[Any, Page], Iterable[str]]
@@ -163,11 +163,6 @@ def interrupted(reached: tuple[str, Any] | None) -> Interrupted:
     return Interrupted(
         "stopped before anything was said to be signed", hint="see: dhtex order list --mine, dhtex trade list"
     )
-
-
-def went_away() -> OutcomeUnknownError:
-    """The end of a stream that should have had a result."""
-    return OutcomeUnknownError("the node went away before it had answered", hint="see what it says: dhtex logs")
 
 
 def complain_of_gaps(view: Any) -> None:
