@@ -28,7 +28,7 @@ NETWORK_OF_STATE: Final = ""
 SOCKET_PATH_BYTES_MAX: Final = 100  # sun_path has 104 bytes on some systems, 108 on Linux
 
 _NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 1}}}")
-_HOST: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
+_HOST: Final = re.compile(r"(?!.*\.\.|.*[^.]{64})[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 
 

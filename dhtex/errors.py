@@ -74,6 +74,11 @@ class OutcomeUnknownError(DhtexError):
     exit_status = 5
 
 
+def went_away(hint: str = "see what it says: dhtex logs") -> OutcomeUnknownError:
+    """The end of an answer of the node before its end."""
+    return OutcomeUnknownError("the node went away before it had answered", hint=hint)
+
+
 class NotRunningError(DhtexError):
     """No background node answers."""
 

@@ -5,7 +5,6 @@ nobody awaits them; and they end with whoever began them.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import suppress
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -20,12 +19,15 @@ async def by_turns(things: Iterable[Thing], per_turn: int) -> AsyncIterator[Thin
             await asyncio.sleep(0)
 
 
-async def woken(wake: asyncio.Event, timeout_s: float) -> None:
-    """Wait until woken, or for some seconds."""
-    with suppress(TimeoutError):
+async def woken(wake: asyncio.Event, timeout_s: float | None) -> bool:
+    """Wait until woken, or for some seconds (None: for ever); whether it was woken."""
+    try:
         async with asyncio.timeout(timeout_s):  # not wait_for: Python 3.11's loses a cancel that meets the event
             await wake.wait()
-        wake.clear()
+    except TimeoutError:
+        return False
+    wake.clear()
+    return True
 
 
 class Tasks:

@@ -7,7 +7,9 @@ the open, and not worked around.
 import ast
 import os
 import re
+import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -368,6 +370,13 @@ def test_scripts_can_be_run() -> None:
     scripts = [path for path in (ROOT / "scripts").iterdir() if path.is_file() and not path.name.startswith("_")]
     scripts += [ROOT / ".ci" / "run", ROOT / "bootstrap" / "testnet"]
     report([name(path) for path in scripts if not os.access(path, os.X_OK)])
+
+
+def test_what_is_packed_can_be_checked_where_it_is_unpacked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    packed = [*settings["targets"]["sdist"]["include"], "pyproject.toml"]
+    needed = {path.relative_to(ROOT).parts[0] for path in text_files()}
+    report([f"{one} is not packed" for one in sorted(needed) if not any(fnmatch(one, entry) for entry in packed)])
 
 
 @pytest.mark.parametrize("lock", ["requirements-dev.lock", "requirements-ccxt.lock", "requirements-peers.lock"])

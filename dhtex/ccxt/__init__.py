@@ -31,7 +31,7 @@ from dhtex.ccxt.shapes import OPEN_STATES, draft_of, market_of, order_of, text_o
 from dhtex.config import home_folder
 from dhtex.control.client import Client
 from dhtex.errors import DhtexError, UsageError
-from dhtex.market.money import Pair
+from dhtex.market.money import EXACT, Pair, canonical
 from dhtex.nodefiles import choose_node
 
 ORDERS_MAX: Final = 10_000
@@ -116,14 +116,14 @@ class dhtex(Exchange):
         followers: dict[str, Follower] = self.options.setdefault("followers", {})
         path = f"/v1/book/follow?pair={name}&limit={limit or ORDERS_MAX}"
         if path not in followers:
-            try:
-                followers[path] = Follower(await asyncio.to_thread(self._address), path)
-            except DhtexError as error:
-                raise translated(error) from error
+            followers[path] = Follower(self._address, path)
+        follower = followers[path]
         try:
-            event = await followers[path].next()
+            event = await follower.next()
         except DhtexError as error:
-            await followers.pop(path).close()
+            if followers.get(path) is follower:  # others who waited for it may have begun anew
+                del followers[path]
+            await follower.close()
             raise translated(error) from error
         return {**self._book(event["book"]), "nonce": event["sequence"]}
 
@@ -202,7 +202,7 @@ class dhtex(Exchange):
                 "price": None if price is None else text_of(price),
                 "amount": view["amount"],
                 "filled": view["filled"],
-                "remaining": str(Decimal(view["amount"]) - filled),
+                "remaining": canonical(EXACT.subtract(Decimal(view["amount"]), filled)),
                 "average": view["average"],
                 "cost": view["cost"] or "0",
                 "status": "open" if outstanding else "closed" if filled == Decimal(view["amount"]) else "canceled",

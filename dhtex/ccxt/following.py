@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from dhtex.control.client import error_from
@@ -14,11 +15,11 @@ STATUS_OK: Final = b" 200 "
 class Follower:
     """Follows a path of the control interface from its first use until it is closed."""
 
-    def __init__(self, address: str, path: str) -> None:
+    def __init__(self, find_address: Callable[[], str], path: str) -> None:
         self._fresh = asyncio.Event()
         self._event: Any = None
         self._error: DhtexError | None = None
-        self._task = asyncio.create_task(self._run(address, path))
+        self._task = asyncio.create_task(self._run(find_address, path))
 
     async def next(self) -> Any:
         """The newest event that was not given out yet. Raises DhtexError when the stream has ended."""
@@ -29,18 +30,22 @@ class Follower:
         return self._event
 
     async def close(self) -> None:
-        """End the stream. Closing twice is no error."""
+        """End the stream, also for those who wait for it. Closing twice is no error."""
         self._task.cancel()
+        self._end(NotRunningError("the stream was closed"))
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self, address: str, path: str) -> None:
+    async def _run(self, find_address: Callable[[], str], path: str) -> None:
         try:
-            await self._read(address, path)
-            self._error = NotRunningError("the node has ended the stream", hint="see whether it runs: dhtex nodes")
+            await self._read(await asyncio.to_thread(find_address), path)
+            self._end(NotRunningError("the node has ended the stream", hint="see whether it runs: dhtex nodes"))
         except DhtexError as error:
-            self._error = error
+            self._end(error)
         except (OSError, ValueError):
-            self._error = NotRunningError("the node does not answer", hint="see whether it runs: dhtex nodes")
+            self._end(NotRunningError("the node does not answer", hint="see whether it runs: dhtex nodes"))
+
+    def _end(self, error: DhtexError) -> None:
+        self._error = self._error or error
         self._fresh.set()
 
     async def _read(self, address: str, path: str) -> None:

@@ -4,7 +4,7 @@ them (`number` of an exchange: float unless told otherwise)."""
 from decimal import Decimal
 from typing import Any, Final
 
-from dhtex.market.money import Pair, decimals
+from dhtex.market.money import EXACT, Pair, canonical, decimals
 
 OPEN_STATES: Final = frozenset({"open", "publishing"})
 _STATUS: Final = {
@@ -65,7 +65,12 @@ def order_of(exchange: Any, view: dict[str, Any]) -> Any:
             **{"type": "limit", "timeInForce": "GTC", "side": view["side"], "price": view["price"]},
             **{"amount": view["amount"], "filled": filled, "remaining": view["remaining"]},
             **{"average": view["price"] if Decimal(filled) else None, "status": _STATUS[view["status"]]},
-            **{"cost": str(Decimal(filled) * Decimal(view["price"])), "trades": [], "fee": None, "info": view},
+            **{
+                "cost": canonical(EXACT.multiply(Decimal(filled), Decimal(view["price"]))),
+                "trades": [],
+                "fee": None,
+                "info": view,
+            },
         }
     )
 

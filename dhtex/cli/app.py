@@ -1,9 +1,11 @@
 """The border of the command line: whatever happens inside, the caller gets an exit code and at most one clear line.
 
 0 done · 1 a defect of dhtex · 2 usage · 3 not found · 4 refused · 5 outcome unknown in time · 6 node not running
-7 no peer reachable · 8 verification failed · 130 stopped by Ctrl-C · 141 the reader of the output went away
+7 no peer reachable · 8 verification failed · 9 a part of the book is missing · 130 stopped by Ctrl-C
+141 nobody gets the output: its reader went away, or it cannot be written
 """
 
+import errno
 import os
 import re
 import sys
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
     from dhtex.cli.session import Session
 
 INTERRUPTED: Final = 130
-READER_GONE: Final = 141
 COMPLETION: Final = "_DHTEX_COMPLETE"  # set by the shell functions that --install-completion installs
 CRASH_LOG: Final = "cli.log"
+_FULL_OR_CLOSED: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 _NEGATIVE: Final = re.compile(r"(?<=: )-[0-9]\S*")  # what the parser takes for an unknown option
 
 
@@ -33,7 +35,7 @@ def main() -> None:
 
 def run(arguments: Sequence[str], session: "Session | None" = None) -> int:
     """Run one command line and return its exit code; errors are printed. A test hands in its own session."""
-    from dhtex.cli.session import ReaderGone, Session
+    from dhtex.cli.session import OutputError, ReaderGone, Session, silence
 
     session = session or Session()
     try:
@@ -41,8 +43,8 @@ def run(arguments: Sequence[str], session: "Session | None" = None) -> int:
         sys.stdout.flush()
         return status
     except (BrokenPipeError, ReaderGone):
-        _silence()
-        return READER_GONE
+        silence(1)
+        return OutputError.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED
     except DhtexError as error:
@@ -52,15 +54,19 @@ def run(arguments: Sequence[str], session: "Session | None" = None) -> int:
         session.complain(wrong := UsageError("what was typed is not valid text", hint="write it in UTF-8"))
         return wrong.exit_status
     except Exception as error:  # the border: a defect of ours is one line and a log, not a traceback
-        session.complain(_defect(error))
-        return DhtexError.exit_status
+        session.complain(named := _of_output(error) or _defect(error))
+        return named.exit_status
 
 
 def _run(arguments: Sequence[str], session: "Session") -> int:
     import typer
 
     from dhtex.cli.root import make_root
+    from dhtex.cli.session import OutputError
 
+    if sys.stdout is None:
+        session.json = _asks_for_json(arguments)
+        raise OutputError("the output cannot be written: it is closed")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -79,8 +85,13 @@ def _run(arguments: Sequence[str], session: "Session") -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(getattr(error, "ctx").get_help())  # noqa: B009 (the attribute is its own class's)
             return 0
-        session.json = session.json or any(word.partition("=")[0] == "--json" for word in arguments)
+        session.json = session.json or _asks_for_json(arguments)
         raise _usage_error(error) from error
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether it looks so, where the words could not be parsed."""
+    return any(word.partition("=")[0] == "--json" for word in arguments)
 
 
 def _usage_error(error: BaseException) -> UsageError:
@@ -91,6 +102,17 @@ def _usage_error(error: BaseException) -> UsageError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "dhtex"
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint=f"see {command} --help")
+
+
+def _of_output(error: Exception) -> DhtexError | None:
+    """What went wrong with the output, if that is it: no other error of these kinds gets here without a file's name."""
+    from dhtex.cli.session import OutputError, silence
+
+    if not isinstance(error, OSError) or error.filename is not None or error.errno not in _FULL_OR_CLOSED:
+        return None
+    silence(1)
+    text = f"the output cannot be written: {error.strerror}"
+    return OutputError(text, hint="what was asked for may be done all the same")
 
 
 def _defect(error: Exception) -> DhtexError:
@@ -118,11 +140,6 @@ def _keep_traceback() -> str:
     except (OSError, DhtexError):
         return ""
     return str(path)
-
-
-def _silence() -> None:
-    """Let the interpreter's last flush go nowhere, so that it cannot complain about the closed pipe."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

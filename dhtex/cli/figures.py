@@ -103,7 +103,9 @@ def tried(attempt: View) -> list[str]:
 
 def unanswered(tries: Sequence[View]) -> dict[str, str]:
     """The amounts of accepts without an answer, by what has become of them."""
-    sums: dict[str, Decimal] = {}
+    from dhtex.market.money import total
+
+    amounts: dict[str, list[Decimal]] = {}
     for attempt in tries:
         words = {
             "confirmed": "",
@@ -111,8 +113,8 @@ def unanswered(tries: Sequence[View]) -> dict[str, str]:
             "void": "void: the deadline is over, and only an answer given before it would count",
         }.get(attempt["state"], "on the way without an answer")
         if words:
-            sums[words] = sums.get(words, Decimal(0)) + Decimal(attempt["amount"])
-    return {words: f"{amount:f}" for words, amount in sums.items()}
+            amounts.setdefault(words, []).append(Decimal(attempt["amount"]))
+    return {words: f"{total(found):f}" for words, found in amounts.items()}
 
 
 def taken(view: View, page: Page) -> list[str]:

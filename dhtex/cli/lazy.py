@@ -1,8 +1,8 @@
 """Groups of commands that are imported and built only when they are named.
 
-A run of the command line needs one command of twenty-five; importing and building the others would cost more time than
-the answer. Every command gets the options `--json` and `--node` here, so none can lack them (`start`, `nodes`
-and `restore` talk to no node).
+A run of the command line needs one command; importing and building all the others would cost more time than the
+answer. Every command gets the options `--json` and `--node` here, so none can lack them (`start`, `nodes` and `restore`
+talk to no node).
 """
 
 from collections.abc import Iterator, Mapping

@@ -9,7 +9,7 @@ import typer
 from dhtex.cli import figures
 from dhtex.cli.coverage import gaps
 from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of
-from dhtex.errors import DhtexError, NotFoundError, OutcomeUnknownError, RefusedError, UsageError
+from dhtex.errors import DhtexError, NotFoundError, OutcomeUnknownError, RefusedError, UsageError, went_away
 
 app = typer.Typer()
 
@@ -120,7 +120,7 @@ def _follow(session: Session, body: dict[str, Any]) -> Any:
         if isinstance(error, DhtexError):
             raise
         raise typer.Exit(INTERRUPTED) from None
-    raise OutcomeUnknownError("the node went away before it had answered", hint="see what was taken: dhtex trade list")
+    raise went_away(hint="see what was taken: dhtex trade list")
 
 
 def _say(session: Session, step: str, value: Any) -> None:
@@ -134,10 +134,12 @@ def _say(session: Session, step: str, value: Any) -> None:
 
 def _say_broken_off(session: Session, amount: str, tries: Sequence[Any], waiting: Sequence[Any]) -> None:
     """What is done and what is outstanding, when no result came."""
-    filled = sum((Decimal(t["amount"]) for t in tries if t["state"] == "confirmed"), Decimal(0))
+    from dhtex.market.money import total
+
+    filled = total(Decimal(t["amount"]) for t in tries if t["state"] == "confirmed")
     unanswered = [t for t in tries if t["state"] not in ("confirmed", "refused")]
     unanswered += [{**step, "state": "sent"} for step in waiting]
-    open_ = sum((Decimal(t["amount"]) for t in unanswered), Decimal(0))
+    open_ = total(Decimal(t["amount"]) for t in unanswered)
     orders = [t["order"]["id"] for t in unanswered]
     view = {"amount": amount, "filled": f"{filled:f}", "outstanding": f"{open_:f}", "unanswered": orders}
 

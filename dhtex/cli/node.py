@@ -219,7 +219,8 @@ def log_lines(path: Path, count: int, follow: bool) -> Iterator[bytes]:
     """
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES_MAX))
-        yield from file.read().splitlines()[-count:] if count else ()
+        lines = file.read().splitlines()
+        yield from lines[max(0, len(lines) - count) :]
         if follow:
             yield from new_lines(path, file)
     while follow:
@@ -228,14 +229,22 @@ def log_lines(path: Path, count: int, follow: bool) -> Iterator[bytes]:
 
 
 def new_lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    """Whole lines as they are appended, until another file has taken the place of this one."""
+    """Whole lines as they are appended, until another file has taken the place of this one and all of it was read."""
     rest = b""
     while True:
+        replaced = _is_replaced(path, file)  # asked before the read: what was written by then is not missed
         piece = file.read()
         *lines, rest = (rest + piece).split(b"\n")
         yield from lines
         if piece:
             continue
-        time.sleep(FOLLOW_S)
-        if path.exists() and path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+        if replaced:
             return
+        time.sleep(FOLLOW_S)
+
+
+def _is_replaced(path: Path, file: BinaryIO) -> bool:
+    try:
+        return path.stat().st_ino != os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:  # put aside, and the next one is not there yet
+        return False

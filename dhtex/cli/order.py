@@ -6,9 +6,9 @@ import typer
 
 from dhtex.cli import render, words
 from dhtex.cli.coverage import gaps
-from dhtex.cli.session import Session, complain_of_gaps, interrupted, path_of, session_of, went_away
+from dhtex.cli.session import Session, complain_of_gaps, interrupted, path_of, session_of
 from dhtex.cli.text import plural
-from dhtex.errors import OutcomeUnknownError, RefusedError, UsageError
+from dhtex.errors import OutcomeUnknownError, RefusedError, UsageError, went_away
 
 app = typer.Typer()
 

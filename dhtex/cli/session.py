@@ -19,7 +19,7 @@ import typer
 from dhtex.cli.coverage import gaps
 from dhtex.cli.text import Page, clean
 from dhtex.clock import SystemClock
-from dhtex.errors import DhtexError, IncompleteError, OutcomeUnknownError
+from dhtex.errors import DhtexError, IncompleteError, went_away
 
 ERASE_LINE: Final = "\r\x1b[2K"
 Lines = Callable[[Any, Page], Iterable[str]]
@@ -34,6 +34,13 @@ class Interrupted(DhtexError):
 
     code = "interrupted"
     exit_status = 130
+
+
+class OutputError(DhtexError):
+    """The output cannot be written: it is closed, or there is no room for it."""
+
+    code = "output"
+    exit_status = 141
 
 
 class Api(Protocol):
@@ -130,8 +137,19 @@ class Session:
 
 
 def _say(line: str) -> None:
-    """One line on stderr; on a terminal it takes the place of a progress line that may stand there."""
-    print(f"{ERASE_LINE if is_terminal(sys.stderr) else ''}{line}", file=sys.stderr, flush=True)
+    """One line on stderr, if that can be; on a terminal it takes the place of a progress line that may stand there."""
+    if sys.stderr is None:
+        return
+    try:
+        print(f"{ERASE_LINE if is_terminal(sys.stderr) else ''}{line}", file=sys.stderr, flush=True)
+    except OSError:
+        silence(2)
+
+
+def silence(number: int) -> None:
+    """Let what is still to be written to stdout (1) or stderr (2) go nowhere: the interpreter, which tries once more
+    at its end, must not fail there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def interrupted(reached: tuple[str, Any] | None) -> Interrupted:
@@ -145,11 +163,6 @@ def interrupted(reached: tuple[str, Any] | None) -> Interrupted:
     return Interrupted(
         "stopped before anything was said to be signed", hint="see: dhtex order list --mine, dhtex trade list"
     )
-
-
-def went_away() -> OutcomeUnknownError:
-    """The end of a stream that should have had a result."""
-    return OutcomeUnknownError("the node went away before it had answered", hint="see what it says: dhtex logs")
 
 
 def complain_of_gaps(view: Any) -> None:

@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
-from dhtex.errors import DhtexError, NotRunningError, OutcomeUnknownError, RefusedError, UsageError, VerificationError
+from dhtex.errors import (
+    DhtexError,
+    NotRunningError,
+    OutcomeUnknownError,
+    RefusedError,
+    UsageError,
+    VerificationError,
+    went_away,
+)
 
 CONNECT_S_MAX: Final = 5.0
 SILENCE_S_MAX: Final = 60.0
@@ -42,7 +50,7 @@ class Client:
                 return value
             if event == "progress" and progress is not None:
                 progress(value["fraction"])
-        raise _cut_off()
+        raise went_away()
 
     def stream(self, method: str, path: str, body: Any = None) -> Iterator[tuple[str, Any]]:
         """Events as they come, each a type and a value, until the node ends them. Raises as `call` does."""
@@ -74,7 +82,7 @@ class Client:
                     f"the node has been silent for {silence_s:.0f} seconds", hint="see what it says: dhtex logs"
                 ) from None
             except OSError:
-                raise _cut_off() from None
+                raise went_away() from None
             except DhtexError:
                 raise
             except ValueError:
@@ -133,10 +141,6 @@ def _check_owner(path: str | os.PathLike[str]) -> None:
         raise VerificationError(f"the control socket {os.fspath(path)} belongs to somebody else")
 
 
-def _cut_off() -> OutcomeUnknownError:
-    return OutcomeUnknownError("the node went away before it had answered", hint="see what it says: dhtex logs")
-
-
 def _foreign() -> DhtexError:
     return DhtexError("what answers is no dhtex node")
 
@@ -144,7 +148,7 @@ def _foreign() -> DhtexError:
 def _line(reader: BinaryIO) -> bytes:
     line = reader.readline(LINE_BYTES_MAX)
     if not line.endswith(b"\n"):
-        raise _cut_off()
+        raise went_away()
     return line.rstrip(b"\r\n")
 
 
@@ -178,7 +182,7 @@ def _pieces(reader: BinaryIO, headers: dict[str, str]) -> Iterator[bytes]:
 def _exactly(reader: BinaryIO, size: int) -> bytes:
     data = reader.read(size)
     if len(data) < size:
-        raise _cut_off()
+        raise went_away()
     return data
 
 

@@ -8,7 +8,6 @@ again by whoever waits for them.
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
 from dhtex.market.records import Code, Kind, Order, Record, Status, is_a, parse_record
 from dhtex.overlay.results import PutResult
 from dhtex.overlay.server import Overlay
+from dhtex.tasks import woken
 
 PUTS_PARALLEL: Final = 8  # a maker of a thousand orders must not flood its holders
 EVERYTHING: Final = Wish()
@@ -258,9 +258,7 @@ class Directory:
             next_due = self._schedule.next_due()
             pause = IDLE_S if next_due is None else min(IDLE_S, next_due - self._clock.monotonic())
             if pause > 0:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
+                await woken(self._wake, pause)
 
     def _hasten(self) -> None:
         now = self._clock.monotonic()

@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from dhtex.errors import UsageError
-from dhtex.market.money import Pair, canonical
-from dhtex.market.plan import OPPOSITE, average_price, cost_of, total
+from dhtex.market.money import Pair, canonical, total
+from dhtex.market.plan import OPPOSITE, average_price, cost_of
 from dhtex.market.present import cost, iso_time, milliseconds
 from dhtex.market.records import Closing, Order, Record, Side, Status
 from dhtex.marketviews import DepthView, FillView

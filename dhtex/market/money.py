@@ -6,6 +6,7 @@ and eight for everything unknown. An amount counts in units of the base, a price
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation
 from typing import Final
@@ -91,6 +92,14 @@ def canonical(value: Decimal) -> str:
     """The one way to write a number that is not negative."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def total(amounts: Iterable[Decimal]) -> Decimal:
+    """The exact sum."""
+    result = Decimal(0)
+    for amount in amounts:
+        result = EXACT.add(result, amount)
+    return result
 
 
 def _parse(text: str, what: str, ticker: str) -> Decimal:

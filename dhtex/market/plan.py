@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import Final
 
-from dhtex.market.money import EXACT, Pair, canonical, decimals
+from dhtex.market.money import EXACT, Pair, canonical, decimals, total
 from dhtex.market.present import cost
 from dhtex.market.records import Confirm, Side
 from dhtex.market.trade import MakerState
@@ -24,7 +24,6 @@ from dhtex.marketviews import PlannedView
 from dhtex.views import OrderView
 
 OPPOSITE: Final = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
-_ZERO: Final = Decimal(0)
 _DIGITS: Final = 100
 
 
@@ -84,7 +83,7 @@ def plan(orders: Sequence[OrderView], wanted: Decimal, most: int) -> list[Fill]:
 
 def _complete(fills: dict[str, Fill], orders: Sequence[OrderView], rest: Decimal) -> None:
     """Add the best order that was passed over, if less of others makes it large enough."""
-    room = sum((fill.amount - fill.least for fill in fills.values()), _ZERO)
+    room = total(EXACT.subtract(fill.amount, fill.least) for fill in fills.values())
     for order in orders:
         lack = EXACT.subtract(Decimal(order.minimum), rest)
         if order.id in fills or lack > room:
@@ -101,14 +100,6 @@ def whole(orders: Sequence[OrderView], wanted: Decimal) -> list[Fill]:
     """The best of takeable orders of which exactly `wanted` may be taken, or none."""
     fits = (order for order in orders if Decimal(order.minimum) <= wanted <= Decimal(order.remaining))
     return [Fill(order, wanted) for order in fits][:1]
-
-
-def total(amounts: Iterable[Decimal]) -> Decimal:
-    """The exact sum."""
-    result = _ZERO
-    for amount in amounts:
-        result = EXACT.add(result, amount)
-    return result
 
 
 def cost_of(fills: Iterable[tuple[Decimal, str]]) -> Decimal:

@@ -10,6 +10,7 @@ from dhtex import limits
 from dhtex.config import split_endpoint
 from dhtex.overlay.addresses import Address, canonical, endpoint
 from dhtex.overlay.server import Overlay
+from dhtex.tasks import woken
 
 CONNECTED: Final = "connected"
 UNKNOWN_NAME: Final = "unknown name"
@@ -22,7 +23,7 @@ async def resolve(text: str) -> list[Address]:
     host, port = split_endpoint(text)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for what cannot be written as a name of the DNS
         return []
     return list(dict.fromkeys((str(entry[4][0]), port) for entry in found))
 
@@ -92,10 +93,7 @@ class Bootstrap:
             waiting = [text for text, state in self.state.items() if state != CONNECTED]
             pause_s = delay_s * self._entropy.uniform(0.75, 1.25) if waiting else None
             delay_s = min(delay_s * 2, limits.BOOTSTRAP_RETRY_S_MAX) if waiting else limits.BOOTSTRAP_RETRY_S_MIN
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(pause_s):
-                    await self._wake.wait()
+            if await woken(self._wake, pause_s):
                 delay_s = limits.BOOTSTRAP_RETRY_S_MIN
-            except TimeoutError:
+            else:
                 await asyncio.gather(*map(self.try_once, waiting))

@@ -25,7 +25,7 @@ _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def own_pair(public: bytes) -> str:
-    """A pair that no other node has, but by chance one in five thousand million."""
+    """A pair that no other node has, but by chance one in eight thousand million."""
     number = int.from_bytes(hashlib.sha256(b"dhtex/canary/1\0" + public).digest()[:8])
     letters = [_LETTERS[number // 26**place % 26] for place in range(7)]
     return f"{''.join(letters)}/{QUOTE}"

@@ -34,7 +34,6 @@ class Mapping:
     """The mapping of one UDP port, by the first way that works."""
 
     def __init__(self, doors: Sequence[Door] | None = None) -> None:
-        self.state = "trying"
         self._doors = (NatPmp(), Upnp()) if doors is None else doors
         self._open: Door | None = None
 
@@ -52,10 +51,9 @@ class Mapping:
                     continue
                 if door is not self._open:
                     log.info("UDP port %d is mapped by %s", port, door.name)
-                self._open, self.state = door, f"mapped by {door.name}"
+                self._open = door
                 break
             else:
-                self.state = "no router maps the port"
                 log.warning("UDP port %d is not mapped: %s", port, "; ".join(reasons))
             await asyncio.sleep(pause_s)
 

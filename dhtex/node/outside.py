@@ -1,12 +1,12 @@
 """The optional helpers of a node at its surroundings: neighbours on the local network, and the router's door."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
 from dhtex.config import NodeConfig
 from dhtex.node.lan import Lan
 from dhtex.node.mapping import Mapping
+from dhtex.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ class Outside:
         self._host = config.host
         self._lan = Lan(config.network, node_id, meet) if config.lan else None
         self._mapping = Mapping() if config.map_port else None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = Tasks()
         self._port = 0
 
     async def start(self, port: int) -> None:
@@ -30,13 +30,12 @@ class Outside:
             except OSError as error:
                 log.warning("no discovery on the local network: %s", error)
         if self._mapping is not None:
-            self._task = asyncio.get_running_loop().create_task(self._mapping.run(port))
+            self._tasks.spawn(self._mapping.run(port))
 
     async def stop(self) -> None:
         """Leave no trace."""
-        if self._task is not None and self._mapping is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.end()
+        if self._mapping is not None:
             await self._mapping.close(self._port)
         if self._lan is not None:
             await self._lan.close()

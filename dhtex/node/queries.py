@@ -4,7 +4,7 @@ takes orders."""
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from dhtex.clock import Clock
 from dhtex.config import NodeConfig
@@ -31,10 +31,6 @@ from dhtex.node.trades import find_trade, full_view
 from dhtex.views import BookView, EventView, ListingView, OrderQuery, OrderView, TradeView
 
 FOLLOW_PAUSE_S: Final = 0.1  # nobody reads faster, and a burst of changes is one picture
-
-
-def _nobody(step: str, view: Any) -> None:
-    """For those who want to hear of no steps."""
 
 
 class Queries:
@@ -77,7 +73,7 @@ class Queries:
         return await taking.quote(self._running.market, self._clock, query)
 
     async def take(
-        self, request: TakeRequest, progress: Progress | None = None, tell: taking.Tell = _nobody
+        self, request: TakeRequest, progress: Progress | None = None, tell: taking.Tell = taking.told_nobody
     ) -> TakeView:
         """Take orders for an amount, best first. `tell` hears each step: `plan` (QuoteView), then for each order
         `trying`, `sent` (PlannedView) and `tried` (TryView). Raises NotFoundError when no order fits, IncompleteError
@@ -89,7 +85,7 @@ class Queries:
         return await taking.Taking(parts.market, parts.desk, request, progress, tell).all(self._clock.now())
 
     async def accept_best(
-        self, request: TakeRequest, progress: Progress | None = None, tell: taking.Tell = _nobody
+        self, request: TakeRequest, progress: Progress | None = None, tell: taking.Tell = taking.told_nobody
     ) -> BestView:
         """Take the best order that fits; where it is refused, the next. `tell` hears of each as with `take`. Raises
         NotFoundError when none fits, IncompleteError when none does in what could be read of the book."""

@@ -15,7 +15,7 @@ from dhtex.directory.reading import add_coverage
 from dhtex.errors import IncompleteError, NoPeerError, NotFoundError, RefusedError, UsageError
 from dhtex.market import plan
 from dhtex.market.ids import RecordId
-from dhtex.market.money import EXACT, Pair, canonical, parse_amount
+from dhtex.market.money import EXACT, Pair, canonical, parse_amount, total
 from dhtex.market.present import iso_time, milliseconds, trade_view
 from dhtex.market.records import Code, Side
 from dhtex.market.trade import TakerState
@@ -51,7 +51,7 @@ def _quote(
 ) -> QuoteView:
     orders, left_out = plan.takeable(listing.orders, market.is_own)
     fills = plan.plan(orders, wanted, limits.PLAN_ORDERS_MAX)
-    filled = plan.total(fill.amount for fill in fills)
+    filled = total(fill.amount for fill in fills)
     costs = plan.cost_of((fill.amount, fill.order.price) for fill in fills)
     remaining = EXACT.subtract(wanted, filled)
     chosen = {fill.order.id for fill in fills}
@@ -64,7 +64,7 @@ def _quote(
         amount=canonical(wanted),
         filled=canonical(filled),
         remaining=canonical(remaining),
-        depth=canonical(plan.total(Decimal(order.remaining) for order in orders)),
+        depth=canonical(total(Decimal(order.remaining) for order in orders)),
         average=plan.average_price(costs, filled, pair, Side(query.side)),
         worst=fills[-1].order.price if fills else None,
         cost=canonical(costs) if fills else None,
@@ -107,8 +107,8 @@ class Taking:
         async for _ in self._attempts(lambda orders, rest: plan.plan(orders, rest, limits.PLAN_ORDERS_MAX)):
             pass
         won = [(Decimal(t.amount), t.order.price) for t in self._tries if t.state == TakerState.CONFIRMED]
-        filled, costs = plan.total(amount for amount, _ in won), plan.cost_of(won)
-        open_ = plan.total(Decimal(attempt.amount) for attempt in self._tries if attempt.state in _UNANSWERED)
+        filled, costs = total(amount for amount, _ in won), plan.cost_of(won)
+        open_ = total(Decimal(attempt.amount) for attempt in self._tries if attempt.state in _UNANSWERED)
         return TakeView(
             symbol=str(self._pair),
             side=self._request.side,

@@ -2,12 +2,17 @@
 
 import asyncio
 import ipaddress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
+from xml.etree.ElementTree import ParseError
 
 from dhtex.node.lan import load
 
 SEARCH_S: Final = 4
+_NONSENSE: Final = (ValueError, LookupError, AttributeError, TypeError, ParseError)  # the package lets these through
 
 
 class AnyHost:
@@ -30,7 +35,7 @@ class Upnp:
 
     async def open(self, port: int, lease_s: int) -> float:
         """Map the port, or prolong that; for how many seconds. Raises OSError or TimeoutError."""
-        try:
+        with self._failing():
             if self._router is None:
                 self._router = await self._find()
             await self._router.async_add_port_mapping(
@@ -38,19 +43,26 @@ class Upnp:
                 internal_client=await _own_address(self._router), enabled=True, description="dhtex",
                 lease_duration=timedelta(seconds=lease_s),
             )  # fmt: skip
-        except self._error as error:
-            self._router = None
-            raise OSError(f"the router refuses by UPnP: {error}") from error
         return lease_s
 
     async def close(self, port: int) -> None:
         """Take the mapping back."""
         if self._router is None:
             return
-        try:
+        with self._failing():
             await self._router.async_delete_port_mapping(remote_host=AnyHost(), external_port=port, protocol="UDP")
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Within this, what the package makes of a refusal and of nonsense is an OSError, and the router forgotten."""
+        try:
+            yield
         except self._error as error:
-            raise OSError(str(error)) from error
+            self._router = None
+            raise OSError(f"the router refuses by UPnP: {error}") from error
+        except _NONSENSE as error:
+            self._router = None
+            raise OSError(f"the router talks nonsense by UPnP: {type(error).__name__}: {error}") from error
 
     async def _find(self) -> Any:
         found = await self._igd.IgdDevice.async_search(timeout=SEARCH_S)
@@ -63,7 +75,7 @@ class Upnp:
 
 async def _own_address(router: Any) -> ipaddress.IPv4Address:
     """Our address on the way to the router."""
-    host = str(router.device.device_url).split("//")[-1].split("/")[0].rpartition(":")[0]
+    host = urlsplit(str(router.device.device_url)).hostname or ""
     transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
         asyncio.DatagramProtocol, remote_addr=(host, 9)
     )

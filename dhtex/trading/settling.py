@@ -16,7 +16,7 @@ from dhtex.errors import NoPeerError, NotFoundError, StateError
 from dhtex.market.ids import RecordId
 from dhtex.market.records import AnyRecord, Outcome, Receipt, is_a
 from dhtex.store.rows import Trade
-from dhtex.tasks import Tasks
+from dhtex.tasks import Tasks, woken
 from dhtex.trading.effects import Changed, Effect, Publish
 from dhtex.trading.ports import RECEIPTS, Publisher
 from dhtex.trading.receipts import Receipts
@@ -91,12 +91,8 @@ class Settling:
         while True:
             pause_s = max(READ_PAUSE_S_MIN, READ_ROUND_S / max(1, len(self._followed)))
             if not self._soon:
-                try:
-                    async with asyncio.timeout(pause_s * self._entropy.uniform(*JITTER)):
-                        await self._wake.wait()
-                except TimeoutError:
+                if not await woken(self._wake, pause_s * self._entropy.uniform(*JITTER)):
                     self._soon = dict.fromkeys(list(self._followed)[:1])
-                self._wake.clear()
                 continue
             accept_id = next(iter(self._soon))
             del self._soon[accept_id]

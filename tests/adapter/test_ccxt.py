@@ -3,16 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import ccxt.async_support
+import msgspec
 import pytest
 from ccxt.base import errors
 
 import dhtex.ccxt
 from dhtex import errors as ours
+from dhtex.ccxt.following import Follower
 from dhtex.ccxt.mistakes import translated
+from dhtex.ccxt.shapes import market_of, order_of
+from dhtex.market.money import Pair
 from tests.integration.conftest import Network, free_ports
+from tests.unit.control.fakes import order_view
+from tests.unit.overlay.fakes import until
 
 PAIR = "BTC/USD"
 
@@ -91,11 +97,103 @@ async def test_a_watched_book_is_whole_and_comes_again_when_it_differs(network: 
             assert (await again)["bids"] == [[40000.0, 1.0]]
 
 
+class Stream:
+    """Stands in for a stream of the node: nothing happens in it until it ends."""
+
+    opened: ClassVar[list["Stream"]] = []
+    waiting: ClassVar[int] = 0
+
+    def __init__(self, address: Any, path: str) -> None:
+        self.over = asyncio.Event()
+        self.opened.append(self)
+
+    async def next(self) -> Any:
+        Stream.waiting += 1
+        await self.over.wait()
+        raise ours.NotRunningError("x")
+
+    async def close(self) -> None:
+        self.over.set()
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> list[Stream]:
+    """All streams that were opened."""
+    monkeypatch.setattr(dhtex.ccxt, "Follower", Stream)
+    monkeypatch.setattr(Stream, "opened", [])
+    monkeypatch.setattr(Stream, "waiting", 0)
+    return Stream.opened
+
+
+@pytest.fixture
+async def watching(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """An exchange that needs no node to watch a book."""
+    made: Any = dhtex.ccxt.dhtex({"markets": {}})
+    monkeypatch.setattr(made, "_address", lambda: "nowhere")
+    made.set_markets([market_of(Pair.parse(PAIR))])
+    yield made
+    await made.close()
+
+
+async def test_who_begins_to_watch_a_book_twice_at_once_opens_one_stream(watching: Any, streams: list[Stream]) -> None:
+    both = [asyncio.ensure_future(watching.watch_order_book(PAIR)) for _ in range(2)]
+    await until(lambda: Stream.waiting == 2)
+    assert len(streams) == 1
+    await watching.close()
+    await asyncio.gather(*both, return_exceptions=True)
+
+
+async def test_all_who_wait_hear_of_the_end_of_a_stream(watching: Any, streams: list[Stream]) -> None:
+    both = []
+    for number in (1, 2):
+        both.append(asyncio.ensure_future(watching.watch_order_book(PAIR)))
+        await until(lambda wanted=number: Stream.waiting == wanted)  # type: ignore[misc]
+    streams[0].over.set()
+    heard = await asyncio.gather(*both, return_exceptions=True)
+    assert [type(error) for error in heard] == [errors.ExchangeNotAvailable] * 2
+    again = asyncio.ensure_future(watching.watch_order_book(PAIR))
+    await until(lambda: len(streams) == 2)
+    again.cancel()
+
+
+async def test_who_waits_hears_that_a_stream_was_closed() -> None:
+    stream = Follower(lambda: "nowhere", "/")
+    waiting = asyncio.ensure_future(stream.next())
+    await stream.close()
+    async with asyncio.timeout(15):
+        with pytest.raises(ours.NotRunningError):
+            await waiting
+
+
 @pytest.mark.parametrize("number", [float, str])
 async def test_numbers_are_what_the_caller_wants(network: Network, ports: list[int], number: type) -> None:
     async with exchange(network, ports[0], number=number) as maker:
         made = await maker.create_order(PAIR, "limit", "buy", number("0.1"), number("40000.5"))
         assert (made["amount"], made["price"]) == (number("0.1"), number("40000.5"))
+
+
+async def test_long_numbers_are_not_rounded(watching: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching.number = str
+    amount, filled, price = "900000000000.000000000000000001", "3", "100000000000.00000000000000001"
+    view = order_view(symbol="ETH/DAI", price=price, amount=amount, filled=filled)
+    made = order_of(watching, msgspec.to_builtins(view))
+    assert made["cost"] == "300000000000.00000000000000003"
+    taken = {
+        "amount": amount,
+        "filled": filled,
+        "outstanding": "0",
+        "average": price,
+        "cost": made["cost"],
+        "tries": [],
+    }
+
+    async def answer(*_: Any) -> Any:
+        return taken
+
+    monkeypatch.setattr(watching, "_ask", answer)
+    assert (await watching.create_order(PAIR, "market", "buy", amount))[
+        "remaining"
+    ] == "899999999997.000000000000000001"
 
 
 async def test_errors_are_those_of_ccxt(network: Network, ports: list[int]) -> None:

@@ -87,6 +87,7 @@ def test_literal_hosts_are_fine(host: str | None) -> None:
         ("[::1]:3001", ("::1", 3001)),
         ("[fe80::1%eth0]:3001", ("fe80::1%eth0", 3001)),
         ("my_host:3001", ("my_host", 3001)),
+        (f"{'a' * 63}.b.:1", (f"{'a' * 63}.b.", 1)),
     ],
 )
 def test_endpoints_are_split(text: str, parts: tuple[str, int]) -> None:
@@ -98,7 +99,7 @@ def test_endpoints_are_split(text: str, parts: tuple[str, int]) -> None:
     [
         *("", ":", "host", "host:", ":3001", "host:0", "host:65536", "host:-1", "host:1e3", "host:٣", "::1:3001"),
         *("[::1]", "[::1]3001", "[host]:3001", "[127.0.0.1]:3001", "a b:3001", "host:3001 ", "x\n:3001", "-a:1"),
-        "a" * 300 + ":1",
+        *("a" * 300 + ":1", "a" * 64 + ":1", "a." + "b" * 64 + ".c:1", "a..b:1", "a..:1"),
     ],
 )
 def test_what_is_no_endpoint_is_refused(text: str) -> None:

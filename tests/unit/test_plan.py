@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhtex.market.book import arrange
-from dhtex.market.money import Pair, canonical
-from dhtex.market.plan import Fill, average_price, cost_of, plan, takeable, total, whole
+from dhtex.market.money import Pair, canonical, total
+from dhtex.market.plan import Fill, average_price, cost_of, plan, takeable, whole
 from dhtex.market.records import Side
 from dhtex.views import OrderView
 from tests.unit.control.fakes import order_view
@@ -110,6 +110,14 @@ def test_less_of_the_others_makes_room_for_an_order_that_completes_the_plan() ->
     assert [fill.amount for fill in plan([first, second], Decimal("1.9"), MOST)] == decimals("1.9")
     assert [fill.amount for fill in plan([first, last], Decimal("3.6"), MOST)] == decimals("1.6", "2")
     assert [fill.amount for fill in plan([first, last], Decimal("2.4"), MOST)] == decimals("2")
+
+
+def test_amounts_of_thirty_digits_are_added_up_without_rounding() -> None:
+    least = "0.00000000000000001"
+    first, last = (offer(n, "1", f"100000000000.0000000000000000{end}", least) for n, end in enumerate(("7", "85")))
+    large = offer(1, "2", last.amount, last.amount)
+    fills = plan([first, large], Decimal("100000000000.000000000000000075"), MOST)
+    assert [fill.amount for fill in fills] == decimals(first.amount)
 
 
 def test_no_more_orders_are_taken_than_allowed() -> None:

@@ -1,6 +1,7 @@
 """Whatever happens inside, the caller gets an exit code and at most one clear line."""
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -109,3 +110,43 @@ def test_a_reader_that_goes_away_is_no_error(lonely: dict[str, str]) -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def with_streams(redirections: str, lonely: dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run the program with streams as a shell makes them."""
+    shell = ["sh", "-c", f'exec "$@" {redirections}', "sh", *program(*words)]
+    return subprocess.run(shell, env=lonely, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("redirections", "reason"),
+    [
+        (">&-", "it is closed"),
+        ("> /dev/full", "No space left on device (what was asked for may be done all the same)"),
+        ("1< /dev/null", "Bad file descriptor (what was asked for may be done all the same)"),
+    ],
+)
+@pytest.mark.parametrize("words", ["nodes", "nodes --json", "--help"])
+def test_an_output_that_takes_nothing_is_said_in_one_line(
+    lonely: dict[str, str], redirections: str, reason: str, words: str
+) -> None:
+    done = with_streams(redirections, lonely, *words.split())
+    assert (done.returncode, done.stdout) == (141, "")
+    if "--json" in words:
+        problem = json.loads(done.stderr)["error"]
+        assert (problem["code"], problem["exit_status"]) == ("output", 141)
+    else:
+        assert done.stderr == f"error: the output cannot be written: {reason}\n"
+
+
+@pytest.mark.parametrize("redirections", ["2>&-", "2> /dev/full", "2< /dev/null"])
+def test_where_nobody_can_be_told_what_is_wrong_the_exit_code_says_it(
+    lonely: dict[str, str], redirections: str
+) -> None:
+    done = with_streams(redirections, lonely, "order", "list")
+    assert (done.returncode, done.stdout, done.stderr) == (6, "", "")
+
+
+def test_without_an_input_there_is_none_to_read(lonely: dict[str, str]) -> None:
+    done = with_streams("<&-", lonely, "import", "-")
+    assert (done.returncode, done.stderr[:6], "input" in done.stderr) == (2, "error:", True)

@@ -106,6 +106,15 @@ def test_a_take_that_is_broken_off_says_what_is_done_and_what_is_outstanding(dht
     assert (broken["filled"], broken["outstanding"], broken["unanswered"]) == ("1", "1", [ORDER["id"]])
 
 
+def test_what_is_confirmed_and_outstanding_is_added_up_without_rounding(dhtex: Dhtex, node: FakeNode) -> None:
+    amount, twice = "100000000000.000000000000000001", "200000000000.000000000000000002"
+    tries = [{**attempt, "amount": amount} for attempt in (CONFIRMED, CONFIRMED, SENT, SENT)]
+    node.events = [*take(tries=tries)[:-1], ("x", KeyboardInterrupt())]
+    broken = json.loads(dhtex("take ETH/USD --buy 999999999999 --json").out)
+    assert (broken["filled"], broken["outstanding"]) == (twice, twice)
+    assert f"; {twice} on the way without an answer" in dhtex("take ETH/USD --buy 999999999999").out
+
+
 def test_pairs_are_listed_with_the_reason_for_which_they_are_known(dhtex: Dhtex, node: FakeNode) -> None:
     row = {"symbol": "BTC/USD", "known": ["held", "own"], "bids": 0, "asks": 2, "bid": None, "ask": "5", "spread": None}
     node.answer = {"pairs": [row], "coverage": COVERAGE, "hidden": {}}

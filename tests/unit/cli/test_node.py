@@ -132,7 +132,17 @@ def test_logs_of_a_stopped_node(dhtex: Dhtex, log: Path) -> None:
     assert dhtex("logs").status == NotRunningError.exit_status
 
 
-def test_following_a_log_goes_on_after_a_rotation(dhtex: Dhtex, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_a_log_without_its_past_shows_only_what_is_new(
+    dhtex: Dhtex, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pause(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", pause)
+    assert dhtex("logs -f -n 0").out == ""
+
+
+def test_following_a_log_loses_no_line_at_a_rotation(dhtex: Dhtex, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = iter(("write", "half", "rotate", "end"))
 
     def pause(_: float) -> None:
@@ -144,14 +154,16 @@ def test_following_a_log_goes_on_after_a_rotation(dhtex: Dhtex, log: Path, monke
                 with log.open("a") as file:
                     file.write("ve\n")
             case "rotate":
+                with log.open("a") as file:
+                    file.write("six\n")
                 log.rename(log.with_suffix(".1"))
-                log.write_text("six\n")
+                log.write_text("seven\n")
             case _:
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", pause)
     result = dhtex("logs -f -n 1")
-    assert (result.status, result.out.splitlines()) == (0, ["three", "four", "five", "six"])
+    assert (result.status, result.out.splitlines()) == (0, ["three", "four", "five", "six", "seven"])
 
 
 def test_foreground_runs_here_and_hands_on_the_status(

@@ -131,8 +131,9 @@ class Upnp:
 
 
 async def test_the_second_way_is_tried_when_the_first_fails_and_the_one_that_worked_first_thereafter(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.setattr(mapping, "RENEW_S_MIN", 0.0)
     monkeypatch.setattr(mapping, "LEASE_S", 0)
     monkeypatch.setattr(mapping, "RETRY_S", 0.01)
@@ -141,12 +142,12 @@ async def test_the_second_way_is_tried_when_the_first_fails_and_the_one_that_wor
         asked = Mapping([NatPmp(lambda: it.address), other])
         running = asyncio.ensure_future(asked.run(PORT))
         await until(lambda: len(other.calls) > 3)
-        assert asked.state == "mapped by other"
+        assert f"UDP port {PORT} is mapped by other" in caplog.text
         assert len(it.asked) == 1
         other.fault = OSError("gone")
-        await until(lambda: asked.state == "no router maps the port")
+        await until(lambda: f"UDP port {PORT} is not mapped" in caplog.text)
         it.answer = granting()
-        await until(lambda: asked.state == "mapped by NAT-PMP")
+        await until(lambda: f"UDP port {PORT} is mapped by NAT-PMP" in caplog.text)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await asked.close(PORT)

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
+from xml.etree.ElementTree import ParseError
 
 import pytest
 
@@ -72,18 +73,19 @@ class FakeRouter:
     """A router with a table of mappings."""
 
     mapped: ClassVar[list[tuple[str, int]]] = []
-    refuses: ClassVar[bool] = False
+    fault: ClassVar[Exception | None] = None
+    url: ClassVar[str] = "http://127.0.0.1:5000/igd.xml"
 
     def __init__(self, device: Any, handler: Any) -> None:
-        self.device = SimpleNamespace(device_url="http://127.0.0.1:5000/igd.xml")
+        self.device = SimpleNamespace(device_url=FakeRouter.url)
 
     @classmethod
     async def async_search(cls, timeout: int) -> list[dict[str, str]]:
-        return [{"location": "http://127.0.0.1:5000/igd.xml"}]
+        return [{"location": FakeRouter.url}]
 
     async def async_add_port_mapping(self, **fields: Any) -> None:
-        if FakeRouter.refuses:
-            raise FakeUpnpError("ConflictInMappingEntry")
+        if FakeRouter.fault is not None:
+            raise FakeRouter.fault
         assert (fields["protocol"], fields["external_port"]) == ("UDP", fields["internal_port"])
         assert fields["remote_host"].exploded == ""  # 0.0.0.0 would be a host of that name
         FakeRouter.mapped.append((str(fields["internal_client"]), fields["internal_port"]))
@@ -158,21 +160,38 @@ async def test_neighbours_of_one_network_meet_without_bootstrap_and_others_do_no
 
 
 @pytest.mark.usefixtures("packages")
-async def test_the_router_maps_the_port_while_the_node_runs() -> None:
+@pytest.mark.parametrize("url", ["http://127.0.0.1:5000/igd.xml", "http://127.0.0.1/igd.xml"])
+async def test_the_router_maps_the_port_while_the_node_runs(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr(FakeRouter, "url", url)
     async with Node(settings(map_port=True)) as node:
         await until(lambda: FakeRouter.mapped == [("127.0.0.1", node.port)])
     assert FakeRouter.mapped == []
 
 
 @pytest.mark.usefixtures("packages")
-async def test_a_router_that_refuses_is_no_reason_not_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeRouter, "refuses", True)
+@pytest.mark.parametrize(
+    "fault",
+    [FakeUpnpError("ConflictInMappingEntry"), KeyError("x"), ValueError("x"), AttributeError("x"), ParseError("x")],
+)
+async def test_a_router_that_refuses_or_talks_nonsense_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    monkeypatch.setattr(mapping, "RETRY_S", 0.01)
+    monkeypatch.setattr(FakeRouter, "fault", fault)
     async with Node(settings(map_port=True)) as node:
-        assert node._outside is not None
-        asked = node._outside._mapping
-        assert asked is not None
-        await until(lambda: asked.state == "no router maps the port")
+        await until(lambda: f"UDP port {node.port} is not mapped" in caplog.text)
         assert node.status().state == "alone"
+        FakeRouter.fault = None
+        await until(lambda: FakeRouter.mapped == [("127.0.0.1", node.port)])
+
+
+@pytest.mark.usefixtures("packages")
+async def test_what_is_wrong_with_the_mapping_itself_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(FakeRouter, "fault", RuntimeError("a bug"))
+    async with Node(settings(map_port=True)):
+        await until(lambda: "a bug" in caplog.text)
 
 
 async def test_a_client_by_choice_says_so() -> None:
