@@ -7,6 +7,7 @@ from typing import Any, cast
 from dhtex import limits
 from dhtex.clock import SystemClock
 from dhtex.directory.reading import IndexReading
+from dhtex.market.keyring import Keyring
 from dhtex.node.market import SIDES, Market
 from dhtex.views import OrderQuery
 from tests.builders import NETWORK
@@ -35,6 +36,6 @@ async def test_all_pairs_are_read_and_few_at_a_time() -> None:
     directory, none = Counting(), SimpleNamespace(orders_after=lambda *since: (0, []), orders_named=list)
     holdings, offers = SimpleNamespace(pairs=lambda: PAIRS), SimpleNamespace(open_orders=list)
     parts = cast("tuple[Any, Any, Any, Any]", (directory, none, holdings, offers))
-    await Market(NETWORK, frozenset(), *parts, SystemClock()).listing(OrderQuery())
+    await Market(NETWORK, Keyring(bytes(32)), *parts, SystemClock()).listing(OrderQuery())
     assert sorted(directory.read) == sorted((pair, side) for pair in PAIRS for side in SIDES)
     assert directory.most == limits.PAIRS_PARALLEL * len(SIDES)
