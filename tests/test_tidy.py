@@ -55,6 +55,7 @@ CLI_MAY_IMPORT = (
 IO_ALLOWED = (
     "clock.py",
     "tasks.py",
+    "overlay/alarm.py",
     "overlay/transport.py",
     "overlay/lossy.py",
     "overlay/protocol.py",

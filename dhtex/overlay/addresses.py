@@ -37,6 +37,17 @@ def is_local(ip: str) -> bool:
     return not ipaddress.ip_address(ip).is_global
 
 
+def may_name(namer: str, named: str) -> bool:
+    """Whether a node can know another: one far away must not have us send to our own machine or local network."""
+    return _reach(named) >= _reach(namer)
+
+
+@lru_cache(_CACHED)
+def _reach(ip: str) -> int:
+    """How far an address means the same: 0 on one machine, 1 in a local network, 2 everywhere."""
+    return 0 if ipaddress.ip_address(ip).is_loopback else 1 if is_local(ip) else 2
+
+
 @lru_cache(_CACHED)
 def subnet(ip: str) -> bytes | None:
     """What one person can easily own many addresses of: the /24 (IPv4) or /64 (IPv6); None for local addresses."""

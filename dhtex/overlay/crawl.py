@@ -10,7 +10,7 @@ from dhtex import limits
 from dhtex.market.holding import NO_KIND, WHOLE, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
-from dhtex.overlay.addresses import Address
+from dhtex.overlay.addresses import Address, may_name
 from dhtex.overlay.contact import Contact, Peer, PeerKind, parse_compact, parse_triple
 from dhtex.overlay.lookup import Lookup
 from dhtex.overlay.requests import Done, Request, Soft
@@ -18,6 +18,7 @@ from dhtex.overlay.table import Table
 
 _OURS: Final = (PeerKind.DHTEX, PeerKind.REPUTED)
 _SEEDS: Final = 12  # half as many again as a put needs
+_TICK_S: Final = 0.001  # a timer may be early by so much
 
 
 class Network(Protocol):
@@ -28,6 +29,8 @@ class Network(Protocol):
     table: Table
 
     def monotonic(self) -> float: ...
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None: ...
 
     def peer_at(self, address: Address, contact: Contact | None = None) -> Peer: ...
 
@@ -75,6 +78,7 @@ class Crawl:
         self.beside: list[Contact] = []  # further holders, when the closest nodes are a crowd; see `widening`
         self.late: list[Callable[[Contact], None]] = []
         self.finished = False
+        self._hastened = False
         self._namers: dict[Contact, Contact] = {}
         self._near: list[Contact] | None = None  # until the next answer
         self._network = network
@@ -184,7 +188,7 @@ class Crawl:
             for compact in answer.contacts[: limits.CONTACTS_PER_REPLY_MAX]:
                 if self._lookup.knows(compact):
                     continue
-                if (named := parse_compact(compact)) is not None and self._reputed(named):
+                if (named := parse_compact(compact)) is not None and self._reputed(named, contact):
                     contacts.append(named)
                     self._namers[named] = contact
             self._lookup.on_reply(contact, contacts)
@@ -192,8 +196,10 @@ class Crawl:
                 late(contact)
         self._pump()
 
-    def _reputed(self, contact: Contact) -> bool:
+    def _reputed(self, contact: Contact, namer: Contact) -> bool:
         """Note that a dhtex peer named a contact; whether we should ask it."""
+        if not may_name(namer.ip, contact.ip):
+            return False
         network = self._network
         peer = network.peer_at(contact.address, contact)
         if peer.kind is PeerKind.UNKNOWN:
@@ -206,18 +212,22 @@ class Crawl:
         if not isinstance(answer, list) or (peer.contact is not None and peer.contact.id != contact.id):
             self._lookup.on_failure(contact)
         elif peer.kind is PeerKind.DHTEX:
-            self._lookup.add(self._parsed(answer), contact.id)
+            self._lookup.add(self._parsed(answer, contact), contact.id)
             self._ask_page(peer, contact)  # a holder: its page, and contacts that are dhtex nodes
         else:
-            self._lookup.on_reply(contact, self._parsed(answer), router=True)
+            self._lookup.on_reply(contact, self._parsed(answer, contact), router=True)
         self._pump()
 
     def _slow(self, request: Request) -> None:
         self._lookup.on_slow(request.context)
         self._pump()
+        patience_s = self._lookup.patience_s(self._network.monotonic())
+        if patience_s and not self.finished and not self._hastened:
+            self._hastened = True  # nothing may happen any more that would show that it has passed
+            self._network.later(patience_s + _TICK_S, self._pump)
 
-    def _parsed(self, triples: list[Any]) -> list[Contact]:
+    def _parsed(self, triples: list[Any], namer: Contact) -> list[Contact]:
         network, now = self._network, self._network.monotonic()
         found = (parse_triple(triple) for triple in triples[: limits.CONTACTS_PER_REPLY_MAX])
-        sound = [contact for contact in found if contact is not None]
+        sound = [contact for contact in found if contact is not None and may_name(namer.ip, contact.ip)]
         return [contact for contact in sound if network.worth_asking(network.peer_at(contact.address, contact), now)]

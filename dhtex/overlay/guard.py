@@ -123,15 +123,15 @@ class Strangers:
         return (int.from_bytes(name) * self._secret & _WORD) >> _WORD_BITS - _SLOT_BITS
 
 
-def within_rate(peer: Peer, now: float) -> bool:
-    """Use up one datagram of a verified peer's allowance, PEER_DATAGRAMS_PER_S, if there is one."""
+def within_rate(peer: Peer, now: float, cost: float = 1.0) -> bool:
+    """Use up `cost` of a verified peer's allowance, PEER_DATAGRAMS_PER_S, if there is so much."""
     per_s = limits.PEER_DATAGRAMS_PER_S
     left = peer.allowance + (now - peer.allowance_at) * per_s
     peer.allowance_at = now
-    if left < 1.0:
+    if left < cost:
         peer.allowance = left
         return False
-    peer.allowance = (min(per_s, left)) - 1.0
+    peer.allowance = min(per_s, left) - cost
     return True
 
 

@@ -16,7 +16,8 @@ and the slow ones the truth.
 
 A liar can name contacts without end. So candidates, requests and time are bounded; of the contacts that one peer named,
 only a few may be awaited at once, and when several of them turned out silent and none has answered, the others become
-suspects. Routers (stock peers) are asked for contacts but are no result.
+suspects. One public IP is asked a few times only, whatever ports are named there: it may be that of a victim. Routers
+(stock peers) are asked for contacts but are no result.
 """
 
 import enum
@@ -109,6 +110,7 @@ class Lookup:
         self._by_wire: dict[bytes, _Row] = {}
         self._sources: dict[bytes, _Source] = {}
         self._in_slots = 0
+        self._asked_at: dict[str, int] = {}
         self._slow = 0
         self._suspects = 0
 
@@ -182,6 +184,11 @@ class Lookup:
         return self.requests < limits.LOOKUP_REQUESTS_MAX and now - self._started <= limits.LOOKUP_S_MAX
 
     def _ask(self, row: _Row, state: int, chosen: list[Contact]) -> None:
+        ip = row.contact.ip
+        self._asked_at[ip] = self._asked_at.get(ip, 0) + 1
+        if self._asked_at[ip] > limits.LOOKUP_REQUESTS_PER_IP_MAX and row.contact.subnet is not None:
+            row.state = State.FAILED  # as good as: see the head of this file
+            return
         self.requests += 1
         self._enter(row, state)
         chosen.append(row.contact)
@@ -225,6 +232,10 @@ class Lookup:
             if row.state == _ASKED:
                 row.source.silent += 1
             self._enter(row, State.FAILED)
+
+    def patience_s(self, now: float) -> float:
+        """For how long the slow ones are still waited for, however many they are."""
+        return max(0.0, self._started + PATIENCE_S - now)
 
     def finished(self, now: float) -> bool:
         """Whether nothing more is worth waiting for. Ask after `next`."""

@@ -12,7 +12,6 @@ Whether a peer speaks our verbs is told by the trailer behind its answers to sto
 
 import asyncio
 import logging
-import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -22,6 +21,7 @@ from dhtex.clock import Clock
 from dhtex.market.ids import NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
+from dhtex.overlay.alarm import Alarm
 from dhtex.overlay.contact import Contact, Peer, PeerKind, Peers, contact_at
 from dhtex.overlay.guard import Parking, Strangers, Tokens, within_rate
 from dhtex.overlay.requests import Done, Request, Requests, Soft, _nobody
@@ -34,6 +34,7 @@ from dhtex.overlay.transport import Endpoint
 log = logging.getLogger(__name__)
 
 _UNEXPECTED_LOGGED_MAX: Final = 10
+_FINDING: Final = limits.PEER_DATAGRAMS_PER_S / limits.STOCK_FINDS_PER_S
 
 
 class Protocol:
@@ -67,14 +68,9 @@ class Protocol:
         self._parking = Parking()
         now = clock.monotonic()
         self._strangers = Strangers(entropy.randbytes(16), now)
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
+        self._alarm = Alarm(self._on_deadline)
         self._closed = False
-        ping = wire.PING.head + wire.encode((self.own_id,))
-        short = wire.PONG_BYTES - wire.FRAME_BYTES - len(ping) - len(wire.request_trailer(net))
-        self._ping_stock = ping
-        self._ping_back = ping + wire.request_trailer(net, short)
-        self._ping_first = ping + wire.request_trailer(net, short + wire.PONG_BYTES)
+        self._ping_stock, self._ping_back, self._ping_first = wire.pings(self.own_id, net)
 
     def count(self, what: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
@@ -129,24 +125,19 @@ class Protocol:
         request.datagram = b"\0" + request.id + body
         request.peer.last_asked = now
         self.requests.start(request, now)
-        if request.soft_at < self._timer_at:
-            self._arm(request.soft_at, now)
+        if request.soft_at < self._alarm.at:
+            self._alarm.set(request.soft_at, now)
 
-    def _arm(self, deadline: float, now: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = deadline
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, deadline - now), self._on_timer)
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Call something after a while."""
+        asyncio.get_running_loop().call_later(delay_s, call)
 
-    def _on_timer(self) -> None:
+    def _on_deadline(self, deadline: float) -> None:
         now = self.monotonic()
-        late_s = now - self._timer_at
-        self._timer, self._timer_at = None, math.inf
-        for request in self.requests.expire(now, late_s):
+        for request in self.requests.expire(now, now - deadline):
             self._failed(request)
-        deadline = self.requests.next_deadline()
-        if deadline is not None and deadline < self._timer_at:
-            self._arm(deadline, now)
+        if (following := self.requests.next_deadline()) is not None:
+            self._alarm.set(following, now)
 
     def _failed(self, request: Request) -> None:
         peer = request.peer
@@ -156,6 +147,8 @@ class Protocol:
             peer.failures += 1
             if self.table.failed(peer):
                 self._evict(peer)
+            elif self.table.is_contested(peer) and request.verb is wire.PING:
+                self.later(limits.CONTESTED_PAUSE_S, lambda: self._ping_contested(peer))
         request.done(request, None)
 
     def _evict(self, peer: Peer) -> None:
@@ -167,8 +160,7 @@ class Protocol:
     def close(self) -> None:
         """Answer nothing and ask nothing any more; askers are told that no answer will come."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         for request in self.requests.abandon():
             request.done(request, None)
 
@@ -178,14 +170,18 @@ class Protocol:
         """What we know of an address; remembers at most ADDRESSES_TRACKED_MAX of them, those of the table for sure."""
         return self.peers.at(address, contact, self.monotonic())
 
-    def _offer(self, peer: Peer) -> None:
-        offer = self.table.offer(peer)
+    def _offer(self, peer: Peer, responder: NodeId) -> None:
+        known, offer = self.table.get(responder), self.table.offer(peer)
+        if known is not None and not known.in_table:
+            self.on_peer_lost(known)
         if offer is Offer.ADDED:
             self.on_peer(peer)
-        elif offer is Offer.RIVAL and peer.contact is not None:
-            known = self.table.get(peer.contact.id)
-            if known is not None and not known.pinging:
-                self.ping(known)
+        elif offer is Offer.RIVAL and known is not None:
+            self._ping_contested(known)
+
+    def _ping_contested(self, peer: Peer) -> None:
+        if self.table.is_contested(peer) and not peer.pinging:
+            self.ping(peer)
 
     def _met(self, sender: NodeId, address: Address, peer: Peer | None) -> Peer:
         """Somebody sent a request from an address that is his; ask who he is if that could be of use."""
@@ -201,7 +197,7 @@ class Protocol:
         asked_lately = now < peer.last_asked + limits.PING_IDLE_S
         if contact is None or peer.pinging or (peer.client and asked_lately):
             return peer
-        if self.table.wants(contact) or peer.in_table or peer.client:
+        if self.table.wants(contact, peer.first_seen) or peer.in_table or peer.client:
             self.ping(peer)
         return peer
 
@@ -248,11 +244,11 @@ class Protocol:
         if responder is not None and (peer.contact is None or peer.contact.id != responder):
             if peer.in_table:
                 self._evict(peer)
-            peer.contact = contact_at(responder, *addr)
+            peer.contact, peer.first_seen = contact_at(responder, *addr), now
         if peer.client and peer.in_table:
             self._evict(peer)
         elif not peer.client and not peer.in_table and responder is not None:
-            self._offer(peer)
+            self._offer(peer, responder)
         if request.args is not None and getattr(answer, "ok", wire.OK) != wire.OK:
             self._renew(request)
         else:
@@ -315,7 +311,7 @@ class Protocol:
         verb, start = found
         peer = self.peers.get(addr)
         if peer is not None and peer.verified_until > now:
-            if not within_rate(peer, now):
+            if not within_rate(peer, now, _FINDING if verb in (wire.FIND_NODE, wire.FIND_VALUE) else 1.0):
                 self.count("dropped_rate_peer")
                 return
         elif not self._strangers.admit(addr, verb is wire.PING, now):

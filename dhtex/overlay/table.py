@@ -3,7 +3,8 @@
 Theory of operation. Peers are sorted into buckets by the length of the prefix that their id shares with ours, k to a
 bucket (Maymounkov and Mazières, 2002, section 2.2). Only a peer that has answered us is offered to the table, so a
 forged source cannot enter it. A full bucket keeps who is there: old peers live longest; newcomers wait as spares, and
-one takes the place of a peer that failed to answer FAILURES_BEFORE_EVICTION requests in a row.
+one takes the place of a peer that failed to answer FAILURES_BEFORE_EVICTION requests in a row. Ids are public: where
+two addresses claim one, who was there first has it, also when it comes back from an outage that has cost it its place.
 
 The closest peers to a target are exact. For a target t at the distance d = own xor t, bucket i holds distances that
 share the first i bits of d and differ in bit i. So buckets are visited in this order: those whose bit in d is set,
@@ -15,6 +16,7 @@ that follows from its public address (BEP 42) is preferred to another, and nobod
 """
 
 import enum
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -78,10 +80,11 @@ class Table:
     def _index(self, long_id: int) -> int:
         return ID_BITS - (self._own ^ long_id).bit_length()
 
-    def wants(self, contact: Contact) -> bool:
-        """Whether a stranger would enter the table, so that asking who it is pays."""
-        if contact.id == self.own_id or contact.id in self._by_id:
-            return False
+    def wants(self, contact: Contact, since: float = math.inf) -> bool:
+        """Whether somebody who has had this address since then would enter the table, so that asking who it is pays."""
+        known = self._by_id.get(contact.id)
+        if contact.id == self.own_id or known is not None:
+            return known is not None and since < known.first_seen
         bucket = self._buckets.get(self._index(contact.long_id))
         if bucket is None:
             return self._subnet_room(_Bucket(), contact)
@@ -98,7 +101,7 @@ class Table:
             return Offer.KNOWN
         bucket = self._buckets.setdefault(self._index(contact.long_id), _Bucket())
         if known is not None:
-            if known.failures == 0:
+            if peer.first_seen >= known.first_seen:
                 self._spare(bucket, peer)
                 return Offer.RIVAL
             self._take_out(known)
@@ -177,11 +180,15 @@ class Table:
         return []
 
     def failed(self, peer: Peer) -> bool:
-        """Whether a peer that has just failed to answer must go: often enough, or its id lives elsewhere by now."""
-        if not peer.in_table or peer.contact is None:
-            return False
-        bucket = self._buckets[self._index(peer.contact.long_id)]
-        return peer.failures >= limits.FAILURES_BEFORE_EVICTION or peer.contact.id in bucket.spares
+        """Whether a peer that has just failed to answer has done so often enough to go."""
+        return peer.in_table and peer.failures >= limits.FAILURES_BEFORE_EVICTION
+
+    def is_contested(self, peer: Peer) -> bool:
+        """Whether somebody else claims the id of a peer of this table, and would take its place."""
+        contact = peer.contact
+        return (
+            peer.in_table and contact is not None and contact.id in self._buckets[self._index(contact.long_id)].spares
+        )
 
     def closest(
         self, target: bytes, count: int, *, dhtex_only: bool = False, sound_only: bool = False, exclude: bytes = b""

@@ -56,6 +56,7 @@ class Tracing:
         self.net = network.net
         self.table: Table = network.table
         self.monotonic = network.monotonic
+        self.later = network.later
         self.peer_at = network.peer_at
         self.worth_asking = network.worth_asking
         self.hint = network.hint

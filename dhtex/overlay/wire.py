@@ -252,6 +252,13 @@ def request_trailer(net: bytes, padding_bytes: int = 0) -> bytes:
     return ext + len(ext).to_bytes(2) + _MAGIC
 
 
+def pings(own_id: NodeId, net: bytes) -> tuple[bytes, bytes, bytes]:
+    """The bodies of a ping: as stock nodes send it, as long as its answer, and long enough to be pinged back too."""
+    body = PING.head + encode((own_id,))
+    short = PONG_BYTES - FRAME_BYTES - len(body) - len(request_trailer(net))
+    return body, body + request_trailer(net, short), body + request_trailer(net, short + PONG_BYTES)
+
+
 class View(NamedTuple):
     """How a responder sees itself, the time (Unix s), and the asker's address."""
 

@@ -58,11 +58,11 @@ class Sky:
         if let_in and (plug := self.plugs.get(target)) is not None:
             plug.receiver.datagram_received(data, source)
 
-    async def node(self, number: int, ip: str = "", port: int = PORT) -> Overlay:
+    async def node(self, number: int, ip: str = "", port: int = PORT, node_id: NodeId | None = None) -> Overlay:
         entropy = random.Random(number)
         clock = NodeClock(asyncio.get_running_loop().time, 1000.0 + number)
-        node_id = NodeId(entropy.randbytes(20))
-        node = Overlay(node_id, "test", FakeHoldings(), clock, entropy, open_endpoint=self.open)
+        drawn = NodeId(entropy.randbytes(20))
+        node = Overlay(node_id or drawn, "test", FakeHoldings(), clock, entropy, open_endpoint=self.open)
         await node.listen(port, ip or f"8.{number}.1.1")
         return node
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from dhtex import limits
 from dhtex.market.holding import IDS
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
@@ -104,6 +105,19 @@ async def test_once_the_address_is_proven_the_answer_is_long(name: str) -> None:
         asked = request(verb, *(token if part == b"" else part for part in arguments), trailer=trailer)
         node.protocol.datagram_received(asked, HERE)
         assert max(len(data) for data, _ in line.sent) > 2 * len(asked)
+
+
+@pytest.mark.parametrize("name", ["find_node", "find_value, ours"])
+async def test_a_proven_address_gets_few_answers_that_somebody_else_may_have_asked_for(name: str) -> None:
+    verb, arguments, trailer = ASKED[name]
+    async with wired() as (node, line):
+        fill(node)
+        node.protocol.peer_at(HERE).verified_until = node.protocol.monotonic() + 60
+        for number in range(20 * limits.STOCK_FINDS_PER_S):
+            node.protocol.datagram_received(
+                request(verb, *arguments, trailer=trailer, request_id=number.to_bytes(20)), HERE
+            )
+        assert 0 < sum(len(data) > 100 for data, _ in line.sent) < 2 * limits.STOCK_FINDS_PER_S
 
 
 async def test_a_record_is_not_sent_to_an_address_that_somebody_merely_named() -> None:

@@ -321,7 +321,7 @@ async def test_sixty_four_nodes_at_one_address_are_no_flood() -> None:
 
 async def test_who_has_shown_a_token_is_no_stranger_even_if_the_table_has_no_place_for_it() -> None:
     async with wired() as (node, line):
-        node.protocol.table.wants = lambda contact: False  # type: ignore[method-assign]
+        node.protocol.table.wants = lambda contact, since: False  # type: ignore[method-assign, assignment, misc]
         net, token = node.protocol.net, node.protocol.tokens.issue(HERE[0])
         for number in range(10 * limits.STRANGER_ADDRESS_DATAGRAMS_PER_S):
             asked = request("dx_get", net, ID, token, bytes(20), 0, 0, False, request_id=number.to_bytes(20))

@@ -98,16 +98,23 @@ def test_three_failures_evict_and_one_does_not() -> None:
     assert table.failed(one)
 
 
-def test_an_id_that_moved_replaces_its_old_address_once_that_fails() -> None:
+def test_an_id_at_two_addresses_belongs_to_the_first_and_only_while_that_is_silent_to_the_other() -> None:
     table = Table(OWN)
     old, new = peer(far(1), port=4001), peer(far(1), port=4002)
+    new.first_seen = old.first_seen + 60
+    assert old.contact is not None
     table.offer(old)
+    assert not table.is_contested(old)
     assert table.offer(new) is Offer.RIVAL
-    assert set(table) == {old}
-    old.failures = 1
-    assert table.failed(old)
+    assert table.is_contested(old)
+    old.failures = limits.FAILURES_BEFORE_EVICTION - 1
+    assert not table.failed(old)
+    assert table.offer(new) is Offer.RIVAL
     assert table.remove(old) == [new]
-    assert set(table) == {new}
+    assert not table.wants(old.contact, new.first_seen)
+    assert table.wants(old.contact, old.first_seen)
+    assert table.offer(old) is Offer.ADDED
+    assert set(table) == {old}
 
 
 def test_a_spare_that_has_changed_its_id_meanwhile_takes_no_place() -> None:
