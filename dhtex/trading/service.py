@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.errors import NoPeerError, NotFoundError, StateError
+from dhtex.errors import DhtexError, NoPeerError, NotFoundError, StateError
 from dhtex.market.ids import RecordId
 from dhtex.market.keyring import Keyring
 from dhtex.market.records import Accept, AnyRecord, Kind, Order, Record, Refusal, Status, id_of, is_a
@@ -250,10 +250,14 @@ class Desk:
                 await woken(followed.wake, rest_s)
 
     async def _stamp_enough(self, trade: Trade) -> None:
-        """Stamp an accept again that was just put, if holders ask for more."""
+        """Stamp an accept again that was just put, if holders ask for more; else it is put again as it is."""
         if bits := self._buying.bits_to_mint(trade, self._publisher.bits_asked(trade.accept_wire)):
-            stamp = await self._publisher.mint(trade.accept_id, Kind.ACCEPT, None, bits)
-            self._safely(partial(self._buying.stamp_again, trade.accept_id, stamp))
+            try:
+                stamp = await self._publisher.mint(trade.accept_id, Kind.ACCEPT, None, bits)
+            except (DhtexError, OSError) as error:
+                log.error("accept=%s cannot be stamped again: %s", trade.accept_id.hex()[:12], error)
+            else:
+                self._safely(partial(self._buying.stamp_again, trade.accept_id, stamp))
 
     async def _read(self, followed: Followed) -> None:
         begun, done = self._clock.now(), True

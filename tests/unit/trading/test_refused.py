@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dhtex.errors import StateError
-from dhtex.market.records import Liveness
+import pytest
+
+from dhtex.errors import DhtexError, StateError
+from dhtex.market.ids import RecordId
+from dhtex.market.records import Kind, Liveness
+from dhtex.trading.ports import Progress
 from tests.builders import NOW, make_accept
 from tests.unit.trading.world import Party, new_network, parties, play, states, stop, until
 
@@ -23,6 +27,27 @@ def unreadable(party: Party) -> Iterator[None]:
     party.database.rows = refuse  # type: ignore[method-assign]
     yield
     del party.database.rows
+
+
+@pytest.mark.parametrize("error", [DhtexError("the process that mints ended twice"), OSError("no memory")])
+def test_a_taker_that_cannot_stamp_again_hears_the_outcome(error: Exception) -> None:
+    async def story() -> None:
+        maker, taker = await parties(new_network(), 2)
+        order = maker.publish()
+        mint = taker.access.mint
+
+        async def refuse(record_id: RecordId, kind: Kind, progress: Progress | None, bits: int = 0) -> bytes:
+            if bits:
+                raise error
+            return await mint(record_id, kind, progress)
+
+        taker.access.mint = refuse  # type: ignore[method-assign]
+        taker.access.bits_asked = lambda wire: 4  # type: ignore[method-assign]
+        assert (await taker.accept(order, wait_s=30)).state == "confirmed"
+        assert len(taker.desk._followed) == 1
+        await stop(maker, taker)
+
+    play(story())
 
 
 def test_a_maker_whose_disk_could_not_be_read_goes_on_reading_its_orders() -> None:
