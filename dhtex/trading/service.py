@@ -41,6 +41,7 @@ REFRESH_PAUSE_S: Final = 5.0  # while a node joins, a new peer comes with every 
 PUBLISH_PAUSE_S_MIN: Final = 1.0
 PUBLISH_PAUSE_S_MAX: Final = 60.0
 ENDED_WATCH_S: Final = limits.ACCEPT_DEADLINE_S_DEFAULT + limits.ACCEPT_GRACE_S  # to refuse those who come too late
+PRUNE_S: Final = 86_400.0  # a node that runs for months forgets too
 JITTER: Final = (0.75, 1.25)
 _ALL: Final = RecordId(b"")  # the name of a timer that concerns no single order
 _RUNNING: Final = (TakerState.SENT, TakerState.PENDING)
@@ -85,6 +86,7 @@ class Desk:
     async def start(self) -> None:
         """Go on where the node stopped: publish what may not have been heard, decide what came in meanwhile."""
         now = self._clock.now()
+        self._prune(now)
         self._carry_out(self._selling.resume(now))
         unanswered = self._selling.unanswered()
         for order_id in (*(own.order_id for own in self._selling.open_orders()), *unanswered):
@@ -95,6 +97,11 @@ class Desk:
         for trade in self._buying.unfinished(now):
             self._follow(trade)
         self._tasks.keep_up(self._pull_in_rotation)
+
+    def _prune(self, now: float) -> list[Effect]:
+        self._timers.at("prune", _ALL, now + PRUNE_S, self._prune)
+        self._journal.prune(now)
+        return []
 
     async def stop(self) -> None:
         """End all tasks and timers; whoever waits for an outcome gets what is known. Stopping twice is no error."""
