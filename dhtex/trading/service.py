@@ -367,7 +367,7 @@ class Desk:
                 case Publish():
                     if effect.accept_id not in self._publishing:
                         self._publishing.add(effect.accept_id)
-                        self._tasks.spawn(self._publish(effect))
+                        self._tasks.keep_up(partial(self._publish, effect))
                 case Changed(trade):
                     self._timers.cancel("lapse", trade.accept_id)
                     if trade.state not in _RUNNING:

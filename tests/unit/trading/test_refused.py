@@ -93,3 +93,23 @@ def test_an_accept_that_comes_while_the_disk_cannot_be_read_is_confirmed_later()
         await stop(maker)
 
     play(story())
+
+
+def test_an_answer_whose_put_broke_off_is_put_again() -> None:
+    async def story() -> None:
+        maker, taker = await parties(new_network(), 2)
+        put, broken = maker.access.put_order_key, list[bytes]()
+
+        async def breaks_off(order_id: RecordId, wire: bytes) -> int:
+            if not broken:
+                broken.append(wire)
+                raise StateError("the state file cannot be read: disk I/O error")  # by what holders sent in return
+            return await put(order_id, wire)
+
+        maker.access.put_order_key = breaks_off  # type: ignore[method-assign]
+        maker.desk.on_record(make_accept(maker.publish()))
+        await until(lambda: not maker.journal.unpublished())
+        assert len(broken) == 1
+        await stop(maker, taker)
+
+    play(story())
