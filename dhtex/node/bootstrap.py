@@ -22,7 +22,7 @@ async def resolve(text: str) -> list[Address]:
     host, port = split_endpoint(text)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError:
+    except (OSError, UnicodeError):  # the second, of a name that cannot be one
         return []
     return list(dict.fromkeys((str(entry[4][0]), port) for entry in found))
 
