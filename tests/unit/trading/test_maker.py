@@ -37,8 +37,9 @@ def test_an_ask_order_asks_once_and_only_so_many() -> None:
     accept = make_accept(order)
     assert answer(accept, standing=asking) == Ask()
     assert answer(accept, standing=replace(asking, waiting=True)) == Ignore(Reason.WAITING)
-    for full in ({"waiting_count": limits.PENDING_PER_ORDER_MAX}, {"accepts": limits.ACCEPTS_PER_ORDER_MAX}):
-        assert answer(accept, standing=replace(asking, **full)) == Ignore(Reason.QUOTA)
+    asked_enough = replace(asking, waiting_count=limits.PENDING_PER_ORDER_MAX)
+    for full in (asked_enough, replace(asking, accepts=limits.ACCEPTS_PER_ORDER_MAX)):
+        assert answer(accept, standing=full) == Ignore(Reason.QUOTA)
 
 
 @pytest.mark.parametrize("amount", ["0.24999999", "1.00000001", "0.300000001", "1000000000000000000"])
