@@ -5,10 +5,15 @@ nobody awaits them; and they end with whoever began them.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from dhtex.errors import DhtexError
 
 log = logging.getLogger(__name__)
 Thing = TypeVar("Thing")
+
+BEGIN_AGAIN_S_MIN: Final = 1.0  # most errors of a disk are gone then
+BEGIN_AGAIN_S_MAX: Final = 30.0  # two lines of the log a minute; a maker that is quiet for so long still counts as live
 
 
 async def by_turns(things: Iterable[Thing], per_turn: int) -> AsyncIterator[Thing]:
@@ -30,6 +35,24 @@ async def woken(wake: asyncio.Event, timeout_s: float | None) -> bool:
     return True
 
 
+async def lasting(routine: Callable[[], Awaitable[None]]) -> None:
+    """Run what is to last. When the disk or the machine refuses, that is logged, and after a pause, which grows while
+    it keeps failing, it begins again."""
+    loop, pause_s = asyncio.get_running_loop(), BEGIN_AGAIN_S_MIN
+    while True:
+        begun = loop.time()
+        try:
+            await routine()
+        except (DhtexError, OSError) as error:
+            if loop.time() - begun > BEGIN_AGAIN_S_MAX:
+                pause_s = BEGIN_AGAIN_S_MIN
+            log.error("what runs in the background stopped, and goes on in %g s: %s", pause_s, error)
+        else:
+            return
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, BEGIN_AGAIN_S_MAX)
+
+
 class Tasks:
     """The tasks of one owner, in the order in which they began."""
 
@@ -44,6 +67,10 @@ class Tasks:
         task = asyncio.get_running_loop().create_task(routine)
         self._running[task] = None
         task.add_done_callback(self._ended)
+
+    def keep_up(self, routine: Callable[[], Awaitable[None]]) -> None:
+        """Begin a task that is `lasting`."""
+        self.spawn(lasting(routine))
 
     async def end(self) -> None:
         """Cancel all of them, and wait until they are gone. Ending twice is no error."""

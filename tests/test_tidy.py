@@ -34,7 +34,7 @@ ROWS: tuple[frozenset[str], ...] = (
     frozenset({"cli", "ccxt"}),
     frozenset({"dhtex", "__main__"}),  # the package's own front page
 )
-SAME_ROW = {("nodefiles", "config"), ("marketviews", "views"), ("spawn", "daemon")}
+SAME_ROW = {("tasks", "errors"), ("nodefiles", "config"), ("marketviews", "views"), ("spawn", "daemon")}
 # The command line is a client: it knows the socket, what stands on disk and how to start a process, and nothing that
 # runs a node.
 CLI_MAY_IMPORT = (
@@ -69,6 +69,7 @@ IO_ALLOWED = (
     "directory/service.py",
     "directory/tending.py",
     "directory/treereading.py",
+    "trading/followed.py",
     "trading/service.py",
     "trading/settling.py",
     "trading/timers.py",

@@ -112,6 +112,10 @@ class Directory:
         """Stop keeping a record in the network; its holders keep it until it ends."""
         self._schedule.drop(record_id)
 
+    def count_kept(self) -> int:
+        """How many records are kept in the network."""
+        return len({placement.record_id for placement in self._schedule.placements()})
+
     def holders(self, record_id: RecordId) -> int | None:
         """How many other nodes held a kept record at its last put, at the worse of its keys."""
         return self._schedule.holders(record_id)

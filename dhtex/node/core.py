@@ -144,12 +144,12 @@ class Node(Queries):
         self._tasks.spawn(parts.offers.withdraw_overdue())  # due while the node was away: before anything is heard
         await parts.settling.start()
         await parts.desk.start()
-        keeping = (parts.directory.run(), parts.tending.run(), parts.beats.run(), parts.offers.relist())
-        self._tasks.spawn(parts.offers.stamp_enough())
-        for routine in (*keeping, parts.canary.run(), parts.following.run(), self._flush(), self._tick()):
-            self._tasks.spawn(routine)
+        keeping = (parts.directory.run, parts.tending.run, parts.beats.run, parts.offers.relist)
+        self._tasks.keep_up(parts.offers.stamp_enough)
+        for routine in (*keeping, parts.canary.run, parts.following.run, self._flush, self._tick):
+            self._tasks.keep_up(routine)
         first = asyncio.ensure_future(parts.bootstrap.first_round())
-        self._tasks.spawn(self._join(first))
+        self._tasks.keep_up(partial(self._join, first))
         await self._outside.start(self.port)
         await asyncio.wait([first], timeout=BOOTSTRAP_WAIT_S)
 
@@ -186,7 +186,7 @@ class Node(Queries):
         return self._running.database.set_aside
 
     async def _join(self, first: asyncio.Future[None]) -> None:
-        await first
+        await asyncio.gather(first, return_exceptions=True)
         await self._running.bootstrap.run()
 
     async def _flush(self) -> None:
@@ -265,7 +265,7 @@ class Node(Queries):
         parts = self._running
         log.warning("the machine has slept, or is at another address now: meeting the network again")
         parts.bootstrap.lost_peers()
-        parts.directory.resumed(resume_within_s(parts.offers.count_open()))
+        parts.directory.resumed(resume_within_s(parts.directory.count_kept()))
 
     # --- network ----------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ Signed = Callable[[Record[Order]], None]
 
 LIVE: Final = (MakerState.OPEN, MakerState.PUBLISHING)
 PARSED_MAX: Final = 8192  # own orders that are not parsed again; about 20 MB
+OVERDUE_AGAIN_S: Final = 5.0
 RESUME_S: Final = 5.0  # own records return within this after a start, jittered, if they are few
 RESUME_RECORDS_PER_S: Final = 1.0  # and not quicker than this if they are many: all nodes may have lost power at once
 
@@ -175,9 +176,10 @@ class Offers:
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
         now = self._clock.now()
-        first = self._journal.next_switch(now)
+        self._overdue_from = now + OVERDUE_AGAIN_S  # if the disk gives nothing back
+        overdue, first = self._journal.overdue(now), self._journal.next_switch(now)
         self._overdue_from = math.inf if first is None else first
-        for own in self._journal.overdue(self._clock.now()):
+        for own in overdue:
             if own.order_id in self._withdrawing:
                 continue
             self._withdrawing.add(own.order_id)

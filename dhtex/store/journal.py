@@ -213,9 +213,9 @@ class Journal:
         rows = self._database.rows("SELECT wire FROM answers WHERE accept_id = ?", accept_id)
         return rows[0][0] if rows else None
 
-    def answers_count(self, order_id: RecordId) -> int:
-        """How many accepts of an order were answered."""
-        return int(self._database.rows("SELECT count(*) FROM answers WHERE order_id = ?", order_id)[0][0])
+    def accepts_count(self, order_id: RecordId) -> int:
+        """How many accepts of an order are kept: answered, waiting, or void because nobody decided."""
+        return int(self._database.rows("SELECT count(*) FROM trades WHERE order_id = ?", order_id)[0][0])
 
     def unpublished(self) -> list[Answer]:
         """Decisions of which no other node is known to have heard."""
@@ -360,12 +360,14 @@ class Journal:
             connection.execute("UPDATE receipts SET published = 1 WHERE accept_id = ? AND wire = ?", (accept_id, wire))
 
     def prune(self, now: float) -> None:
-        """Forget refusals that no accept can ask for again: of orders that ended long ago. Fills stay for ever."""
+        """Forget accepts of strangers that came to nothing, and refusals that none can ask for again: of orders that
+        ended long ago. Fills stay for ever."""
         ended = "SELECT order_id FROM orders WHERE expires < ?"
         before = (int(now) - limits.TOMBSTONE_S,)
         with self._database.batch() as connection:
             connection.execute(
-                f"DELETE FROM trades WHERE role = 'maker' AND state = '{TakerState.REFUSED}' AND order_id IN ({ended})",
+                "DELETE FROM trades WHERE role = 'maker'"
+                f" AND state IN ('{TakerState.REFUSED}', '{TakerState.VOID}') AND order_id IN ({ended})",
                 before,
             )
             connection.execute(

@@ -4,7 +4,8 @@ The checks run in one order, cheapest first: size (done by `parse_record`), stam
 order itself. An accept that has an answer gets the same bytes again, whatever has changed since. What nobody can have
 paid for or signed gets no answer at all; nor does what comes after deadline and grace, because it is void.
 
-The quota counts refusals only and comes last: a quota that strangers can use up must never stop a fill.
+The quota of an order counts all accepts that left a row in the journal, and comes last: a quota that strangers can use
+up must never stop a fill.
 """
 
 from collections.abc import Callable, Set
@@ -78,7 +79,7 @@ Decision = Ignore | Repeat | Refuse | Ask | Fill
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What the journal knows when an accept arrives: the order and its state, what was answered to this accept (empty:
-    nothing), whether it waits for a person, and how many accepts of the order were answered or wait. `fenced`: the
+    nothing), whether it waits for a person, how many accepts of the order are kept, and how many wait. `fenced`: the
     order is older than this node's epoch and was not read back just now, so a copy of this node may have filled it, or
     refused this accept."""
 
@@ -86,7 +87,7 @@ class Standing:
     state: str
     answered: bytes = b""
     waiting: bool = False
-    answers: int = 0
+    accepts: int = 0
     waiting_count: int = 0
     fenced: bool = False
 
@@ -125,16 +126,17 @@ def decide(accept: Record[Accept], standing: Standing, rules: Rules, now: float)
     if standing.answered:
         return Repeat(standing.answered)
     code = objection(accept, standing.order, standing.state, rules, now)
+    has_room = standing.accepts < limits.ACCEPTS_PER_ORDER_MAX
     asks = code is None and standing.order.body.confirm is Confirm.ASK
     if standing.fenced and not asks:  # to ask a person is to decide nothing yet
         return Ignore(Reason.FENCED)
     if code is not None:
-        return Refuse(code) if standing.answers < limits.ANSWERS_PER_ORDER_MAX else Ignore(Reason.QUOTA)
+        return Refuse(code) if has_room else Ignore(Reason.QUOTA)
     if standing.waiting:
         return Ignore(Reason.WAITING)
     if not asks:
         return Fill()
-    return Ask() if standing.waiting_count < limits.PENDING_PER_ORDER_MAX else Ignore(Reason.QUOTA)
+    return Ask() if has_room and standing.waiting_count < limits.PENDING_PER_ORDER_MAX else Ignore(Reason.QUOTA)
 
 
 def objection(accept: Record[Accept], order: Record[Order], state: str, rules: Rules, now: float) -> Code | None:

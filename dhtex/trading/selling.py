@@ -111,7 +111,7 @@ class Selling:
             state=own.state,
             answered=self._journal.answer(accept.id) or b"",
             waiting=any(row.accept_id == accept.id for row in waiting),
-            answers=self._journal.answers_count(order.id),
+            accepts=self._journal.accepts_count(order.id),
             waiting_count=len(waiting),
             fenced=not read_back.issuperset(self.fenced(order.id)),
         )
@@ -183,7 +183,6 @@ class Selling:
 
     def resume(self, now: float) -> list[Effect]:
         """After a start: publish again what may not have been heard, and go on with what waited."""
-        self._journal.prune(now)
         effects: list[Effect] = [
             self._publish(found[1], answer.accept_id, answer.wire)
             for answer in self._journal.unpublished()

@@ -9,23 +9,23 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.errors import NoPeerError, NotFoundError, StateError
+from dhtex.errors import DhtexError, NoPeerError, NotFoundError, StateError
 from dhtex.market.ids import RecordId
 from dhtex.market.keyring import Keyring
 from dhtex.market.records import Accept, AnyRecord, Kind, Order, Record, Refusal, Status, id_of, is_a
 from dhtex.market.trade import TakerState
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Trade
-from dhtex.tasks import Tasks, woken
+from dhtex.tasks import Tasks, lasting, woken
 from dhtex.trading.buying import Buying
 from dhtex.trading.effects import Changed, Effect, Ended, Publish, Wait
+from dhtex.trading.followed import Followed
 from dhtex.trading.maker import ReadBack
 from dhtex.trading.ports import Progress, Publisher
 from dhtex.trading.selling import Selling, Terms
@@ -41,20 +41,10 @@ REFRESH_PAUSE_S: Final = 5.0  # while a node joins, a new peer comes with every 
 PUBLISH_PAUSE_S_MIN: Final = 1.0
 PUBLISH_PAUSE_S_MAX: Final = 60.0
 ENDED_WATCH_S: Final = limits.ACCEPT_DEADLINE_S_DEFAULT + limits.ACCEPT_GRACE_S  # to refuse those who come too late
+PRUNE_S: Final = 86_400.0  # a node that runs for months forgets too
 JITTER: Final = (0.75, 1.25)
 _ALL: Final = RecordId(b"")  # the name of a timer that concerns no single order
 _RUNNING: Final = (TakerState.SENT, TakerState.PENDING)
-
-
-@dataclass(slots=True, eq=False)
-class Followed:
-    """An accept of ours on its way: what its order's maker was heard to say."""
-
-    accept_id: RecordId
-    order: Record[Order]
-    plan: Plan
-    heard: dict[RecordId, AnyRecord] = field(default_factory=dict)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Desk:
@@ -96,6 +86,7 @@ class Desk:
     async def start(self) -> None:
         """Go on where the node stopped: publish what may not have been heard, decide what came in meanwhile."""
         now = self._clock.now()
+        self._prune(now)
         self._carry_out(self._selling.resume(now))
         unanswered = self._selling.unanswered()
         for order_id in (*(own.order_id for own in self._selling.open_orders()), *unanswered):
@@ -105,7 +96,12 @@ class Desk:
             self._forget_order(order_id)
         for trade in self._buying.unfinished(now):
             self._follow(trade)
-        self._tasks.spawn(self._pull_in_rotation())
+        self._tasks.keep_up(self._pull_in_rotation)
+
+    def _prune(self, now: float) -> list[Effect]:
+        self._timers.at("prune", _ALL, now + PRUNE_S, self._prune)
+        self._journal.prune(now)
+        return []
 
     async def stop(self) -> None:
         """End all tasks and timers; whoever waits for an outcome gets what is known. Stopping twice is no error."""
@@ -119,15 +115,18 @@ class Desk:
     def on_record(self, record: AnyRecord) -> None:
         """Take in an Accept, Status or Refusal that was heard at an order's key. Anything else is ignored."""
         if is_a(record, Accept):
-            self._safely(lambda: self._selling.consider(record, self._clock.now()))
-            if self._selling.fenced(RecordId(record.body.order_id)):
-                self.on_gap(RecordId(record.body.order_id))  # only what was just read back may be filled
+            self._safely(partial(self._consider, record))
         elif is_a(record, Status):
             self._safely(lambda: self._selling.reconcile(record, self._clock.now()))
             self._hear(RecordId(record.body.order_id), [record])
         elif is_a(record, Refusal):
             self._safely(lambda: self._selling.recall(record))
             self._hear(RecordId(record.body.order_id), [record])
+
+    def _consider(self, accept: Record[Accept]) -> list[Effect]:
+        if self._selling.fenced(RecordId(accept.body.order_id)):
+            self.on_gap(RecordId(accept.body.order_id))  # only what was just read back may be filled
+        return self._selling.consider(accept, self._clock.now())
 
     def on_gap(self, order_id: RecordId) -> None:
         """Something put at an order's key may have been missed: read it soon."""
@@ -225,35 +224,47 @@ class Desk:
         return list(self._followed.get(order_id, {}).values())
 
     async def _run_plan(self, followed: Followed) -> None:
-        order_id, plan = followed.order.id, followed.plan
+        order_id = followed.order.id
         try:
-            while (trade := self._journal.trade(followed.accept_id)) is not None:
-                if trade.state == TakerState.REFUSED:
-                    return
-                if trade.state == TakerState.CONFIRMED:
-                    # A maker that promises the order twice is likely to be heard of within this time.
-                    await asyncio.sleep(trade.deadline + limits.ACCEPT_GRACE_S - self._clock.now())
-                    return
-                step, rest_s = plan.next(self._clock.now())
-                if step is Step.END:
-                    return
-                if step is Step.PUT:
-                    holders = await self._publisher.put_order_key(order_id, trade.accept_wire)
-                    plan.put_done(holders, self._clock.now())
-                    if bits := self._buying.bits_to_mint(trade, self._publisher.bits_asked(trade.accept_wire)):
-                        stamp = await self._publisher.mint(trade.accept_id, Kind.ACCEPT, None, bits)
-                        self._safely(partial(self._buying.stamp_again, trade.accept_id, stamp))
-                    if holders:
-                        self._safely(lambda: self._buying.defer(followed.accept_id))
-                elif step is Step.READ:
-                    await self._read(followed)
-                else:
-                    await woken(followed.wake, rest_s)
+            await lasting(partial(self._pursue, followed))
         finally:
             del self._followed[order_id][followed.accept_id]
             if not self._followed[order_id]:
                 del self._followed[order_id]
             self._unwatch(order_id)
+
+    async def _pursue(self, followed: Followed) -> None:
+        plan = followed.plan
+        while (trade := self._journal.trade(followed.accept_id)) is not None:
+            if trade.state == TakerState.REFUSED:
+                return
+            if trade.state == TakerState.CONFIRMED:
+                # A maker that promises the order twice is likely to be heard of within this time.
+                await asyncio.sleep(trade.deadline + limits.ACCEPT_GRACE_S - self._clock.now())
+                return
+            step, rest_s = plan.next(self._clock.now())
+            if step is Step.END:
+                return
+            if step is Step.PUT:
+                holders = await self._publisher.put_order_key(trade.order_id, trade.accept_wire)
+                plan.put_done(holders, self._clock.now())
+                if holders:
+                    self._safely(partial(self._buying.defer, trade.accept_id))
+                await self._stamp_enough(trade)
+            elif step is Step.READ:
+                await self._read(followed)
+            else:
+                await woken(followed.wake, rest_s)
+
+    async def _stamp_enough(self, trade: Trade) -> None:
+        """Stamp an accept again that was just put, if holders ask for more; else it is put again as it is."""
+        if bits := self._buying.bits_to_mint(trade, self._publisher.bits_asked(trade.accept_wire)):
+            try:
+                stamp = await self._publisher.mint(trade.accept_id, Kind.ACCEPT, None, bits)
+            except (DhtexError, OSError) as error:
+                log.error("accept=%s cannot be stamped again: %s", trade.accept_id.hex()[:12], error)
+            else:
+                self._safely(partial(self._buying.stamp_again, trade.accept_id, stamp))
 
     async def _read(self, followed: Followed) -> None:
         begun, done = self._clock.now(), True
@@ -267,14 +278,7 @@ class Desk:
 
     def _hear(self, order_id: RecordId, records: list[AnyRecord]) -> None:
         for followed in self._following(order_id):
-            for record in records:
-                if is_a(record, Refusal) and record.body.accept_id != followed.accept_id:
-                    continue
-                by_maker = record.body.author == followed.order.body.maker
-                if (is_a(record, Status) or is_a(record, Refusal)) and by_maker and self._terms.good(record):
-                    followed.heard[record.id] = record
-            while len(followed.heard) > limits.RECORDS_PER_ORDER_KEY_MAX:
-                del followed.heard[next(iter(followed.heard))]
+            followed.hear(records, self._terms.good)
             self._safely(partial(self._judge, followed))
             followed.wake.set()
 
@@ -363,7 +367,7 @@ class Desk:
                 case Publish():
                     if effect.accept_id not in self._publishing:
                         self._publishing.add(effect.accept_id)
-                        self._tasks.spawn(self._publish(effect))
+                        self._tasks.keep_up(partial(self._publish, effect))
                 case Changed(trade):
                     self._timers.cancel("lapse", trade.accept_id)
                     if trade.state not in _RUNNING:

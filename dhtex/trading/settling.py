@@ -50,7 +50,7 @@ class Settling:
         """Go on with the trades of the journal."""
         for trade in self._receipts.open(self._clock.now()):
             self.follow(trade)
-        self._tasks.spawn(self._read_in_rotation())
+        self._tasks.keep_up(self._read_in_rotation)
 
     async def stop(self) -> None:
         """End all tasks. Stopping twice is no error."""

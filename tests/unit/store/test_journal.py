@@ -152,7 +152,7 @@ def test_an_accept_is_answered_once(journal: Journal) -> None:
     assert journal.order(name(1)) == own_order()
     assert journal.answer(name(100)) == REFUSAL
     assert journal.trades() == [refused]
-    assert journal.answers_count(name(1)) == 1
+    assert journal.accepts_count(name(1)) == 1
 
 
 def test_a_fill_that_fails_midway_leaves_the_order_open(journal: Journal) -> None:
@@ -216,14 +216,18 @@ def test_a_status_from_elsewhere_is_adopted(journal: Journal) -> None:
     assert journal.order(name(1)) == own_order(state="canceled", seq=4, status_wire=STATUS)
 
 
-def test_old_refusals_are_forgotten_and_fills_are_not(journal: Journal) -> None:
+def test_what_strangers_did_not_get_is_forgotten_and_fills_are_not(journal: Journal) -> None:
     journal.add_order(own_order())
     journal.keep_answer(name(1), name(101), REFUSAL, trade(101, state="refused"))
+    journal.add_pending(pending(102), trade(102, state="pending", answer_wire=b""))
+    journal.drop_pending(name(102), trade(102, state="void", answer_wire=b""))
+    own = trade(103, role="taker", state="void", answer_wire=b"")
+    journal.add_trade(own)
     journal.decide_fill(name(1), name(100), STATUS, trade())
     journal.prune(NOW + 3600 + limits.TOMBSTONE_S)
-    assert len(journal.trades()) == 2
+    assert len(journal.trades()) == 4
     journal.prune(NOW + 3601 + limits.TOMBSTONE_S)
-    assert journal.trades() == [trade()]
+    assert journal.trades() == [trade(), own]
     assert journal.answer(name(100)) == STATUS
     assert journal.answer(name(101)) is None
 

@@ -67,8 +67,8 @@ def test_a_remainder_that_another_copy_has_sold_is_not_noted_as_expired() -> Non
             copy.desk.order_opened, copy.desk.order_closed, copy.desk.read_back,
         )  # fmt: skip
         await offers.relist()
-        await until(lambda: copy.state(order) == "filled", 300)
-        assert [trade.state for trade in copy.journal.trades()] == ["confirmed"]
+        await until(lambda: [trade.state for trade in copy.journal.trades()] == ["confirmed"], 300)
+        assert copy.state(order) == "filled"
         await stop(copy, taker)
 
     play(story())

@@ -37,8 +37,9 @@ def test_an_ask_order_asks_once_and_only_so_many() -> None:
     accept = make_accept(order)
     assert answer(accept, standing=asking) == Ask()
     assert answer(accept, standing=replace(asking, waiting=True)) == Ignore(Reason.WAITING)
-    full = replace(asking, waiting_count=limits.PENDING_PER_ORDER_MAX)
-    assert answer(accept, standing=full) == Ignore(Reason.QUOTA)
+    asked_enough = replace(asking, waiting_count=limits.PENDING_PER_ORDER_MAX)
+    for full in (asked_enough, replace(asking, accepts=limits.ACCEPTS_PER_ORDER_MAX)):
+        assert answer(accept, standing=full) == Ignore(Reason.QUOTA)
 
 
 @pytest.mark.parametrize("amount", ["0.24999999", "1.00000001", "0.300000001", "1000000000000000000"])
@@ -90,7 +91,7 @@ def test_unpaid_unsigned_and_foreign_accepts_get_no_answer() -> None:
 def test_an_answered_accept_gets_the_same_bytes_whatever_has_changed() -> None:
     answered = replace(STANDING, answered=b"what was said")
     accept = make_accept(ORDER)
-    for standing in (answered, replace(answered, state="canceled"), replace(answered, answers=10**9)):
+    for standing in (answered, replace(answered, state="canceled"), replace(answered, accepts=10**9)):
         for now in (NOW + 5, accept.body.deadline + 5):
             assert answer(accept, now, standing) == Repeat(b"what was said")
     assert answer(forged(accept), standing=answered) == Ignore(Reason.SIGNATURE)
@@ -112,6 +113,6 @@ def test_checks_run_cheapest_first() -> None:
 
 
 def test_a_used_up_quota_stops_refusals_and_never_a_fill() -> None:
-    full = replace(STANDING, answers=limits.ANSWERS_PER_ORDER_MAX)
+    full = replace(STANDING, accepts=limits.ACCEPTS_PER_ORDER_MAX)
     assert answer(make_accept(ORDER, amount="9"), standing=full) == Ignore(Reason.QUOTA)
     assert answer(make_accept(ORDER), standing=full) == Fill()

@@ -7,7 +7,8 @@ import pytest
 from dhtex import limits
 from dhtex.errors import NotFoundError, RefusedError, UsageError
 from dhtex.market.records import Accept, Closing, Code, Confirm, is_a, parse_record
-from tests.builders import NETWORK, NOW, make_accept, make_status
+from dhtex.trading.service import PRUNE_S
+from tests.builders import NETWORK, NOW, identity, make_accept, make_status
 from tests.unit.trading.world import (
     VirtualClock,
     asked,
@@ -138,5 +139,23 @@ def test_an_accept_whose_time_was_over_does_not_wait_again_when_the_clock_is_set
         assert (trade := maker.journal.trade(accepts[0])) is not None
         assert trade.state == "void"
         await stop(maker, one, other)
+
+    play(story())
+
+
+def test_accepts_that_nobody_decides_leave_few_traces_and_none_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        monkeypatch.setattr(limits, "ACCEPTS_PER_ORDER_MAX", 5)
+        (maker,) = await parties(new_network(), 1)
+        order = maker.publish(confirm=Confirm.ASK)
+        for number in range(9):
+            now = int(VirtualClock().now())
+            maker.desk.on_record(make_accept(order, by=identity(9), number=number, created=now, deadline=now + 1))
+            await asyncio.sleep(3)
+            assert not maker.journal.pending()
+        assert states(maker) == [("void", "")] * 5
+        await asyncio.sleep(order.body.expires + limits.TOMBSTONE_S + PRUNE_S + 60 - VirtualClock().now())
+        assert states(maker) == []
+        await stop(maker)
 
     play(story())
