@@ -22,7 +22,10 @@ _EXPIRES = f"How long it stands: 30m, 24h, 7d; at most {limits.ORDER_LIFE_S_MAX 
 _FRESH = "Sign it with a key of its own, so that nobody can tell which of your orders belong together."
 _GROUP = "Once one of your orders of this name is filled, the others are canceled. Nobody else learns the name."
 _EXPIRES_DEFAULT = "24h"
-_CANCEL_AFTER = "Cancel it after this time (30s, 10m) unless you say before: dhtex order renew."
+_CANCEL_AFTER = (
+    f"Cancel it after this time, {limits.CANCEL_AFTER_S_MIN}s to {limits.ORDER_LIFE_S_MAX // 86_400}d, unless you say"
+    " before: dhtex order renew."
+)
 _JSON = "The order as a JSON object, or - for many, one a line; with nothing behind it: the flag. Prints JSON."
 
 Side = Annotated[str, typer.Argument(metavar="SIDE", help="buy or sell: what you do with the base.")]
@@ -38,7 +41,7 @@ Ask = Annotated[bool, typer.Option("--ask", help="You decide about each accept: 
 Reference = Annotated[str, typer.Option("--ref", metavar="R", help="Your own reference, seen by all.")]
 Group = Annotated[str, typer.Option("--group", metavar="NAME", help=_GROUP)]
 FreshKey = Annotated[bool, typer.Option("--fresh-key", help=_FRESH)]
-CancelAfter = Annotated[str, typer.Option("--cancel-after", metavar="TIME", help=_CANCEL_AFTER)]
+CancelAfter = Annotated[str | None, typer.Option("--cancel-after", metavar="TIME", help=_CANCEL_AFTER)]
 Reply = Annotated[str, typer.Option("--reply", metavar="TEXT", help="Sealed to the taker when confirmed.")]
 Source = Annotated[str, typer.Option("--file", metavar="FILE", help="Orders as JSON, one a line; - reads the input.")]
 JsonOrder = Annotated[str | None, typer.Option("--json", metavar="[ORDER]", help=_JSON)]
@@ -79,7 +82,7 @@ def add(
     ask: Ask = False,
     reference: Reference = "",
     group: Group = "",
-    cancel_after: CancelAfter = "",
+    cancel_after: CancelAfter = None,
     fresh_key: FreshKey = False,
     reply: Reply = "",
     source: Source = "",
@@ -108,7 +111,7 @@ def add(
     terms = {"min": minimum, "pay": payment, "note": note, "mailbox": mailbox, "ask": ask, "ref": reference}
     terms |= {
         "group": group,
-        "cancel-after": cancel_after,
+        "cancel-after": cancel_after is not None,
         "fresh-key": fresh_key,
         "reply": reply,
         "expires": expires if expires != _EXPIRES_DEFAULT else "",
@@ -124,7 +127,7 @@ def add(
         draft |= {"minimum": minimum, "payment": payment or [], "note": note, "expires_s": words.duration(expires)}
         draft |= {"liveness": words.liveness(mailbox), "confirm": words.confirm(ask)}
         draft |= {"reference": reference, "reply": reply, "group": group}
-        draft |= {"cancel_after_s": words.duration(cancel_after) if cancel_after else 0}
+        draft |= {"cancel_after_s": None if cancel_after is None else words.duration(cancel_after)}
         draft |= {"fresh_key": fresh_key}
     else:
         draft = drafts.draft_from_json(json_order)

@@ -28,7 +28,7 @@ DRAFT = {
         "reference": "",
         "reply": "",
         "group": "",
-        "cancel_after_s": 0,
+        "cancel_after_s": None,
         "fresh_key": False,
     },
 }
