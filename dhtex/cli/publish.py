@@ -17,7 +17,7 @@ from dhtex.errors import RefusedError, UsageError
 app = typer.Typer()
 
 _PAY = f"A payment method, such as SEPA; may be given {limits.PAYMENTS_MAX} times."
-_NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters."
+_NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters and {limits.NOTE_BYTES_MAX} bytes of UTF-8."
 _EXPIRES = f"How long it stands: 30m, 24h, 7d; at most {limits.ORDER_LIFE_S_MAX // 86_400} days."
 _FRESH = "Sign it with a key of its own, so that nobody can tell which of your orders belong together."
 _GROUP = "Once one of your orders of this name is filled, the others are canceled. Nobody else learns the name."
@@ -42,7 +42,9 @@ Reference = Annotated[str, typer.Option("--ref", metavar="R", help="Your own ref
 Group = Annotated[str, typer.Option("--group", metavar="NAME", help=_GROUP)]
 FreshKey = Annotated[bool, typer.Option("--fresh-key", help=_FRESH)]
 CancelAfter = Annotated[str | None, typer.Option("--cancel-after", metavar="TIME", help=_CANCEL_AFTER)]
-Reply = Annotated[str, typer.Option("--reply", metavar="TEXT", help="Sealed to the taker when confirmed.")]
+Reply = Annotated[
+    str, typer.Option("--reply", metavar="TEXT", help=f"Sealed to the taker when confirmed, {words.SEALED}.")
+]
 Source = Annotated[str, typer.Option("--file", metavar="FILE", help="Orders as JSON, one a line; - reads the input.")]
 JsonOrder = Annotated[str | None, typer.Option("--json", metavar="[ORDER]", help=_JSON)]
 
