@@ -44,7 +44,7 @@ class NodeConfig:
     bootstrap   peers to join through, "host:port" or "[v6]:port"
     home        the node's own folder; None keeps nothing on disk
     http_port   TCP port of the control interface on 127.0.0.1; None leaves it to the Unix socket
-    contact     text sealed to the taker when an accept is confirmed
+    contact     text sealed to the taker when an accept of an order without a reply is confirmed
     client      use the network without being routed to
     lan         announce the node on the local network and meet its neighbours; needs the extra `lan`
     map_port    ask the router to forward the port; needs the extra `nat`

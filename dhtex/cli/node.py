@@ -27,6 +27,7 @@ TAIL_BYTES_MAX: Final = 1 << 20
 _NETWORK = "The network to be part of; a node remembers its own. A new node without this is in the public one, main."
 _POW_BITS = "How much work a stamp costs in a private network, in bits; remembered too."
 _TAG = "A secret of 16 characters or more; nodes that share it do not take each other's orders. Or: DHTEX_TAG."
+_CONTACT = "Sealed to the taker of an order of yours without a --reply; when you take one yourself, use --message."
 _BOOTSTRAP = "A peer to join through, HOST:PORT or [IPV6]:PORT; several with commas, or repeated."
 
 
@@ -41,7 +42,7 @@ def start(
     http: Annotated[
         int | None, typer.Option("--http", metavar="N", help="Also serve HTTP on 127.0.0.1; 0: any.")
     ] = None,
-    contact: Annotated[str, typer.Option("--contact", metavar="TEXT", help="Sealed to whoever you trade with.")] = "",
+    contact: Annotated[str, typer.Option("--contact", metavar="TEXT", help=_CONTACT)] = "",
     lan: Annotated[bool, typer.Option("--lan", help="Find nodes on the local network; needs dhtex[lan].")] = False,
     map_port: Annotated[
         bool, typer.Option("--map-port", help="Have the router forward the port (NAT-PMP, UPnP); needs dhtex[nat].")
