@@ -290,6 +290,7 @@ def test_a_peer_that_does_not_answer_is_exit_7(dhtex: Dhtex, node: FakeNode) -> 
         ("start --port x", "not a valid int"),
         ("start --port 70000", "70000 is not a port"),
         ("start --bootstrap nonsense", "'nonsense' is not an address"),
+        ("start --network=", "the network's name is empty"),
         ("start --network main --pow-bits 0", "cannot be changed"),
         ("logs -n -1", "cannot be negative"),
     ],

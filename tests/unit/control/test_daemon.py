@@ -201,7 +201,9 @@ def test_why_a_start_failed_reaches_the_caller(
 def test_a_corrupt_state_can_be_put_aside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_NODE", "corrupt")
     started = start(home, fresh=True)
-    assert any("node.db.corrupt" in warning for warning in started.warnings)
+    (warning,) = started.warnings
+    assert "node.db.corrupt" in warning
+    assert warning.endswith("a new node of the network lab (--network names another)")
 
 
 def test_a_defect_at_the_start_points_to_the_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
