@@ -103,7 +103,8 @@ def add(
     cancel-after, fresh-key, reply.
 
     Of many orders, a line that cannot be published is named, the others still are, and the exit code is that of the
-    first failure. A --json with nothing behind it only asks for JSON as the answer, as with every command.
+    first failure. When the node goes or Ctrl-C comes, it is said behind which line nothing was published. A --json
+    with nothing behind it only asks for JSON as the answer, as with every command.
     """
     session = session_of(context)
     session.json = session.json or json_order is not None
