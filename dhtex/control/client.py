@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
+from dhtex import limits
 from dhtex.errors import DhtexError, NotRunningError, OutcomeUnknownError, RefusedError, UsageError, VerificationError
 
 CONNECT_S_MAX: Final = 5.0
@@ -115,7 +116,15 @@ class Client:
             link.sendall(message)
 
 
+def check_wait(wait_s: float) -> None:
+    """Raise UsageError for a time that nobody may wait. The node asks this too, but JSON has no word for `inf`."""
+    if not 0 <= wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
+        raise UsageError("the time to wait is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
+
+
 def _encoded(body: Any) -> bytes:
+    if isinstance(body, dict) and "wait_s" in body:
+        check_wait(body["wait_s"])
     try:
         return json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

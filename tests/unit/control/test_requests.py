@@ -131,6 +131,13 @@ async def test_a_bad_body_is_a_usage_error_in_one_line(served: Served, path: str
     assert served.node.calls == []
 
 
+@pytest.mark.parametrize("wait_s", [float("nan"), float("inf"), -float("inf"), 1e308, 86_401])
+async def test_a_wait_that_nobody_can_wait_is_out_of_range(served: Served, wait_s: float) -> None:
+    with pytest.raises(errors.UsageError) as caught:
+        await ask(served, "POST", "/v1/orders/abcdef/accept", {"wait_s": wait_s})
+    assert str(caught.value) == "the time to wait is out of range (0 to 86400 seconds)"
+
+
 async def test_a_body_that_is_too_long_is_refused(served: Served) -> None:
     body = {"side": "x" * (limits.CONTROL_BODY_BYTES_MAX + 1)}
     with pytest.raises(errors.UsageError, match="more than"):
