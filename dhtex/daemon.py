@@ -103,7 +103,7 @@ class Daemon:
         """Start everything, say so, and stop everything when asked to."""
         self._watch_signals()
         path = config.socket_path(self._folder)
-        config.make_private_folder(path.parent)
+        config.make_private_folder(path.parent, config.SOCKET_FOLDER_HINT)
         unix = bind_unix(path)
         tcp = None
         try:
