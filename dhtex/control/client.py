@@ -36,7 +36,7 @@ class Client:
         """The answer to one request, as JSON reads it; `progress` is told how far a stamp is.
 
         Raises the error that the node names; NotRunningError if there is no node, OutcomeUnknownError if it goes
-        before it has answered.
+        or is silent before it has answered, and may have done what was asked for.
         """
         for event, value in self._exchange(method, path, body, steps=method == "POST"):
             if event in ("", "result"):
@@ -55,6 +55,14 @@ class Client:
 
     def _exchange(self, method: str, path: str, body: Any, steps: bool) -> Iterator[tuple[str, Any]]:
         """The events of a stream, or one event without a name."""
+        try:
+            yield from self._talk(method, path, body, steps)
+        except OutcomeUnknownError as error:
+            if method != "GET" and path != "/v1/doctor":
+                raise
+            raise NotRunningError(error.message, hint=error.hint) from None  # nothing was to be done
+
+    def _talk(self, method: str, path: str, body: Any, steps: bool) -> Iterator[tuple[str, Any]]:
         silence_s = self._silence_of(path)
         with self._connect() as link:
             link.settimeout(silence_s)

@@ -344,16 +344,6 @@ def test_a_stream_that_the_node_ends_is_exit_6(dhtex: Dhtex) -> None:
     assert "ended the stream" in result.err
 
 
-def test_watching_a_node_that_dies_is_exit_6_too(dhtex: Dhtex, node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dies(*_: Any) -> Any:
-        raise OutcomeUnknownError("the node went away", hint="see its log")
-        yield
-
-    monkeypatch.setattr(node, "stream", dies)
-    result = dhtex("order watch BTC/USD")
-    assert (result.status, result.err.splitlines()[1]) == (6, "error: the node went away (see its log)")
-
-
 def test_listing_with_gaps_names_them() -> None:
     line = coverage_line
     assert line({**COVERAGE, "answered": 7, "agreed": 6, "complete": False}, {}) == (
