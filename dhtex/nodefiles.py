@@ -192,6 +192,17 @@ def choose_node(home: Path, wanted: str | None = None) -> NodeFile:
     return nodes[0]
 
 
+def choose_socket(home: Path, wanted: str | None = None) -> str:
+    """The control socket of the node to talk to. Raises as `choose_node` does, and NotRunningError when it is gone."""
+    node = choose_node(home, wanted)
+    if not os.path.exists(node.socket):
+        raise NotRunningError(
+            f"the node on port {node.port} runs, but its socket is gone",
+            hint=f"stop it, and start it again: dhtex --node {node.port} stop",
+        )
+    return node.socket
+
+
 def _named_node(home: Path, wanted: str) -> NodeFile:
     if not (wanted.isascii() and wanted.isdigit() and 0 < int(wanted[:6]) < 65536):
         raise UsageError(f"'{wanted[:30]}' does not name a node", hint="a node is named by its port: --node 3001")

@@ -104,7 +104,7 @@ class Client:
             return link
         except OSError as error:
             raise NotRunningError(
-                f"no node answers: {error.strerror or 'it took too long'}", hint="start one: dhtex start --port 3001"
+                f"no node answers: {error.strerror or 'it took too long'}", hint="see which run: dhtex nodes"
             ) from None
 
     def _send(self, link: socket.socket, method: str, path: str, body: Any, accept: str) -> None:

@@ -233,6 +233,15 @@ def test_a_node_is_chosen_or_the_choice_explained(
             nodefiles.choose_node(tmp_path, wrong)
 
 
+def test_a_node_without_its_socket_is_not_taken_for_a_stopped_one(tmp_path: Path, locks: list[Lock]) -> None:
+    note = run_node(tmp_path, 4009, locks)
+    with pytest.raises(NotRunningError, match="port 4009 runs, but its socket is gone") as caught:
+        nodefiles.choose_socket(tmp_path, "4009")
+    assert "dhtex --node 4009 stop" in caught.value.hint
+    Path(note.socket).touch()
+    assert nodefiles.choose_socket(tmp_path, "4009") == note.socket
+
+
 @pytest.mark.parametrize("note", [None, b"", b"{", b"[]", b"\xff", b'{"pid": 1}'])
 def test_a_broken_note_does_not_hide_its_node(tmp_path: Path, locks: list[Lock], note: bytes | None) -> None:
     run_node(tmp_path, 3001, locks)

@@ -261,7 +261,7 @@ async def test_a_caller_that_is_gone_before_it_is_seen_is_not_trusted(served: Se
 async def test_a_missing_or_dead_socket_means_not_running(served: Served) -> None:
     with pytest.raises(errors.NotRunningError) as caught:
         await ask(served, "GET", "/v1/status", client=Client(served.socket.with_name("none")))
-    assert "dhtex start" in caught.value.hint
+    assert "dhtex nodes" in caught.value.hint
     await served.server.close()
     assert served.socket.exists()
     with pytest.raises(errors.NotRunningError):
