@@ -177,7 +177,7 @@ class Daemon:
                 socket=note.socket,
                 http=http,
                 token_file=token_file,
-                log=str(self._folder / nodefiles.LOG),
+                log=None,
                 peers=status.peers,
                 bootstrap=status.bootstrap,
                 warnings=self._warnings(status),

@@ -45,7 +45,8 @@ class NodeFile:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A node that is ready. `peers` is how many it knows by now, `bootstrap` the state of each peer it was told of."""
+    """A node that is ready. `peers` is how many it knows by now, `bootstrap` the state of each peer it was told of;
+    `log` is null for a node in the foreground, which logs to stderr."""
 
     pid: int
     port: int
@@ -53,7 +54,7 @@ class Started:
     socket: str
     http: str | None
     token_file: str | None
-    log: str
+    log: str | None
     peers: int
     bootstrap: dict[str, str]
     warnings: list[str]
