@@ -134,6 +134,8 @@ def _came_to_nothing(sent: Future[Any]) -> bool:
 def opened(source: str) -> Iterator[BinaryIO]:
     """A file to read, or the input (`-`). Raises UsageError."""
     if source == "-":
+        if sys.stdin is None:
+            raise UsageError("the input is closed", hint="give a file with one object a line")
         yield sys.stdin.buffer
         return
     try:

@@ -13,7 +13,7 @@ from dhtex.cli import render
 from dhtex.cli.pipes import reader_watched
 from dhtex.cli.session import Session, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
-from dhtex.errors import DhtexError, NoPeerError, NotFoundError, NotRunningError, UsageError
+from dhtex.errors import DhtexError, NoPeerError, NotFoundError, NotRunningError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from dhtex.nodefiles import Started
@@ -199,6 +199,8 @@ def logs(
         return
     except FileNotFoundError:
         raise NotFoundError("this node has no log", hint="a node started with --foreground logs to stderr") from None
+    except PermissionError:
+        raise VerificationError("the log of this node cannot be read", hint="it belongs to another user") from None
 
 
 def log_of(session: Session) -> Path:

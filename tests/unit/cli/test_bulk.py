@@ -65,6 +65,13 @@ def test_the_input_is_read_with_a_dash(dhtex: Dhtex, node: FakeNode, monkeypatch
         assert result.out.startswith("{") == ("--json" in words)
 
 
+@pytest.mark.parametrize("words", ["order add --file -", "order add --json -", "import -"])
+def test_a_closed_input_is_misuse(dhtex: Dhtex, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    result = dhtex(words)
+    assert (result.status, "the input is closed" in result.err) == (2, True)
+
+
 def test_the_exit_code_is_that_of_the_first_failure(dhtex: Dhtex, node: FakeNode, tmp_path: Path) -> None:
     def refuse(draft: dict[str, Any]) -> Any:
         if draft["amount"] == "2":

@@ -1,5 +1,6 @@
 """Starting, stopping and reading logs: what is handed to the part that does it, and what is said about it."""
 
+import errno
 import json
 import time
 from dataclasses import replace
@@ -130,6 +131,18 @@ def test_logs_of_a_stopped_node(dhtex: Dhtex, log: Path) -> None:
     (log.parent.parent / "3002").mkdir()
     (log.parent.parent / "3002" / nodefiles.LOG).touch()
     assert dhtex("logs").status == NotRunningError.exit_status
+
+
+def test_the_log_of_somebody_else_is_denied(dhtex: Dhtex, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", deny)
+    result = dhtex("logs")
+    assert (result.status, result.err) == (
+        8,
+        "error: the log of this node cannot be read (it belongs to another user)\n",
+    )
 
 
 def test_following_a_log_goes_on_after_a_rotation(dhtex: Dhtex, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
