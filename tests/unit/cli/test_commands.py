@@ -1,6 +1,7 @@
 """Words become one request, its answer becomes text or JSON, and every outcome has its exit code."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -254,6 +255,12 @@ def test_publishing_says_who_holds_the_order(dhtex: Dhtex, node: FakeNode) -> No
     )
     node.answer = {**PUBLISHED, "refusals": {"full": 2}}
     assert "(held by 3 other nodes; 2 refused it as full; expires in" in dhtex(command).out
+    ends = {"minimum": "0.1", "expires": 4_000_086_400_000, "cancelAt": 4_000_000_000_000}
+    node.answer = {"order": {**ORDER, **ends}, "holders": 3}
+    assert re.search(
+        r"USD \(minimum 0\.1; held by 3 other nodes; expires in \d+d; canceled in \d+d unless renewed\)",
+        dhtex(command).out,
+    )
     node.answer = {"order": {**ORDER, "replaces": "ee" * 32}, "holders": 1}
     assert f"replaced eeeeeeeeee by {ID}: " in dhtex(f"order amend {ID} --price 1").out
 
