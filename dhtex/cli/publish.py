@@ -16,6 +16,8 @@ from dhtex.errors import RefusedError, UsageError
 
 app = typer.Typer()
 
+_AMOUNT = "How much of the base, such as 0.25, with at most the decimals of that currency: BTC 8."
+_PRICE = "For one unit of the base, in the quote, with at most the decimals of that currency: USD 2, JPY 0."
 _PAY = f"A payment method, such as SEPA; may be given {limits.PAYMENTS_MAX} times."
 _NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters and {limits.NOTE_BYTES_MAX} bytes of UTF-8."
 _EXPIRES = f"How long it stands: 30m, 24h, 7d; at most {limits.ORDER_LIFE_S_MAX // 86_400} days."
@@ -29,9 +31,9 @@ _CANCEL_AFTER = (
 _JSON = "The order as a JSON object, or - for many, one a line; with nothing behind it: the flag. Prints JSON."
 
 Side = Annotated[str, typer.Argument(metavar="SIDE", help="buy or sell: what you do with the base.")]
-Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="How much of the base, such as 0.25.")]
+Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help=_AMOUNT)]
 Pair = Annotated[str, typer.Argument(metavar="PAIR", help="BASE/QUOTE, such as BTC/USD.")]
-Price = Annotated[str, typer.Option("--price", metavar="P", help="For one unit of the base, in the quote.")]
+Price = Annotated[str, typer.Option("--price", metavar="P", help=_PRICE)]
 Minimum = Annotated[str, typer.Option("--min", metavar="A", help="Let takers take a part, but not less.")]
 Pay = Annotated[list[str] | None, typer.Option("--pay", metavar="M", help=_PAY)]
 Expires = Annotated[str, typer.Option("--expires", metavar="TIME", help=_EXPIRES)]
