@@ -26,6 +26,7 @@ POW_BITS_PRIVATE: Final = 12  # a stamp of a private network takes a few hundred
 POW_BITS_OF_NETWORK: Final = -1
 NETWORK_OF_STATE: Final = ""
 SOCKET_PATH_BYTES_MAX: Final = 100  # sun_path has 104 bytes on some systems, 108 on Linux
+SOCKET_FOLDER_HINT: Final = "remove it, or set a shorter DHTEX_HOME"  # of /tmp: it holds nothing but a socket
 
 _NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 1}}}")
 _HOST: Final = re.compile(r"(?!.*\.\.|.*[^.]{64})[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
@@ -44,7 +45,7 @@ class NodeConfig:
     bootstrap   peers to join through, "host:port" or "[v6]:port"
     home        the node's own folder; None keeps nothing on disk
     http_port   TCP port of the control interface on 127.0.0.1; None leaves it to the Unix socket
-    contact     text sealed to the taker when an accept is confirmed
+    contact     text sealed to the taker when an accept of an order without a reply is confirmed
     client      use the network without being routed to
     lan         announce the node on the local network and meet its neighbours; needs the extra `lan`
     map_port    ask the router to forward the port; needs the extra `nat`
@@ -204,8 +205,9 @@ def socket_path(folder: Path) -> Path:
     return Path("/tmp") / f"dhtex-{os.getuid()}-{name}" / "control.sock"
 
 
-def make_private_folder(folder: Path) -> None:
-    """Make a folder that only its owner can enter. Raises StateError when that cannot be had.
+def make_private_folder(folder: Path, hint: str = "set DHTEX_HOME to a folder of your own") -> None:
+    """Make a folder that only its owner can enter. Raises StateError when that cannot be had, with `hint` when it is
+    not ours.
 
     In /tmp somebody else may have made it first, to listen in our place: then it is refused.
     """
@@ -220,4 +222,4 @@ def make_private_folder(folder: Path) -> None:
             f"cannot use the folder {folder}: {error.strerror}", hint="set DHTEX_HOME to a folder you can write to"
         ) from error
     if not ours:
-        raise StateError(f"the folder {folder} belongs to somebody else", hint="remove it, or set a shorter DHTEX_HOME")
+        raise StateError(f"the folder {folder} belongs to somebody else", hint=hint)

@@ -31,6 +31,7 @@ from dhtex.control.server import ControlServer
 from dhtex.errors import DhtexError
 from dhtex.nodefiles import NodeFile, Started
 from dhtex.version import __version__
+from dhtex.views import StatusView
 
 log = logging.getLogger("dhtex.daemon")  # also where this file is the program
 
@@ -102,7 +103,7 @@ class Daemon:
         """Start everything, say so, and stop everything when asked to."""
         self._watch_signals()
         path = config.socket_path(self._folder)
-        config.make_private_folder(path.parent)
+        config.make_private_folder(path.parent, config.SOCKET_FOLDER_HINT)
         unix = bind_unix(path)
         tcp = None
         try:
@@ -176,22 +177,25 @@ class Daemon:
                 socket=note.socket,
                 http=http,
                 token_file=token_file,
-                log=str(self._folder / nodefiles.LOG),
+                log=None,
                 peers=status.peers,
                 bootstrap=status.bootstrap,
-                warnings=self._warnings(status.bootstrap),
+                warnings=self._warnings(status),
                 state=status.state,
             )
         )
 
-    def _warnings(self, bootstrap: dict[str, str]) -> list[str]:
+    def _warnings(self, status: StatusView) -> list[str]:
         found = [
             f"{peer} does not answer yet ({state}); the node keeps trying"
-            for peer, state in bootstrap.items()
+            for peer, state in status.bootstrap.items()
             if state != "connected"
         ]
         if self._node.set_aside is not None:
-            found.append(f"the corrupt state was moved to {self._node.set_aside}; this node is a new one now")
+            found.append(
+                f"the corrupt state was moved to {self._node.set_aside}; this is a new node of the network"
+                f" {status.network} (--network names another)"
+            )
         return found
 
     def _token(self) -> str:

@@ -68,7 +68,7 @@ class RefusedError(DhtexError):
 
 
 class OutcomeUnknownError(DhtexError):
-    """The answer did not arrive in the time that was given to wait."""
+    """The answer did not arrive in the time that was given to wait; what was to be done may be done."""
 
     code = "outcome_unknown"
     exit_status = 5
@@ -80,7 +80,7 @@ def went_away(hint: str = "see what it says: dhtex logs") -> OutcomeUnknownError
 
 
 class NotRunningError(DhtexError):
-    """No background node answers."""
+    """No background node answers: none runs, or it is silent."""
 
     code = "not_running"
     exit_status = 6

@@ -25,6 +25,7 @@ PAYMENT_CHARS_MAX: Final = 24  # a short token, such as SEPA or wise
 REFERENCE_CHARS_MAX: Final = 36  # a UUID
 CANCEL_AFTER_S_MIN: Final = 5  # a switch that goes off sooner leaves no time to renew it
 GROUP_CHARS_MAX: Final = 64  # the name of a group is the maker's own and never leaves the node
+GROUP_BYTES_MAX: Final = 4 * GROUP_CHARS_MAX  # in UTF-8, which needs no more
 TAG_CHARS_MIN: Final = 16  # whoever can guess the tag can tell which orders bear it
 TAG_CHARS_MAX: Final = 128  # more is a mistake
 NETWORK_CHARS_MAX: Final = 24  # stands in every record

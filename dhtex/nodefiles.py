@@ -45,7 +45,8 @@ class NodeFile:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A node that is ready. `peers` is how many it knows by now, `bootstrap` the state of each peer it was told of."""
+    """A node that is ready. `peers` is how many it knows by now, `bootstrap` the state of each peer it was told of;
+    `log` is null for a node in the foreground, which logs to stderr."""
 
     pid: int
     port: int
@@ -53,7 +54,7 @@ class Started:
     socket: str
     http: str | None
     token_file: str | None
-    log: str
+    log: str | None
     peers: int
     bootstrap: dict[str, str]
     warnings: list[str]
@@ -190,6 +191,17 @@ def choose_node(home: Path, wanted: str | None = None) -> NodeFile:
             f"several nodes are running: {ports}", hint=f"name one: dhtex --node {nodes[0].port} ... or set DHTEX_NODE"
         )
     return nodes[0]
+
+
+def choose_socket(home: Path, wanted: str | None = None) -> str:
+    """The control socket of the node to talk to. Raises as `choose_node` does, and NotRunningError when it is gone."""
+    node = choose_node(home, wanted)
+    if not os.path.exists(node.socket):
+        raise NotRunningError(
+            f"the node on port {node.port} runs, but its socket is gone",
+            hint=f"stop it, and start it again: dhtex --node {node.port} stop",
+        )
+    return node.socket
 
 
 def _named_node(home: Path, wanted: str) -> NodeFile:

@@ -134,7 +134,7 @@ def _read_answer(process: "subprocess.Popen[bytes]", answer: bytes, folder: Path
     if "ready" in value:
         _children[:] = [child for child in _children if child.poll() is None]
         _children.append(process)
-        return Started(**value["ready"])
+        return Started(**{**value["ready"], "log": str(folder / nodefiles.LOG)})
     process.wait()
     if "error" in value:
         raise error_from(value)

@@ -241,7 +241,7 @@ class OrderDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reference: str = ""
     reply: str = ""
     group: str = ""
-    cancel_after_s: int = 0
+    cancel_after_s: int | None = None
     fresh_key: bool = False
 
 

@@ -21,9 +21,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from ccxt.async_support.base.exchange import Exchange
-from ccxt.base.decimal_to_precision import TICK_SIZE
-from ccxt.base.errors import BadSymbol, InvalidOrder, OrderNotFound
+try:
+    from ccxt.async_support.base.exchange import Exchange
+    from ccxt.base.decimal_to_precision import TICK_SIZE
+    from ccxt.base.errors import BadSymbol, InvalidOrder, OrderNotFound
+except ModuleNotFoundError as error:
+    raise ImportError("this needs the package ccxt, which is not installed: pip install 'dhtex[ccxt]'") from error
 
 from dhtex.ccxt.following import Follower
 from dhtex.ccxt.mistakes import translated

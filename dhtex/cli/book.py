@@ -10,7 +10,7 @@ from dhtex.cli import ladder, render
 from dhtex.cli.pipes import reader_watched
 from dhtex.cli.session import Session, complain_of_gaps, is_terminal, path_of, session_of
 from dhtex.cli.text import Page
-from dhtex.errors import NotRunningError, OutcomeUnknownError
+from dhtex.errors import NotRunningError
 
 app = typer.Typer()
 
@@ -82,6 +82,4 @@ def _follow(session: Session, path: str, query: Mapping[str, Any], show: Callabl
                 show(event)
     except KeyboardInterrupt:
         return
-    except OutcomeUnknownError as error:  # nothing was asked for whose outcome could be unknown
-        raise NotRunningError(error.message, hint=error.hint) from None
     raise NotRunningError("the node has ended the stream", hint="see whether it runs: dhtex nodes")

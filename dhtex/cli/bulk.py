@@ -4,72 +4,130 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from typing import Any, BinaryIO, Final
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, BinaryIO, Final, Self
 
 from dhtex.cli import render
 from dhtex.cli.drafts import drafts_from_lines
 from dhtex.cli.progress import Progress
-from dhtex.cli.session import Session, is_terminal, path_of
+from dhtex.cli.session import Interrupted, Session, is_terminal, path_of
 from dhtex.cli.text import plural
-from dhtex.errors import DhtexError, NotRunningError, UsageError
+from dhtex.errors import DhtexError, NotRunningError, OutcomeUnknownError, UsageError
 
 PARALLEL: Final = 4
 FAILURES_NAMED_MAX: Final = 20  # a file of another kind would fill the screen; programs are told of each
 
 
 def publish_all(session: Session, source: str) -> int:
-    """Publish every line of a file, or of the input (`-`). Returns the exit code of the first failure, or 0."""
-    failures: list[DhtexError] = []
-    published = 0
+    """Publish every line of a file, or of the input (`-`). Returns the exit code of the first failure, or 0. Raises
+    Interrupted, once it is told what became of the lines that were under way."""
     shows_progress = is_terminal(sys.stderr) and not is_terminal(sys.stdout)
-    with opened(source) as file, Progress("publishing", sys.stderr) if shows_progress else nullcontext() as progress:
-        for number, outcome in _outcomes(session, file):
-            if isinstance(outcome, DhtexError):
-                failures.append(outcome)
-                if session.json or len(failures) <= FAILURES_NAMED_MAX:
-                    session.complain(outcome, number)
-            else:
-                published += 1
-                session.show({"line": number, **outcome} if session.json else outcome, render.published)
-            if progress is not None:
-                progress.doing = f"published {plural(published, 'order')}"
-    if failures:
-        unnamed = f"; only the first {FAILURES_NAMED_MAX} are named" if len(failures) > FAILURES_NAMED_MAX else ""
-        session.note(f"{plural(published, 'order')} published, {plural(len(failures), 'line')} not{unnamed}")
-        return failures[0].exit_status
-    if not published:
+    with (
+        opened(source) as file,
+        Progress("publishing", sys.stderr) if shows_progress else nullcontext() as progress,
+        Batch(session, progress) as batch,
+    ):
+        try:
+            batch.send(file)
+        except KeyboardInterrupt:
+            ending = batch.give_up()
+            session.note(batch.summary())
+            raise Interrupted(ending, hint="see: dhtex order list --mine") from None
+    if batch.failures:
+        session.note(batch.summary())
+        return batch.failures[0].exit_status
+    if not batch.published:
         raise UsageError(f"there is no order in {_name(source)}", hint="one JSON object a line")
     return 0
 
 
-def _outcomes(session: Session, file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """What became of each line, in order; a few are on their way at once. Ends early when there is no node."""
+class Batch:
+    """Lines on their way: a few at once, each told in its place."""
 
-    def publish(draft: dict[str, Any]) -> Any:
-        try:
-            return session.call("POST", path_of("orders"), draft)
-        except DhtexError as error:
-            return error
+    def __init__(self, session: Session, progress: Progress | None) -> None:
+        self.published = 0
+        self.failures: list[DhtexError] = []
+        self._session = session
+        self._progress = progress
+        self._last_told = 0
+        self._waiting: deque[tuple[int, Future[Any]]] = deque()
+        self._pool = ThreadPoolExecutor(PARALLEL)
 
-    pool = ThreadPoolExecutor(PARALLEL)
-    waiting: deque[tuple[int, Future[Any] | UsageError]] = deque()
-    try:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def send(self, file: BinaryIO) -> None:
+        """Publish line by line. Ends early, and says so, when there is no node any more."""
         for number, draft in drafts_from_lines(file):
-            waiting.append((number, draft if isinstance(draft, UsageError) else pool.submit(publish, draft)))
-            if len(waiting) > PARALLEL:
-                number, outcome = _settled(*waiting.popleft())
-                yield number, outcome
-                if isinstance(outcome, NotRunningError):
-                    break
-        while waiting:
-            yield _settled(*waiting.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
+            sent: Future[Any] = Future()
+            self._waiting.append((number, sent))  # before it is sent: Ctrl-C may come between the two
+            if isinstance(draft, UsageError):
+                sent.set_result(draft)
+            else:
+                self._pool.submit(self._publish, draft, sent)
+            if len(self._waiting) > PARALLEL and isinstance(self._tell_first(), NotRunningError):
+                self._session.complain(NotRunningError(self.give_up(), hint="start the node again, and send the rest"))
+                return
+        while self._waiting:
+            self._tell_first()
+
+    def give_up(self) -> str:
+        """Send nothing more, wait for what is under way, and say where it ended. A second Ctrl-C ends the wait."""
+        for _, sent in reversed(self._waiting):  # from the end, so that none begins behind one that is called off
+            sent.cancel()
+        with suppress(KeyboardInterrupt):
+            while self._waiting and _came_to_nothing(self._waiting[-1][1]):
+                self._waiting.pop()
+            while self._waiting:
+                self._tell_first()
+        if self._waiting:
+            first, last = self._waiting[0][0], self._waiting[-1][0]
+            return f"lines {first} to {last} are under way, nothing behind them was published"
+        return f"nothing behind line {self._last_told} was published" if self._last_told else "nothing was published"
+
+    def summary(self) -> str:
+        """How many lines came to what."""
+        unknown = sum(isinstance(error, OutcomeUnknownError) for error in self.failures)
+        failed = len(self.failures)
+        text = f"{plural(self.published, 'order')} published, {plural(failed - unknown, 'line')} not"
+        text += f", {plural(unknown, 'line')} perhaps (see: dhtex order list --mine)" if unknown else ""
+        return text + (f"; only the first {FAILURES_NAMED_MAX} are named" if failed > FAILURES_NAMED_MAX else "")
+
+    def _publish(self, draft: dict[str, Any], sent: Future[Any]) -> None:
+        if not sent.set_running_or_notify_cancel():
+            return
+        try:
+            sent.set_result(self._session.call("POST", path_of("orders"), draft))
+        except DhtexError as error:
+            sent.set_result(error)
+        except BaseException as error:
+            sent.set_exception(error)
+            raise
+
+    def _tell_first(self) -> Any:
+        """Wait for the first line that is on its way, and tell what became of it."""
+        number, sent = self._waiting[0]
+        outcome = sent.result()
+        if isinstance(outcome, DhtexError):
+            self.failures.append(outcome)
+            named = len(self.failures) <= FAILURES_NAMED_MAX or isinstance(outcome, OutcomeUnknownError)
+            if self._session.json or named:
+                self._session.complain(outcome, number)
+        else:
+            self.published += 1
+            self._session.show({"line": number, **outcome} if self._session.json else outcome, render.published)
+        if self._progress is not None:
+            self._progress.doing = f"published {plural(self.published, 'order')}"
+        self._last_told = number
+        self._waiting.popleft()
+        return outcome
 
 
-def _settled(number: int, outcome: Future[Any] | UsageError) -> tuple[int, Any]:
-    return number, outcome.result() if isinstance(outcome, Future) else outcome
+def _came_to_nothing(sent: Future[Any]) -> bool:
+    return sent.cancelled() or isinstance(sent.result(), UsageError | NotRunningError)
 
 
 @contextmanager

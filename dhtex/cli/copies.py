@@ -10,6 +10,7 @@ import typer
 
 from dhtex.cli.bulk import FAILURES_NAMED_MAX, opened
 from dhtex.cli.coverage import coverage_line
+from dhtex.cli.lines import numbered_lines
 from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
 from dhtex.errors import VerificationError
@@ -67,7 +68,7 @@ def import_(
     session = session_of(context)
     counts: dict[str, int] = {}
     with opened(file) as stream:
-        lines = enumerate(iter(lambda: stream.readline(LINE_BYTES_MAX), b""), 1)
+        lines = numbered_lines(stream, LINE_BYTES_MAX)
         while batch := list(islice(lines, LINES_AT_ONCE)):
             for number, result in _results(session, batch):
                 counts[result["state"]] = counts.get(result["state"], 0) + 1
@@ -79,9 +80,9 @@ def import_(
         raise VerificationError(f"{plural(total['invalid'], 'line')} could not be verified", hint="see above")
 
 
-def _results(session: Session, batch: list[tuple[int, bytes]]) -> Iterator[tuple[int, Any]]:
+def _results(session: Session, batch: list[tuple[int, bytes | None]]) -> Iterator[tuple[int, Any]]:
     """What became of each line that is not empty, in order."""
-    lines = [(number, _read(line)) for number, line in batch if line.strip()]
+    lines = [(number, _read(line)) for number, line in batch if line is None or line.strip()]
     sound = [line for _, line in lines if line is not None]
     records = [line["record"] for line in sound]
     answers = session.call("POST", path_of("import"), {"records": records})["results"] if records else []
@@ -96,10 +97,10 @@ def _results(session: Session, batch: list[tuple[int, bytes]]) -> Iterator[tuple
         yield number, result
 
 
-def _read(line: bytes) -> dict[str, Any] | None:
+def _read(line: bytes | None) -> dict[str, Any] | None:
     """A line as JSON, if it has a record."""
     try:
-        value = json.loads(line)
+        value = json.loads(line or b"")
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and isinstance(value.get("record"), str) else None

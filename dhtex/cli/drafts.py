@@ -17,6 +17,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, Final, NoReturn
 
+from dhtex.cli.lines import numbered_lines
 from dhtex.cli.words import confirm, duration, liveness
 from dhtex.errors import UsageError
 from dhtex.market.money import is_cash
@@ -75,13 +76,9 @@ def draft_from_object(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def drafts_from_lines(file: BinaryIO) -> Iterator[tuple[int, dict[str, Any] | UsageError]]:
     """Line numbers, and the draft of each line or what is wrong with it. Empty lines are passed over."""
-    number = 0
-    while line := file.readline(LINE_BYTES_MAX + 1):
-        number += 1
-        if len(line) > LINE_BYTES_MAX:
+    for number, line in numbered_lines(file, LINE_BYTES_MAX):
+        if line is None:
             yield number, UsageError(f"the line is longer than {LINE_BYTES_MAX} bytes", hint="one order a line")
-            while line and not line.endswith(b"\n"):
-                line = file.readline(LINE_BYTES_MAX + 1)
             continue
         if not line.strip():
             continue

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dhtex.cli import figures
+from dhtex.cli import figures, words
 from dhtex.cli.coverage import gaps
 from dhtex.cli.session import Session, complain_of_gaps, path_of, session_of
 from dhtex.errors import DhtexError, NotFoundError, OutcomeUnknownError, RefusedError, UsageError, went_away
@@ -60,7 +60,7 @@ def take(
     max_price: MaxPrice = "",
     min_price: MinPrice = "",
     message: Annotated[
-        str, typer.Option("--message", metavar="TEXT", help="A text that only the makers can read.")
+        str, typer.Option("--message", metavar="TEXT", help=f"A text that only the makers can read, {words.SEALED}.")
     ] = "",
     wait: Annotated[
         float, typer.Option("--wait", metavar="SECONDS", help="How long to wait for the outcome of each order.")

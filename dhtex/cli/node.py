@@ -13,7 +13,7 @@ from dhtex.cli import render
 from dhtex.cli.pipes import reader_watched
 from dhtex.cli.session import Session, path_of, session_of, to_json
 from dhtex.cli.text import Page, clean, plural
-from dhtex.errors import DhtexError, NoPeerError, NotFoundError, NotRunningError, UsageError
+from dhtex.errors import DhtexError, NoPeerError, NotFoundError, NotRunningError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from dhtex.nodefiles import Started
@@ -27,6 +27,8 @@ TAIL_BYTES_MAX: Final = 1 << 20
 _NETWORK = "The network to be part of; a node remembers its own. A new node without this is in the public one, main."
 _POW_BITS = "How much work a stamp costs in a private network, in bits; remembered too."
 _TAG = "A secret of 16 characters or more; nodes that share it do not take each other's orders. Or: DHTEX_TAG."
+_CONTACT = "Sealed to the taker of an order of yours without a --reply; when you take one yourself, use --message."
+_FORCE = "Put a damaged state file aside and begin anew; name its --network again."
 _BOOTSTRAP = "A peer to join through, HOST:PORT or [IPV6]:PORT; several with commas, or repeated."
 
 
@@ -36,12 +38,12 @@ def start(
     port: Annotated[int, typer.Option("--port", metavar="N", help="UDP port; 0 takes a free one.")] = 3001,
     bootstrap: Annotated[list[str] | None, typer.Option("--bootstrap", metavar="PEER", help=_BOOTSTRAP)] = None,
     host: Annotated[str, typer.Option("--host", metavar="IP", help="Listen on this address only.")] = "",
-    network: Annotated[str, typer.Option("--network", metavar="NAME", help=_NETWORK)] = "",
+    network: Annotated[str | None, typer.Option("--network", metavar="NAME", help=_NETWORK)] = None,
     pow_bits: Annotated[int | None, typer.Option("--pow-bits", metavar="N", help=_POW_BITS)] = None,
     http: Annotated[
         int | None, typer.Option("--http", metavar="N", help="Also serve HTTP on 127.0.0.1; 0: any.")
     ] = None,
-    contact: Annotated[str, typer.Option("--contact", metavar="TEXT", help="Sealed to whoever you trade with.")] = "",
+    contact: Annotated[str, typer.Option("--contact", metavar="TEXT", help=_CONTACT)] = "",
     lan: Annotated[bool, typer.Option("--lan", help="Find nodes on the local network; needs dhtex[lan].")] = False,
     map_port: Annotated[
         bool, typer.Option("--map-port", help="Have the router forward the port (NAT-PMP, UPnP); needs dhtex[nat].")
@@ -49,7 +51,7 @@ def start(
     client: Annotated[bool, typer.Option("--client", help="Use the network without being routed to.")] = False,
     tag: Annotated[str, typer.Option("--tag", envvar="DHTEX_TAG", metavar="SECRET", help=_TAG)] = "",
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay here and log to stderr, for systemd.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Put a damaged state file aside and begin anew.")] = False,
+    force: Annotated[bool, typer.Option("--force", help=_FORCE)] = False,
 ) -> None:
     """Start a node in the background; returns when it is ready.
 
@@ -60,10 +62,12 @@ def start(
     session = session_of(context)
     if pow_bits is not None and pow_bits < 0:
         raise UsageError(f"{pow_bits} bits of work are out of range", hint=f"0 to {limits.STAMP_BITS_MAX}")
+    if network == "":  # an unset variable of a script must not publish in the public network
+        raise UsageError("the network's name is empty", hint="leave out --network to stay in the node's own")
     settings = config.NodeConfig(
         port=port,
         host=host or None,
-        network=network or config.NETWORK_OF_STATE,
+        network=config.NETWORK_OF_STATE if network is None else network,
         pow_bits=config.POW_BITS_OF_NETWORK if pow_bits is None else pow_bits,
         bootstrap=split_peers(bootstrap or []),
         http_port=http,
@@ -195,6 +199,8 @@ def logs(
         return
     except FileNotFoundError:
         raise NotFoundError("this node has no log", hint="a node started with --foreground logs to stderr") from None
+    except PermissionError:
+        raise VerificationError("the log of this node cannot be read", hint="it belongs to another user") from None
 
 
 def log_of(session: Session) -> Path:

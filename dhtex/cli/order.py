@@ -130,7 +130,7 @@ def accept(
     ] = "",
     amount: Annotated[str, typer.Option("--amount", metavar="A", help="How much of it; without this, all.")] = "",
     message: Annotated[
-        str, typer.Option("--message", metavar="TEXT", help="A text that only the maker can read.")
+        str, typer.Option("--message", metavar="TEXT", help=f"A text that only the maker can read, {words.SEALED}.")
     ] = "",
     wait: Annotated[
         float,
@@ -215,7 +215,9 @@ def confirm(
     context: typer.Context,
     order_id: OrderId,
     accept_id: AcceptId = "",
-    reply: Annotated[str, typer.Option("--reply", metavar="TEXT", help="A text that only the taker can read.")] = "",
+    reply: Annotated[
+        str, typer.Option("--reply", metavar="TEXT", help=f"A text that only the taker can read, {words.SEALED}.")
+    ] = "",
 ) -> None:
     """Let an accept of your --ask order win."""
     session = session_of(context)

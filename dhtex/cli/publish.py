@@ -16,19 +16,24 @@ from dhtex.errors import RefusedError, UsageError
 
 app = typer.Typer()
 
+_AMOUNT = "How much of the base, such as 0.25, with at most the decimals of that currency: BTC 8."
+_PRICE = "For one unit of the base, in the quote, with at most the decimals of that currency: USD 2, JPY 0."
 _PAY = f"A payment method, such as SEPA; may be given {limits.PAYMENTS_MAX} times."
-_NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters."
+_NOTE = f"A text for everybody, at most {limits.NOTE_CHARS_MAX} characters and {limits.NOTE_BYTES_MAX} bytes of UTF-8."
 _EXPIRES = f"How long it stands: 30m, 24h, 7d; at most {limits.ORDER_LIFE_S_MAX // 86_400} days."
 _FRESH = "Sign it with a key of its own, so that nobody can tell which of your orders belong together; without --group."
 _GROUP = "Once one of your orders of this name is filled, the others are canceled. Nobody else learns the name."
 _EXPIRES_DEFAULT = "24h"
-_CANCEL_AFTER = "Cancel it after this time (30s, 10m) unless you say before: dhtex order renew."
+_CANCEL_AFTER = (
+    f"Cancel it after this time, {limits.CANCEL_AFTER_S_MIN}s to {limits.ORDER_LIFE_S_MAX // 86_400}d, unless you say"
+    " before: dhtex order renew."
+)
 _JSON = "The order as a JSON object, or - for many, one a line; with nothing behind it: the flag. Prints JSON."
 
 Side = Annotated[str, typer.Argument(metavar="SIDE", help="buy or sell: what you do with the base.")]
-Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help="How much of the base, such as 0.25.")]
+Amount = Annotated[str, typer.Argument(metavar="AMOUNT", help=_AMOUNT)]
 Pair = Annotated[str, typer.Argument(metavar="PAIR", help="BASE/QUOTE, such as BTC/USD.")]
-Price = Annotated[str, typer.Option("--price", metavar="P", help="For one unit of the base, in the quote.")]
+Price = Annotated[str, typer.Option("--price", metavar="P", help=_PRICE)]
 Minimum = Annotated[str, typer.Option("--min", metavar="A", help="Let takers take a part, but not less.")]
 Pay = Annotated[list[str] | None, typer.Option("--pay", metavar="M", help=_PAY)]
 Expires = Annotated[str, typer.Option("--expires", metavar="TIME", help=_EXPIRES)]
@@ -38,8 +43,10 @@ Ask = Annotated[bool, typer.Option("--ask", help="You decide about each accept: 
 Reference = Annotated[str, typer.Option("--ref", metavar="R", help="Your own reference, seen by all.")]
 Group = Annotated[str, typer.Option("--group", metavar="NAME", help=_GROUP)]
 FreshKey = Annotated[bool, typer.Option("--fresh-key", help=_FRESH)]
-CancelAfter = Annotated[str, typer.Option("--cancel-after", metavar="TIME", help=_CANCEL_AFTER)]
-Reply = Annotated[str, typer.Option("--reply", metavar="TEXT", help="Sealed to the taker when confirmed.")]
+CancelAfter = Annotated[str | None, typer.Option("--cancel-after", metavar="TIME", help=_CANCEL_AFTER)]
+Reply = Annotated[
+    str, typer.Option("--reply", metavar="TEXT", help=f"Sealed to the taker when confirmed, {words.SEALED}.")
+]
 Source = Annotated[str, typer.Option("--file", metavar="FILE", help="Orders as JSON, one a line; - reads the input.")]
 JsonOrder = Annotated[str | None, typer.Option("--json", metavar="[ORDER]", help=_JSON)]
 
@@ -79,7 +86,7 @@ def add(
     ask: Ask = False,
     reference: Reference = "",
     group: Group = "",
-    cancel_after: CancelAfter = "",
+    cancel_after: CancelAfter = None,
     fresh_key: FreshKey = False,
     reply: Reply = "",
     source: Source = "",
@@ -98,7 +105,8 @@ def add(
     cancel-after, fresh-key, reply.
 
     Of many orders, a line that cannot be published is named, the others still are, and the exit code is that of the
-    first failure. A --json with nothing behind it only asks for JSON as the answer, as with every command.
+    first failure. When the node goes or Ctrl-C comes, it is said behind which line nothing was published. A --json
+    with nothing behind it only asks for JSON as the answer, as with every command.
     """
     session = session_of(context)
     session.json = session.json or json_order is not None
@@ -108,7 +116,7 @@ def add(
     terms = {"min": minimum, "pay": payment, "note": note, "mailbox": mailbox, "ask": ask, "ref": reference}
     terms |= {
         "group": group,
-        "cancel-after": cancel_after,
+        "cancel-after": cancel_after is not None,
         "fresh-key": fresh_key,
         "reply": reply,
         "expires": expires if expires != _EXPIRES_DEFAULT else "",
@@ -124,7 +132,7 @@ def add(
         draft |= {"minimum": minimum, "payment": payment or [], "note": note, "expires_s": words.duration(expires)}
         draft |= {"liveness": words.liveness(mailbox), "confirm": words.confirm(ask)}
         draft |= {"reference": reference, "reply": reply, "group": group}
-        draft |= {"cancel_after_s": words.duration(cancel_after) if cancel_after else 0}
+        draft |= {"cancel_after_s": None if cancel_after is None else words.duration(cancel_after)}
         draft |= {"fresh_key": fresh_key}
     else:
         draft = drafts.draft_from_json(json_order)

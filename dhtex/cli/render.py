@@ -171,7 +171,10 @@ def published(view: View, page: Page) -> list[str]:
         held = "0 other holders" + ("" if refusals else ": it is published as soon as there is a peer")
     refused = ", ".join(f"{count} refused it as {code}" for code, count in sorted(refusals.items()))
     held += ", more are looked for" if view.get("unfinished") else ""
-    about = "; ".join(filter(None, (held, refused, f"expires in {_until(new['expires'], page)}")))
+    minimum = "" if new["minimum"] == new["amount"] else f"minimum {new['minimum']}"
+    ends = [f"expires in {_until(new['expires'], page)}"]
+    ends += [f"canceled in {_until(new['cancelAt'], page)} unless renewed"] if new.get("cancelAt") else []
+    about = "; ".join(filter(None, (minimum, held, refused, *ends)))
     return [clean(f"{verb} {new['id'][:10]}: {offer(new)} ({about})")]
 
 

@@ -60,7 +60,7 @@ def connect(node: str | None) -> Api:
     from dhtex import config, nodefiles
     from dhtex.control.client import Client
 
-    return Client(nodefiles.choose_node(config.home_folder(), node).socket)
+    return Client(nodefiles.choose_socket(config.home_folder(), node))
 
 
 @dataclass(slots=True)

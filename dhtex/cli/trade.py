@@ -44,7 +44,9 @@ def settle(context: typer.Context, trade_id: TradeId) -> None:
 def fail(
     context: typer.Context,
     trade_id: TradeId,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; only the other side can read it.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help=f"Why; only the other side can read it, {words.SEALED}.")
+    ] = "",
 ) -> None:
     """Say that a confirmed trade was not carried out.
 

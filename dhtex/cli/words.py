@@ -9,6 +9,8 @@ from dhtex.errors import UsageError
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
 _PART: Final = re.compile(r"([0-9]+)([smhdw])")
+SEALED: Final = f"at most {limits.MESSAGE_BYTES_MAX} bytes of UTF-8"
+"""How long a text to the other side may be."""
 _ID: Final = re.compile(rf"[0-9a-f]{{{limits.ID_PREFIX_DIGITS_MIN},64}}")
 
 

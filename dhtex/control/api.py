@@ -11,6 +11,7 @@ import msgspec
 
 from dhtex import limits
 from dhtex.config import split_endpoint
+from dhtex.control.client import check_wait
 from dhtex.control.face import NodeFace, Progress, Tell
 from dhtex.errors import UsageError
 from dhtex.marketviews import (
@@ -225,12 +226,12 @@ async def _amend(call: Call) -> PublishView:
 
 
 async def _accept(call: Call) -> AcceptView:
-    _check_wait(call.body.wait_s)
+    check_wait(call.body.wait_s)
     return await call.node.accept_order(call.id, call.body, call.progress, call.tell)
 
 
 async def _accept_best(call: Call) -> BestView:
-    _check_wait(call.body.wait_s)
+    check_wait(call.body.wait_s)
     return await call.node.accept_best(call.body, call.progress, call.tell)
 
 
@@ -239,7 +240,7 @@ async def _quote(call: Call) -> QuoteView:
 
 
 async def _take(call: Call) -> TakeView:
-    _check_wait(call.body.wait_s)
+    check_wait(call.body.wait_s)
     return await call.node.take(call.body, call.progress, call.tell)
 
 
@@ -298,11 +299,6 @@ def _watch(call: Call) -> AsyncIterator[EventView]:
 def _follow(call: Call) -> AsyncIterator[EventView]:
     _check_limit(call.query.limit, limits.LISTING_ORDERS_MAX)
     return call.node.follow_book(call.query.pair, call.query.limit)
-
-
-def _check_wait(wait_s: float) -> None:
-    if not 0 <= wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
-        raise UsageError("the time to wait is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
 
 
 def _check_limit(limit: int, limit_max: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final
 
+from dhtex import limits
 from dhtex.errors import (
     DhtexError,
     NotRunningError,
@@ -43,7 +44,7 @@ class Client:
         """The answer to one request, as JSON reads it; `progress` is told how far a stamp is.
 
         Raises the error that the node names; NotRunningError if there is no node, OutcomeUnknownError if it goes
-        before it has answered.
+        or is silent before it has answered, and may have done what was asked for.
         """
         for event, value in self._exchange(method, path, body, steps=method == "POST"):
             if event in ("", "result"):
@@ -62,6 +63,14 @@ class Client:
 
     def _exchange(self, method: str, path: str, body: Any, steps: bool) -> Iterator[tuple[str, Any]]:
         """The events of a stream, or one event without a name."""
+        try:
+            yield from self._talk(method, path, body, steps)
+        except OutcomeUnknownError as error:
+            if method != "GET" and path != "/v1/doctor":
+                raise
+            raise NotRunningError(error.message, hint=error.hint) from None  # nothing was to be done
+
+    def _talk(self, method: str, path: str, body: Any, steps: bool) -> Iterator[tuple[str, Any]]:
         silence_s = self._silence_of(path)
         with self._connect() as link:
             link.settimeout(silence_s)
@@ -103,7 +112,7 @@ class Client:
             return link
         except OSError as error:
             raise NotRunningError(
-                f"no node answers: {error.strerror or 'it took too long'}", hint="start one: dhtex start --port 3001"
+                f"no node answers: {error.strerror or 'it took too long'}", hint="see which run: dhtex nodes"
             ) from None
 
     def _send(self, link: socket.socket, method: str, path: str, body: Any, accept: str) -> None:
@@ -123,7 +132,15 @@ class Client:
             link.sendall(message)
 
 
+def check_wait(wait_s: float) -> None:
+    """Raise UsageError for a time that nobody may wait. The node asks this too, but JSON has no word for `inf`."""
+    if not 0 <= wait_s <= limits.ACCEPT_DEADLINE_S_MAX:
+        raise UsageError("the time to wait is out of range", hint=f"0 to {limits.ACCEPT_DEADLINE_S_MAX} seconds")
+
+
 def _encoded(body: Any) -> bytes:
+    if isinstance(body, dict) and "wait_s" in body:
+        check_wait(body["wait_s"])
     try:
         return json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -69,7 +69,7 @@ def order_from_draft(draft: OrderDraft, author: Author, lineage: Lineage) -> Ord
     pair = Pair.parse(draft.pair)
     amount, price = parse_amount(draft.amount, pair), parse_price(draft.price, pair)
     minimum = _minimum(draft.minimum, amount, pair)
-    check_text(draft.note, "note", limits.NOTE_CHARS_MAX)
+    check_text(draft.note, "note", limits.NOTE_CHARS_MAX, limits.NOTE_BYTES_MAX)
     check_reply(draft.reply)
     created = int(author.now)
     return _body(
@@ -111,7 +111,7 @@ def _payments(methods: list[str]) -> tuple[str, ...]:
 def group_name(text: str) -> str:
     """The name of a group in its one spelling; empty for none. Raises UsageError."""
     name = unicodedata.normalize("NFC", text.strip())
-    check_text(name, "group's name", limits.GROUP_CHARS_MAX)
+    check_text(name, "group's name", limits.GROUP_CHARS_MAX, limits.GROUP_BYTES_MAX)
     return name
 
 
@@ -124,9 +124,10 @@ def _reference(text: str) -> str:
 
 def check_reply(text: str) -> None:
     """Raise UsageError for a message that cannot be sealed: too long, or with control characters."""
-    check_text(text, "message", limits.MESSAGE_BYTES_MAX)
-    if len(text.encode()) > limits.MESSAGE_BYTES_MAX:
-        raise UsageError(f"the message is longer than {limits.MESSAGE_BYTES_MAX} bytes")
+    size = len(text.encode(errors="replace"))
+    if size > limits.MESSAGE_BYTES_MAX:
+        raise UsageError(f"the message has {size} bytes of UTF-8", hint=f"at most {limits.MESSAGE_BYTES_MAX} bytes")
+    check_text(text, "message", limits.MESSAGE_BYTES_MAX, limits.MESSAGE_BYTES_MAX)
 
 
 def draft_of(order: Order, change: Amendment, reply: str, now: float) -> OrderDraft:

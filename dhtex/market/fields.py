@@ -44,10 +44,14 @@ def check_span(at: int, expires: int, life_s_max: int) -> None:
     check(expires - at <= life_s_max + limits.CLOCK_SKEW_S_MAX, "expires too late")
 
 
-def check_text(text: str, what: str, chars_max: int) -> None:
+def check_text(text: str, what: str, chars_max: int, bytes_max: int) -> None:
     """Raise UsageError for text that is too long or could disturb a terminal."""
-    if len(text) > chars_max:
-        raise UsageError(f"the {what} has {len(text)} characters, at most {chars_max} are allowed")
+    size = len(text.encode(errors="replace"))
+    if len(text) > chars_max or size > bytes_max:
+        raise UsageError(
+            f"the {what} has {len(text)} characters and {size} bytes of UTF-8",
+            hint=f"at most {chars_max} characters and {bytes_max} bytes",
+        )
     plain = text.isascii() and text.isprintable()  # most are, and this is much quicker to ask
     if not plain and any(unicodedata.category(c)[0] == "C" for c in text):
         raise UsageError(f"the {what} contains control or invisible characters")

@@ -145,8 +145,7 @@ class Order(_Body, frozen=True, kw_only=True, gc=False):
             check(Decimal(self.minimum) <= Decimal(self.amount), "minimum above amount")
         check_payments(self.payments)
         check(REFERENCE.fullmatch(self.reference) is not None, "not a reference")
-        check_text(self.note, "note", limits.NOTE_CHARS_MAX)
-        check(len(self.note.encode()) <= limits.NOTE_BYTES_MAX, "note too long")
+        check_text(self.note, "note", limits.NOTE_CHARS_MAX, limits.NOTE_BYTES_MAX)
 
     @property
     def author(self) -> PublicKey:

@@ -120,7 +120,7 @@ class Offers:
             )
         lineage = Lineage(group=self._keys.main.group(name) if name else b"")
         order = await self._sign(draft, lineage, progress)
-        if not self._journal.add_order(self._row(order, draft.reply, draft.cancel_after_s)):
+        if not self._journal.add_order(self._row(order, draft.reply, draft.cancel_after_s or 0)):
             raise RefusedError(
                 f"an order of the group '{name}' is filled already", reason=Code.TAKEN, hint="name another --group"
             )
@@ -381,8 +381,8 @@ class Offers:
         return seal_record(body, self._keys.signer(order.body).sign)
 
 
-def _check_switch(cancel_after_s: int) -> None:
-    if cancel_after_s and not limits.CANCEL_AFTER_S_MIN <= cancel_after_s <= limits.ORDER_LIFE_S_MAX:
+def _check_switch(cancel_after_s: int | None) -> None:
+    if cancel_after_s is not None and not limits.CANCEL_AFTER_S_MIN <= cancel_after_s <= limits.ORDER_LIFE_S_MAX:
         raise UsageError(
             "the time after which an order is canceled is out of range",
             hint=f"{limits.CANCEL_AFTER_S_MIN}s to {limits.ORDER_LIFE_S_MAX // 86_400}d",

@@ -117,7 +117,7 @@ class Workload:
             liveness="mailbox" if life_s > LIFE_S_LONG else chance.choice(("beat", "beat", "mailbox")),
             confirm="ask" if chance.random() < 0.25 else "auto",
             reply=chance.choice(("", "ring me")),
-            cancel_after_s=0 if chance.random() < 0.9 else chance.choice((30, 120, 600)),
+            cancel_after_s=None if chance.random() < 0.9 else chance.choice((30, 120, 600)),
             group=group,
             fresh_key=chance.random() < (0.7 if "own" in self._emphasis else 0.3),
         )

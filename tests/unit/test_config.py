@@ -173,8 +173,10 @@ def test_a_folder_that_cannot_be_had_is_a_state_error(tmp_path: Path, monkeypatc
         config.make_private_folder(tmp_path / "file")
     owner = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    with pytest.raises(StateError, match="somebody else"):
-        config.make_private_folder(tmp_path)
+    with pytest.raises(StateError, match=r"somebody else \(set DHTEX_HOME to a folder of your own\)"):
+        config.make_private_folder(tmp_path)  # which may hold their keys: nobody is told to remove it
+    with pytest.raises(StateError, match=r"somebody else .*remove it"):
+        config.make_private_folder(tmp_path, config.SOCKET_FOLDER_HINT)
 
 
 # --- notes and locks -------------------------------------------------------------------------------------------------
@@ -230,6 +232,15 @@ def test_a_node_is_chosen_or_the_choice_explained(
     for wrong in ("x", "0", "65536", "-1", "../3001", "9" * 30, "٣"):
         with pytest.raises(UsageError):
             nodefiles.choose_node(tmp_path, wrong)
+
+
+def test_a_node_without_its_socket_is_not_taken_for_a_stopped_one(tmp_path: Path, locks: list[Lock]) -> None:
+    note = run_node(tmp_path, 4009, locks)
+    with pytest.raises(NotRunningError, match="port 4009 runs, but its socket is gone") as caught:
+        nodefiles.choose_socket(tmp_path, "4009")
+    assert "dhtex --node 4009 stop" in caught.value.hint
+    Path(note.socket).touch()
+    assert nodefiles.choose_socket(tmp_path, "4009") == note.socket
 
 
 @pytest.mark.parametrize("note", [None, b"", b"{", b"[]", b"\xff", b'{"pid": 1}'])

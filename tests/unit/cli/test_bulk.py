@@ -2,14 +2,18 @@
 
 import io
 import json
+import signal
 import sys
+import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dhtex.cli import bulk
 from dhtex.cli.bulk import FAILURES_NAMED_MAX
-from dhtex.errors import NotRunningError, RefusedError, UsageError
+from dhtex.errors import NotRunningError, OutcomeUnknownError, RefusedError, UsageError
 from tests.unit.cli.conftest import ORDER, Dhtex, FakeNode
 
 
@@ -61,6 +65,13 @@ def test_the_input_is_read_with_a_dash(dhtex: Dhtex, node: FakeNode, monkeypatch
         assert result.out.startswith("{") == ("--json" in words)
 
 
+@pytest.mark.parametrize("words", ["order add --file -", "order add --json -", "import -"])
+def test_a_closed_input_is_misuse(dhtex: Dhtex, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    result = dhtex(words)
+    assert (result.status, "the input is closed" in result.err) == (2, True)
+
+
 def test_the_exit_code_is_that_of_the_first_failure(dhtex: Dhtex, node: FakeNode, tmp_path: Path) -> None:
     def refuse(draft: dict[str, Any]) -> Any:
         if draft["amount"] == "2":
@@ -80,7 +91,66 @@ def test_without_a_node_the_rest_of_the_file_is_not_tried(dhtex: Dhtex, node: Fa
     result = dhtex("order", "add", "--file", str(file))
     assert result.status == 6
     assert len(node.calls) < 10
-    assert result.err.startswith("error: line 1: gone\n")
+    assert result.err == (
+        "error: line 1: gone\nerror: nothing behind line 1 was published (start the node again, and send the rest)\n"
+        "0 orders published, 1 line not\n"
+    )
+
+
+def test_a_node_that_goes_in_the_middle_leaves_no_line_unmentioned(dhtex: Dhtex, node: FakeNode, file: Path) -> None:
+    def answer(draft: dict[str, Any]) -> Any:
+        number = int(draft["amount"])
+        if number in range(13, 17):
+            return OutcomeUnknownError("the node went away before it had answered")
+        return publish(draft) if number < 13 or number == 18 else NotRunningError("gone")
+
+    node.answer = answer
+    result = dhtex("order", "add", "--file", str(file))
+    assert (result.status, result.out.count("published")) == (5, 13)
+    assert result.err.splitlines() == [
+        *(f"error: line {number}: the node went away before it had answered" for number in range(13, 17)),
+        "error: line 17: gone",
+        "error: nothing behind line 18 was published (start the node again, and send the rest)",
+        "13 orders published, 1 line not, 4 lines perhaps (see: dhtex order list --mine)",
+    ]
+    told = [json.loads(text)["error"] for text in dhtex("order", "add", "--file", str(file), "--json").err.splitlines()]
+    assert [error.get("line") for error in told] == [*range(13, 18), None]
+
+
+@pytest.mark.parametrize(
+    ("again", "out", "says"),
+    [
+        (False, 4, "nothing behind line 4 was published"),
+        (True, 0, "lines 1 to 4 are under way, nothing behind them was published"),
+    ],
+)
+def test_ctrl_c_tells_what_was_under_way(
+    dhtex: Dhtex, node: FakeNode, file: Path, monkeypatch: pytest.MonkeyPatch, again: bool, out: int, says: str
+) -> None:
+    main, stopping = threading.get_ident(), threading.Event()
+
+    class Sent(Future[Any]):
+        def cancel(self) -> bool:
+            canceled = super().cancel()
+            stopping.set()
+            return canceled
+
+        def result(self, timeout: float | None = None) -> Any:
+            if again and stopping.is_set():
+                raise KeyboardInterrupt
+            return super().result(timeout)
+
+    def answer(draft: dict[str, Any]) -> Any:
+        if draft["amount"] == "4":
+            signal.pthread_kill(main, signal.SIGINT)
+        assert stopping.wait(30)
+        return publish(draft)
+
+    monkeypatch.setattr(bulk, "Future", Sent)
+    node.answer = answer
+    result = dhtex("order", "add", "--file", str(file))
+    assert (result.status, result.out.count("published"), len(node.calls)) == (130, out, 4)
+    assert result.err == (f"{out} orders published, 0 lines not\nerror: {says} (see: dhtex order list --mine)\n")
 
 
 def test_a_file_without_orders_is_misuse(dhtex: Dhtex, tmp_path: Path) -> None:

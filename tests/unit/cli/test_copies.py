@@ -39,11 +39,12 @@ def test_an_import_names_every_bad_line(dhtex: Dhtex, node: FakeNode, tmp_path: 
 
     node.answer = answer
     lines = [RECORD, "[1]", {**RECORD, "id": "cd" * 32}, {"id": 5}, RECORD, RECORD]
-    long = "x" * (LINE_BYTES_MAX + 5)
+    long = "x" * (3 * LINE_BYTES_MAX + 5)
     book = tmp_path / "book"
-    book.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n" + long)
+    lines += [long, "", "[2]", long]
+    book.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
     result = dhtex("import", str(book))
-    assert (result.status, result.out) == (8, "1 record stored, 1 not taken, 6 invalid\n")
+    assert (result.status, result.out) == (8, "1 record stored, 1 not taken, 7 invalid\n")
     assert result.err.splitlines() == [
         "line 2: it is no signed record",
         "line 3: its id is not that of its record",
@@ -51,12 +52,13 @@ def test_an_import_names_every_bad_line(dhtex: Dhtex, node: FakeNode, tmp_path: 
         "line 5: it has expired",
         "line 6: no other node took it: it is closed, or there is no peer",
         "line 7: it is no signed record",
-        "line 8: it is no signed record",
-        "error: 6 lines could not be verified (see above)",
+        "line 9: it is no signed record",
+        "line 10: it is no signed record",
+        "error: 7 lines could not be verified (see above)",
     ]
     rows = [json.loads(line) for line in dhtex("import", str(book), "--json").out.splitlines()]
-    assert [row["line"] for row in rows[:-1]] == list(range(1, 9))
-    assert rows[-1] == {"stored": 1, "refused": 1, "invalid": 6}
+    assert [row["line"] for row in rows[:-1]] == [1, 2, 3, 4, 5, 6, 7, 9, 10]
+    assert rows[-1] == {"stored": 1, "refused": 1, "invalid": 7}
 
 
 def test_an_import_of_a_file_of_another_kind_does_not_fill_the_screen(dhtex: Dhtex, tmp_path: Path) -> None:

@@ -101,3 +101,13 @@ def test_renewing_tells_each_order_that_has_a_switch(dhtex: Dhtex, node: FakeNod
     node.answer = {"order": ORDER, "holders": 1}
     assert dhtex("order add sell 1 BTC/USD --price 5 --cancel-after 10m").status == 0
     assert node.calls[-1][2]["cancel_after_s"] == 600
+
+
+def test_a_switch_that_was_asked_for_is_never_left_out(dhtex: Dhtex, node: FakeNode) -> None:
+    node.answer = {"order": ORDER, "holders": 1}
+    words = ("order", "add", "sell", "1", "BTC/USD", "--price", "5", "--cancel-after")
+    assert dhtex(*words, "0s").status == 0
+    assert node.calls[-1][2]["cancel_after_s"] == 0, "which the node refuses"
+    assert dhtex(*words, "").status == 2, "an unset variable of the shell"
+    assert dhtex(*words[:-1]).status == 0
+    assert node.calls[-1][2]["cancel_after_s"] is None

@@ -1,5 +1,6 @@
 """Starting, stopping and reading logs: what is handed to the part that does it, and what is said about it."""
 
+import errno
 import json
 import time
 from dataclasses import replace
@@ -140,6 +141,18 @@ def test_following_a_log_without_its_past_shows_only_what_is_new(
 
     monkeypatch.setattr(time, "sleep", pause)
     assert dhtex("logs -f -n 0").out == ""
+
+
+def test_the_log_of_somebody_else_is_denied(dhtex: Dhtex, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: Any, **__: Any) -> Any:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", deny)
+    result = dhtex("logs")
+    assert (result.status, result.err) == (
+        8,
+        "error: the log of this node cannot be read (it belongs to another user)\n",
+    )
 
 
 def test_following_a_log_loses_no_line_at_a_rotation(dhtex: Dhtex, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,7 +201,9 @@ def test_why_a_start_failed_reaches_the_caller(
 def test_a_corrupt_state_can_be_put_aside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_NODE", "corrupt")
     started = start(home, fresh=True)
-    assert any("node.db.corrupt" in warning for warning in started.warnings)
+    (warning,) = started.warnings
+    assert "node.db.corrupt" in warning
+    assert warning.endswith("a new node of the network lab (--network names another)")
 
 
 def test_a_defect_at_the_start_points_to_the_log(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +292,7 @@ def test_the_foreground_logs_to_stderr_and_reports(home: Path) -> None:
     assert process.returncode == 0
     assert "ready port=" in said
     assert "stopped" in said
-    assert not Path(started["log"]).exists()
+    assert started["log"] is None
 
 
 def test_the_log_is_bounded_and_one_line_each(tmp_path: Path) -> None:

@@ -131,6 +131,13 @@ async def test_a_bad_body_is_a_usage_error_in_one_line(served: Served, path: str
     assert served.node.calls == []
 
 
+@pytest.mark.parametrize("wait_s", [float("nan"), float("inf"), -float("inf"), 1e308, 86_401])
+async def test_a_wait_that_nobody_can_wait_is_out_of_range(served: Served, wait_s: float) -> None:
+    with pytest.raises(errors.UsageError) as caught:
+        await ask(served, "POST", "/v1/orders/abcdef/accept", {"wait_s": wait_s})
+    assert str(caught.value) == "the time to wait is out of range (0 to 86400 seconds)"
+
+
 async def test_a_body_that_is_too_long_is_refused(served: Served) -> None:
     body = {"side": "x" * (limits.CONTROL_BODY_BYTES_MAX + 1)}
     with pytest.raises(errors.UsageError, match="more than"):
@@ -254,7 +261,7 @@ async def test_a_caller_that_is_gone_before_it_is_seen_is_not_trusted(served: Se
 async def test_a_missing_or_dead_socket_means_not_running(served: Served) -> None:
     with pytest.raises(errors.NotRunningError) as caught:
         await ask(served, "GET", "/v1/status", client=Client(served.socket.with_name("none")))
-    assert "dhtex start" in caught.value.hint
+    assert "dhtex nodes" in caught.value.hint
     await served.server.close()
     assert served.socket.exists()
     with pytest.raises(errors.NotRunningError):
@@ -263,10 +270,18 @@ async def test_a_missing_or_dead_socket_means_not_running(served: Served) -> Non
         await ask(served, "GET", "/v1/status", client=Client(served.tcp))
 
 
-async def test_a_silent_node_is_given_up(served: Served) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("GET", "/v1/orders", errors.NotRunningError),
+        ("POST", "/v1/doctor", errors.NotRunningError),
+        ("POST", "/v1/orders/abcdef/cancel", errors.OutcomeUnknownError),
+    ],
+)
+async def test_a_silent_node_is_given_up(served: Served, method: str, path: str, kind: type[errors.DhtexError]) -> None:
     served.node.wait = asyncio.Event()
-    with pytest.raises(errors.OutcomeUnknownError, match="silent"):
-        await ask(served, "GET", "/v1/orders", client=Client(served.socket, silence_s=0.1))
+    with pytest.raises(kind, match="silent"):
+        await ask(served, method, path, client=Client(served.socket, silence_s=0.1))
     served.node.wait.set()
 
 
@@ -276,9 +291,24 @@ async def test_what_a_node_has_at_hand_is_not_waited_for_long(served: Served, mo
     path = served.socket.with_name("hung.sock")
     link.bind(str(path))
     link.listen()
-    with pytest.raises(errors.OutcomeUnknownError, match="silent"):
+    with pytest.raises(errors.NotRunningError, match="silent"):
         await asyncio.to_thread(client.Client(path).call, "GET", "/v1/status")
     link.close()
+
+
+@pytest.mark.parametrize(("method", "kind"), [("GET", errors.NotRunningError), ("POST", errors.OutcomeUnknownError)])
+async def test_a_node_that_dies_while_it_answers_may_have_done_what_was_asked(
+    method: str, kind: type[errors.DhtexError]
+) -> None:
+    async def die(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(die, "127.0.0.1", 0)
+    async with server:
+        client = Client(("127.0.0.1", server.sockets[0].getsockname()[1], "x"))
+        with pytest.raises(kind):
+            await asyncio.to_thread(lambda: list(client.stream(method, "/v1/watch")))
 
 
 async def test_what_is_no_node_is_said_so() -> None:
