@@ -87,7 +87,8 @@ class Disk(Database):
     def _frames(self) -> tuple[bytes, int, int, int]:
         """Salt, page size, frames in the log, and how many of them are in the file already."""
         assert self._path is not None
-        index = self._path.with_name(self._path.name + "-shm").read_bytes()[: _BACKFILL_AT + 4]
+        shared = self._path.with_name(self._path.name + "-shm")
+        index = shared.read_bytes()[: _BACKFILL_AT + 4] if shared.exists() else b""  # gone with a node that has stopped
         if len(index) < _BACKFILL_AT + 4:
             return b"", 4096, 0, 0
         _, _, _, _, _, page, frames, _, _, _, salt, _ = _INDEX_HEAD.unpack_from(index)

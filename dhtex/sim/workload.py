@@ -119,7 +119,7 @@ class Workload:
             reply=chance.choice(("", "ring me")),
             cancel_after_s=None if chance.random() < 0.9 else chance.choice((30, 120, 600)),
             group=group,
-            fresh_key=chance.random() < (0.7 if "own" in self._emphasis else 0.3),
+            fresh_key=chance.random() < (0.7 if "own" in self._emphasis else 0.3) and not group,
         )
         published = await host.ask(lambda node: node.add_order(draft))
         self._count("orders")
