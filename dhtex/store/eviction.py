@@ -1,9 +1,11 @@
 """Who has to go when a node holds as much as it can: fair to makers and to addresses. Pure.
 
-Theory of operation. What pays for its place by a stamp is counted by maker and by the address that brought it. When the
-node is full, the maker who has most here loses what is worth least: the lowest stamp, among equals the farthest expiry.
-A newcomer whose maker has most himself competes with his own. So a crowd costs its maker, and others nothing. One
-address may bring no more than RECORDS_PER_SOURCE_MAX; beyond that, what it brings competes with what it brought.
+Theory of operation. What pays for its place by a stamp, and the refusals and receipts that stand beside it for nothing,
+are counted by author and by the address that brought them. When the node is full, the author who has most here loses
+what is worth least: what bears no stamp, then the lowest stamp, among equals the farthest expiry. A newcomer whose
+author has most himself competes with his own. So a crowd costs its author, and others nothing. One address may bring no
+more than RECORDS_PER_SOURCE_MAX; beyond that, what it brings competes with what it brought. Ends of orders and signs of
+life always find room: there are a few for each order, and one for each author at a node of a tree.
 
 Ranking costs memory, so makers are ranked only while the node is nearly full, an address only once it reached its
 bound. Heaps keep what is gone until it comes up, or until they are half of it: each step costs a logarithm. A heap goes
@@ -23,6 +25,7 @@ from dhtex.market.stamp import STAMPED, bits_of
 from dhtex.store.held import Held
 from dhtex.store.shelf import Name, count_down
 
+COUNTED: Final = STAMPED | {Kind.REFUSAL, Kind.RECEIPT}
 _OWN_SOURCES: Final = frozenset({"self", "disk"})  # of no address
 _NEARLY: Final = 0.9
 _STALE_MAX: Final = 16  # entries of a small heap that may be of no use; there is one heap for each maker
@@ -47,7 +50,7 @@ class Eviction:
 
     def added(self, held: Held, count: int) -> None:
         """A record came; `count` are held now."""
-        if held.kind not in STAMPED:
+        if held.kind not in COUNTED:
             return
         maker, source = held.author, held.source
         self._makers[maker] += 1
@@ -64,13 +67,13 @@ class Eviction:
 
     def recount(self) -> None:
         """Everything is there at once, as after a start."""
-        stamped = list(self._stamped())
-        self._makers = Counter([held.author for held in stamped])
-        self._sources = Counter([held.source for held in stamped])
+        counted = list(self._counted())
+        self._makers = Counter([held.author for held in counted])
+        self._sources = Counter([held.source for held in counted])
 
     def removed(self, held: Held, count: int) -> None:
         """A record is gone; `count` are left."""
-        if held.kind not in STAMPED:
+        if held.kind not in COUNTED:
             return
         count_down(self._makers, held.author)
         count_down(self._sources, held.source)
@@ -82,10 +85,10 @@ class Eviction:
             self._most.clear()
 
     def loser(self, new: AnyRecord, source: str, count: int) -> Held | AnyRecord | None:
-        """Who goes if a stamped record comes: nobody (None), one that is held, or the new one itself."""
+        """Who goes if a record comes that is COUNTED: nobody (None), one that is held, or the new one itself."""
         if source not in _OWN_SOURCES and self._sources[source] >= limits.RECORDS_PER_SOURCE_MAX:
             if source not in self._of_source:
-                self._of_source[source] = _heap(h for h in self._stamped() if h.source == source)
+                self._of_source[source] = _heap(h for h in self._counted() if h.source == source)
             return _weaker(new, self._of_source[source])
         if count < limits.RECORDS_HELD_MAX:
             return None
@@ -110,7 +113,7 @@ class Eviction:
     def _rank(self) -> None:
         self._ranked = True
         of_maker: dict[PublicKey, list[Held]] = {}
-        for held in self._stamped():
+        for held in self._counted():
             of_maker.setdefault(held.author, []).append(held)
         self._of_maker = {maker: _heap(rows) for maker, rows in of_maker.items()}
         self._rank_makers()
@@ -119,8 +122,8 @@ class Eviction:
         self._most = [(-count, maker) for maker, count in self._makers.items()]
         heapq.heapify(self._most)
 
-    def _stamped(self) -> Iterator[Held]:
-        return (held for held in self._everything() if held.kind in STAMPED)
+    def _counted(self) -> Iterator[Held]:
+        return (held for held in self._everything() if held.kind in COUNTED)
 
     def _enter(self, heap: _Heap, held: Held) -> None:
         self._entries += 1
@@ -128,8 +131,14 @@ class Eviction:
 
 
 def _worth(held: Held) -> _Worth:
+    return _worth_of(held.kind, held.number, held.expires)
+
+
+def _worth_of(kind: Kind, bits: int, expires: int) -> _Worth:
     """What is worth least comes first. An accept is asked for less work than an order, and is worth as much."""
-    return held.number + (limits.STAMP_ACCEPT_BITS_LESS if held.kind is Kind.ACCEPT else 0), -held.expires
+    if kind not in STAMPED:
+        return -1, -expires
+    return bits + (limits.STAMP_ACCEPT_BITS_LESS if kind is Kind.ACCEPT else 0), -expires
 
 
 def _heap(rows: Iterable[Held]) -> _Heap:
@@ -156,5 +165,5 @@ def _first(heap: _Heap) -> Held | None:
 
 def _weaker(new: AnyRecord, heap: _Heap) -> Held | AnyRecord:
     weakest = _first(heap)
-    bits = bits_of(new.stamp) + (limits.STAMP_ACCEPT_BITS_LESS if new.kind is Kind.ACCEPT else 0)
-    return new if weakest is None or (bits, -keep_until(new)) <= _worth(weakest) else weakest
+    worth = _worth_of(new.kind, bits_of(new.stamp), keep_until(new))
+    return new if weakest is None or worth <= _worth(weakest) else weakest

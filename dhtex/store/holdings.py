@@ -29,7 +29,7 @@ from dhtex.market.records import Accept, AnyRecord, Beat, Code, Fault, Kind, Ord
 from dhtex.market.stamp import bits_of, required_bits
 from dhtex.store import heldrows
 from dhtex.store.database import Database
-from dhtex.store.eviction import Eviction
+from dhtex.store.eviction import COUNTED, Eviction
 from dhtex.store.held import Held
 from dhtex.store.indexshelf import IndexShelf, empty_shelf
 from dhtex.store.orphans import Orphans
@@ -299,7 +299,7 @@ class Holdings:
                 self._write_later(held.row, held)
 
     def _make_room(self, shelf: Shelf, record: AnyRecord, anchored: bool, now: float, source: str) -> bool:
-        evicted = self._eviction.loser(record, source, self._count) if is_stamped(record) else None
+        evicted = self._eviction.loser(record, source, self._count) if record.kind in COUNTED else None
         if evicted is record:
             return False
         loser = shelf.loser(record, anchored, now)

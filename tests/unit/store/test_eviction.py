@@ -7,11 +7,11 @@ import pytest
 
 from dhtex import limits
 from dhtex.market.holding import Taken
-from dhtex.market.records import AnyRecord, Closing
+from dhtex.market.records import Accept, AnyRecord, Closing, Code, Order, Record
 from dhtex.market.stamp import STAMPED
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
-from tests.builders import NETWORK, NOW, identity, make_accept, make_order, make_status
+from tests.builders import NETWORK, NOW, identity, make_accept, make_order, make_refusal, make_status
 
 
 @pytest.fixture
@@ -40,6 +40,26 @@ def test_a_full_node_takes_from_the_maker_with_most(holdings: Holdings, monkeypa
     # The lowest stamps with the farthest expiry went: three of the five without any bits.
     assert [order for order in crowd if order.wire not in left] == [crowd[4], crowd[6], crowd[8]]
     assert holdings.count == 12
+
+
+def test_what_bears_no_stamp_is_counted_too_and_goes_first(holdings: Holdings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "RECORDS_HELD_MAX", 40)
+    few = [make_order(by=identity(n), number=n) for n in range(3, 13)]
+    orders = [make_order(by=identity(2), number=n) for n in range(2)]
+    for order in (*few, *orders):
+        assert put(holdings, order) is Taken.STORED
+    accepts = [make_accept(order, by=identity(20), number=n) for n in range(60) for order in orders]
+    refused = [put(holdings, make_refusal(order_of(accept, orders), accept, Code.TAKEN)) for accept in accepts]
+    assert refused.count(Taken.STORED) >= 28
+    assert holdings.count == 40
+    for number in range(13, 23):
+        assert put(holdings, make_order(by=identity(number))) is Taken.STORED
+    assert {order.wire for order in (*few, *orders)} <= kept(holdings)
+    assert holdings.count == 40
+
+
+def order_of(accept: Record[Accept], orders: list[Record[Order]]) -> Record[Order]:
+    return next(order for order in orders if order.id == accept.body.order_id)
 
 
 def test_the_maker_with_most_competes_with_his_own(holdings: Holdings, monkeypatch: pytest.MonkeyPatch) -> None:
