@@ -43,15 +43,6 @@ async def test_a_bootstrap_peer_that_has_gone_is_not_called_connected() -> None:
         assert second.status().bootstrap == {name: "not a peer now"}
 
 
-async def test_a_bootstrap_name_that_cannot_be_one_does_not_keep_the_others_from_being_tried() -> None:
-    wrong = "a..b:3001"
-    async with node(1) as first:
-        settings = NodeConfig(host=HOST, network="lab", pow_bits=0, bootstrap=(wrong, f"{HOST}:{first.port}"))
-        async with Node(settings, entropy=random.Random(2)) as second:
-            states = {wrong: "unknown name", f"{HOST}:{first.port}": "connected"}
-            await until(lambda: second.status().bootstrap == states)
-
-
 async def test_whom_one_cannot_meet_is_said() -> None:
     async with node(1) as one:
         with pytest.raises(UsageError, match="is this node itself"):

@@ -23,13 +23,18 @@ def bits_of_own(node: Node, order_id: str) -> int:
     return bits_of(order.stamp)
 
 
+def bits_held(node: Node) -> set[int]:
+    records = (parse_record(wire, "lab") for _, _, wire in node._running.holdings.replicas(node._clock.now()))
+    return {bits_of(record.stamp) for record in records if is_a(record, Order)}
+
+
 async def test_an_own_order_is_stamped_again_when_the_node_asks_for_more_than_it_bears(tmp_path: Path) -> None:
     settings = NodeConfig(host="127.0.0.1", network="lab", pow_bits=0, home=tmp_path)
     async with Node(settings, entropy=random.Random(1)) as node:
         order = (await node.add_order(DRAFT)).order.id
         assert bits_of_own(node, order) == 0
     async with Node(replace(settings, pow_bits=7), entropy=random.Random(2)) as node:
-        await until(lambda: bits_of_own(node, order) == 7)
+        await until(lambda: bits_of_own(node, order) == 7 and bits_held(node) == {7})
 
     async with Node(replace(settings, pow_bits=3), entropy=random.Random(3)) as node:
         listing = await node.list_orders(OrderQuery(pair=DRAFT.pair))
