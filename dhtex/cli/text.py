@@ -94,7 +94,8 @@ class Column(NamedTuple):
 def table(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], page: Page, colours: Sequence[str] = ()
 ) -> list[str]:
-    """Lines of an aligned table; columns without any text are left out. `colours` has one name or "" for each row."""
+    """Lines of an aligned table; columns without any text are left out, and a last line names those for which there is
+    no room. `colours` has one name or "" for each row."""
     cells = [[clean(cell) for cell in row] for row in rows]
     used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     columns = [columns[i] for i in used]
@@ -107,9 +108,12 @@ def table(
         _narrow(columns, widths, page.width)
     head = page.paint(_line(columns, widths, [column.title for column in columns], page), "bold")
     paints = [*colours, *[""] * (len(cells) - len(colours))]
+    left_out = ", ".join(column.title for column, width in zip(columns, widths, strict=True) if not width)
+    said = fit(f"(no room for {left_out})", page.width, page.ellipsis) if left_out and page.width else ""
     return [
         head,
         *(page.paint(_line(columns, widths, row, page), paint) for row, paint in zip(cells, paints, strict=True)),
+        *([page.paint(said, "dim")] if said else []),
     ]
 
 

@@ -74,7 +74,7 @@ def test_a_pipe_gets_everything_and_a_terminal_what_fits() -> None:
     narrow = table(columns, rows, Page(now=0, width=30))
     assert max(map(len, narrow)) == 30
     assert narrow[1].endswith("n…")
-    assert table(columns, rows, Page(now=0, width=15)) == ["ID", "1234567890"]
+    assert table(columns, rows, Page(now=0, width=15)) == ["ID", "1234567890", "(no room for N…"]
 
 
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), max_size=4), st.integers(40, 100))
