@@ -154,7 +154,12 @@ class Overlay(StockServer):
         for node_id, address in peers:
             contact = contact_at(node_id, *address)
             if contact is not None and node_id != self.protocol.own_id:
+                self._upkeep.parted(contact)
                 self.protocol.ping(self.protocol.peer_at(address, contact))
+
+    def missing_peers(self) -> list[tuple[NodeId, Address]]:
+        """Former peers that are asked now and then whether they are there again."""
+        return [(contact.id, contact.address) for contact in self._upkeep.missing()]
 
     def peers(self) -> list[PeerInfo]:
         """The routing table."""
