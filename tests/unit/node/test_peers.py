@@ -43,6 +43,23 @@ async def test_a_bootstrap_peer_that_has_gone_is_not_called_connected() -> None:
         assert second.status().bootstrap == {name: "not a peer now"}
 
 
+async def test_a_bootstrap_peer_for_which_there_is_no_room_is_called_well_when_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with node(1) as first, node(2, first) as second:
+        parts, name = second._running, f"{HOST}:{first.port}"
+        await until(lambda: second.status().bootstrap == {name: "connected"})
+        table = parts.overlay.protocol.table
+        (peer,) = table
+        with monkeypatch.context() as full:
+            full.setattr(table, "_room", lambda bucket, peer: False)
+            table.remove(peer)
+            await parts.bootstrap.ask_missing()
+            assert second.status().bootstrap == {name: "answers"}
+        await parts.bootstrap.ask_missing()
+        assert second.status().bootstrap == {name: "connected"}
+
+
 async def test_whom_one_cannot_meet_is_said() -> None:
     async with node(1) as one:
         with pytest.raises(UsageError, match="is this node itself"):
