@@ -20,7 +20,7 @@ from dhtex.directory.service import Published
 from dhtex.errors import NoPeerError, UsageError
 from dhtex.market.ids import DhtKey, RecordId
 from dhtex.market.records import Order, Record, parse_record
-from dhtex.node.bootstrap import CONNECTED, UNKNOWN_NAME, is_here, resolve
+from dhtex.node.bootstrap import CONNECTED, ITSELF, UNKNOWN_NAME
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.diagnosis import Diagnosis
@@ -276,7 +276,7 @@ class Node(Queries):
         state = await self._running.bootstrap.try_once(text)
         if state == UNKNOWN_NAME:
             raise NoPeerError(f"no address is known for the name {host}", hint="check how it is written")
-        if state != CONNECTED and port == self.port and any(map(is_here, await resolve(text))):
+        if state == ITSELF:
             raise UsageError(f"{text} is this node itself", hint="name another one")
         return state == CONNECTED
 

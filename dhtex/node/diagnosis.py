@@ -13,6 +13,7 @@ from dhtex.errors import NotFoundError
 from dhtex.market.holding import ANY_KIND
 from dhtex.market.ids import DhtKey, order_key
 from dhtex.market.records import Kind
+from dhtex.node.bootstrap import WELL
 from dhtex.node.health import Health
 from dhtex.node.naming import digits_of, whole
 from dhtex.node.parts import Parts
@@ -108,6 +109,8 @@ class Diagnosis:
         looks: list[Callable[[], Awaitable[CheckView]]] = [
             self._port, self._peers, self._canary, self._own_clock, self._reachability, self._orders, self._disk,
         ]  # fmt: skip
+        if self._config.bootstrap:
+            looks.insert(2, self._bootstrap)
         checks = [await look() for look in looks]
         version = f"dhtex {__version__}, network {self._config.network}, stamps of {self._config.pow_bits} bits"
         checks.append(CheckView(name="version", state=OK, finding=version))
@@ -151,6 +154,18 @@ class Diagnosis:
                 name="peers", state=WARNING, finding=finding, hint="check this machine's connection: dhtex peers"
             )
         return CheckView(name="peers", state=OK, finding=finding)
+
+    async def _bootstrap(self) -> CheckView:
+        bootstrap = self._parts.bootstrap
+        await bootstrap.ask_missing()
+        silent = [f"{text} ({state})" for text, state in bootstrap.state.items() if state not in WELL]
+        count = len(bootstrap.state)
+        if not silent:
+            return CheckView(name="bootstrap", state=OK, finding=f"{count} named at the start, none of them silent")
+        return CheckView(
+            name="bootstrap", state=WARNING, finding=f"{len(silent)} of {count} do not answer: {', '.join(silent)}",
+            hint="asked again every few minutes; if it is gone for good, meet another one: dhtex connect HOST:PORT",
+        )  # fmt: skip
 
     async def _canary(self) -> CheckView:
         canary = self._parts.canary

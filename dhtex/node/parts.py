@@ -76,9 +76,9 @@ class Parts:
         try:
             self.holdings.flush(now, rows_max)
             if peers:
-                known = [peer for peer in self.overlay.peers() if peer.kind == "dhtex"]
-                if known:  # a node that has lost all peers may meet the former ones again
-                    self.journal.save_peers([(peer.id, *peer.address) for peer in known])
+                known = [(peer.id, peer.address) for peer in self.overlay.peers() if peer.kind == "dhtex"]
+                if both := self.overlay.missing_peers() + known:  # of a network cut apart the others may be among them
+                    self.journal.save_peers([(node_id, *address) for node_id, address in both])
                 if (ip := self.overlay.selfview.public_ip()) is not None and ip != self.journal.public_ip():
                     self.journal.set_public_ip(ip)
         except StateError:

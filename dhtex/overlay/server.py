@@ -127,8 +127,8 @@ class Overlay(StockServer):
 
     # --- Peers -----------------------------------------------------------------------------------------------------
 
-    async def connect(self, address: Address) -> bool:
-        """Ask the node at a literal address who it is and find our place in its network; False if it is silent."""
+    async def connect(self, address: Address, *, join: bool = True) -> bool:
+        """Ask the node at a literal address who it is; to `join`, find our place in its network. False if silent."""
         literal = canonical(address)
         if literal is None or self.transport is None:
             return False
@@ -139,8 +139,9 @@ class Overlay(StockServer):
             return False
         if peer.contact is None or peer.contact.id == self.protocol.own_id:
             return False
-        await self._searches.settle(peer)
-        self._upkeep.joined()
+        if join:
+            await self._searches.settle(peer)
+            self._upkeep.joined()
         return True
 
     async def bootstrap(self, addrs: Iterable[Address]) -> list[Address]:
@@ -154,7 +155,12 @@ class Overlay(StockServer):
         for node_id, address in peers:
             contact = contact_at(node_id, *address)
             if contact is not None and node_id != self.protocol.own_id:
+                self._upkeep.parted(contact)
                 self.protocol.ping(self.protocol.peer_at(address, contact))
+
+    def missing_peers(self) -> list[tuple[NodeId, Address]]:
+        """Former peers that are asked now and then whether they are there again."""
+        return [(contact.id, contact.address) for contact in self._upkeep.missing()]
 
     def peers(self) -> list[PeerInfo]:
         """The routing table."""

@@ -1,19 +1,22 @@
 """Keeping the routing table alive: pings, searches where nobody searched, and second chances for lost peers.
 
-A network that was cut in two must find itself again although each half has evicted the other. So peers that were lost
-are remembered for a while and asked now and then, with one datagram each time: nearly all of them are dead.
+A network that was cut in two must find itself again although each half has evicted the other, however long it lasted.
+So peers that were lost are remembered and asked now and then, with one datagram each time: nearly all of them are dead.
+For LOST_PEER_S each is asked by itself; then it is a *former* peer, and these are asked in turn, one in FORMER_PEER_S.
+When one of them answers, the network behind it may be another half, so we search for our own place in it.
 """
 
+import math
 import random
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey
-from dhtex.overlay.contact import Peer
+from dhtex.overlay.contact import Contact, Peer
 from dhtex.overlay.protocol import Protocol
+from dhtex.overlay.requests import Request
 from dhtex.overlay.table import random_id_at
 
 PINGS_PER_TICK: Final = 16
@@ -25,22 +28,28 @@ LOST_PAUSE_S_MAX: Final = 256.0
 
 @dataclass(slots=True)
 class _Lost:
-    """A peer that was evicted: how long it is asked, when next, and how long the pause before that was."""
+    """A peer that was lost: when it is asked next, for how long, the pause before that, and when it was asked last.
+    A former peer has no time of its own: it is asked in turn."""
 
-    peer: Peer
-    until: float
+    contact: Contact
     due: float
+    until: float
     pause_s: float
+    asked: float
 
 
 class Upkeep:
-    """The chores of one node's routing table. `search` looks for a key, for the sake of the contacts it meets."""
+    """The chores of one node's routing table. `search` looks for a key, for the sake of the contacts it meets, from
+    the table and these peers beside."""
 
-    def __init__(self, protocol: Protocol, search: Callable[[DhtKey], None], entropy: random.Random) -> None:
+    def __init__(
+        self, protocol: Protocol, search: Callable[[DhtKey, Iterable[Peer]], None], entropy: random.Random
+    ) -> None:
         self._protocol = protocol
         self._search = search
         self._entropy = entropy
-        self._lost: OrderedDict[bytes, _Lost] = OrderedDict()
+        self._lost: dict[bytes, _Lost] = {}  # the one lost last stands last
+        self._turn_at = 0.0
         self._searched_self = -limits.REFRESH_INTERVAL_S
         self._to_search: list[int] = []
 
@@ -48,9 +57,23 @@ class Upkeep:
         """A peer was evicted; it gets second chances for LOST_PEER_S."""
         if peer.contact is not None:
             now = self._protocol.monotonic()
-            self._lost[peer.contact.wire] = _Lost(peer, now + limits.LOST_PEER_S, now + LOST_PAUSE_S, LOST_PAUSE_S)
-            if len(self._lost) > limits.LOST_PEERS_MAX:
-                self._lost.popitem(last=False)
+            self._remember(peer.contact, now + LOST_PAUSE_S, now + limits.LOST_PEER_S, now)
+
+    def parted(self, contact: Contact) -> None:
+        """A peer of an earlier life was asked just now; it is a former one until it is among the peers."""
+        self._remember(contact, math.inf, 0.0, self._protocol.monotonic())
+
+    def _remember(self, contact: Contact, due: float, until: float, asked: float) -> None:
+        self._lost.pop(contact.wire, None)
+        self._lost[contact.wire] = _Lost(contact, due, until, LOST_PAUSE_S, asked)
+        if len(self._lost) > limits.LOST_PEERS_MAX:
+            del self._lost[next(iter(self._lost))]
+
+    def missing(self) -> list[Contact]:
+        """The lost and former peers that are not in the table, those lost last at the end."""
+        for wire in [wire for wire, row in self._lost.items() if self._protocol.table.get(row.contact.id) is not None]:
+            del self._lost[wire]
+        return [row.contact for row in self._lost.values()]
 
     def ask_all(self) -> None:
         """Ask all peers, PINGS_PER_TICK a tick."""
@@ -62,8 +85,10 @@ class Upkeep:
         """Everybody may have gone meanwhile: ask all peers, and look around ourselves."""
         self.ask_all()
         self._searched_self = -limits.REFRESH_INTERVAL_S
+        self._turn_at = 0.0
         for row in self._lost.values():
-            row.due, row.pause_s = 0.0, LOST_PAUSE_S
+            if row.due < math.inf:
+                row.due, row.pause_s = 0.0, LOST_PAUSE_S
 
     def joined(self) -> None:
         """We have just searched for ourselves."""
@@ -77,21 +102,24 @@ class Upkeep:
     def tick(self, now: float) -> None:
         """Do a little. Call about once a second."""
         self._ping_idle(now)
-        self._ping_lost(now)
+        self._ask_lost(now)
         table = self._protocol.table
         if not len(table):
             return
         if now - self._searched_self >= limits.REFRESH_INTERVAL_S:
-            self._search(DhtKey(self._protocol.own_id))
-            self.joined()
+            self._search_self()
         elif self._to_search:
             self._search_bucket(self._to_search.pop())
         elif stale := table.stale_prefixes(now):
             self._search_bucket(self._entropy.choice(stale))
 
+    def _search_self(self, *through: Peer) -> None:
+        self._search(DhtKey(self._protocol.own_id), through)
+        self.joined()
+
     def _search_bucket(self, prefix_bits: int) -> None:
         own_id = self._protocol.own_id
-        self._search(DhtKey(random_id_at(own_id, prefix_bits, self._entropy.randbytes(len(own_id)))))
+        self._search(DhtKey(random_id_at(own_id, prefix_bits, self._entropy.randbytes(len(own_id)))), ())
 
     def _ping_idle(self, now: float) -> None:
         pings = 0
@@ -103,18 +131,37 @@ class Upkeep:
                 if pings == PINGS_PER_TICK:
                     return
 
-    def _ping_lost(self, now: float) -> None:
-        """Ask the lost peer that has waited longest, if it is due; one a tick, each ever more seldom."""
-        if not self._lost:
+    def _ask_lost(self, now: float) -> None:
+        """Ask the lost peer that has waited longest, if it is due, or the former one, if it is their turn; one a tick,
+        each lost one ever more seldom."""
+        if not self.missing():
             return
-        wire, row = next(iter(self._lost.items()))
-        if row.due > now and row.until > now and not row.peer.in_table:
-            self._lost.move_to_end(wire)  # another one may be due
+        row = min(self._lost.values(), key=lambda row: row.due)
+        if row.due > now:
+            if now >= self._turn_at:
+                self._take_turn(now)
             return
-        del self._lost[wire]
-        if row.until > now and not row.peer.in_table:
-            row.pause_s = min(2 * row.pause_s, LOST_PAUSE_S_MAX)
-            row.due = now + row.pause_s
-            self._lost[wire] = row
-            if not row.peer.pinging:
-                self._protocol.ping(row.peer, tries=1)
+        row.pause_s = min(2 * row.pause_s, LOST_PAUSE_S_MAX)
+        row.due = now + row.pause_s if now < row.until else math.inf
+        self._ask(row, now)
+
+    def _take_turn(self, now: float) -> None:
+        former = [row for row in self._lost.values() if row.due == math.inf]
+        if former:
+            pause_s = limits.FORMER_PEER_S if len(self._protocol.table) else limits.BOOTSTRAP_RETRY_S_MAX
+            self._turn_at = now + pause_s * self._entropy.uniform(0.75, 1.25)
+            self._ask(min(former, key=lambda row: row.asked), now, through=True)
+
+    def _ask(self, row: _Lost, now: float, *, through: bool = False) -> None:
+        """Ask a peer, and if it answers forget that it was lost; search for our place `through` it perhaps."""
+
+        def done(request: Request, answer: object) -> None:
+            if answer is not None:
+                self._lost.pop(row.contact.wire, None)
+                if through:
+                    self._search_self(request.peer)
+
+        row.asked = now
+        peer = self._protocol.peer_at(row.contact.address, row.contact)
+        if not peer.pinging:
+            self._protocol.ping(peer, done, tries=1)
