@@ -70,9 +70,12 @@ class Upkeep:
             del self._lost[next(iter(self._lost))]
 
     def missing(self) -> list[Contact]:
-        """The lost and former peers that are not in the table, those lost last at the end."""
-        for wire in [wire for wire, row in self._lost.items() if self._protocol.table.get(row.contact.id) is not None]:
-            del self._lost[wire]
+        """The lost and former peers that are not in the table, those lost last at the end. Who has moved is no former
+        peer; but who was lost lately is asked where it was, as somebody else may only say to be it."""
+        for wire, row in list(self._lost.items()):
+            known = self._protocol.table.get(row.contact.id)
+            if known is not None and (row.due == math.inf or known.contact == row.contact):
+                del self._lost[wire]
         return [row.contact for row in self._lost.values()]
 
     def ask_all(self) -> None:
