@@ -75,7 +75,8 @@ class Batch:
             self._tell_first()
 
     def give_up(self) -> str:
-        """Send nothing more, wait for what is under way, and say where it ended. A second Ctrl-C ends the wait."""
+        """Send nothing more, wait for what is under way, and say where it ended. After a second Ctrl-C it is said at
+        once, though the process ends when the node has answered or was silent for too long."""
         for _, sent in reversed(self._waiting):  # from the end, so that none begins behind one that is called off
             sent.cancel()
         with suppress(KeyboardInterrupt):

@@ -7,7 +7,7 @@ result. `dhtex.node.parts` builds the parts.
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from dhtex.node.bootstrap import CONNECTED, ITSELF, UNKNOWN_NAME
 from dhtex.node.bulk import cancel_all
 from dhtex.node.counter import Progress
 from dhtex.node.diagnosis import Diagnosis
+from dhtex.node.events import ALL
 from dhtex.node.health import Health
 from dhtex.node.offers import resume_within_s
 from dhtex.node.outside import Outside
@@ -43,7 +44,6 @@ from dhtex.views import (
     Amendment,
     CancelView,
     DoctorView,
-    EventView,
     HealthView,
     OrderDraft,
     OrderView,
@@ -63,7 +63,6 @@ TICK_S: Final = 1.0
 PEERS_SAVED_S: Final = 60.0
 PEERS_SAVED_FIRST_S: Final = 3.0  # the pause doubles from here: a node that is killed soon should find back too
 BOOTSTRAP_WAIT_S: Final = 0.6  # a start waits this long for a first peer, then goes on in the background
-ALL: Final = ""  # the topic of those who follow everything
 
 
 class Node(Queries):
@@ -92,6 +91,7 @@ class Node(Queries):
         self._locked = locked
         self._lock: Lock | None = None
         self._outside: Outside | None = None
+        self._ending: asyncio.Future[None] | None = None
         self._open_endpoint = open_endpoint
         self._open_database = open_database
         self._tasks = Tasks()
@@ -155,12 +155,20 @@ class Node(Queries):
 
     async def stop(self) -> None:
         """Save everything and close everything. Stopping twice is no error."""
+        if self._ending is None:  # whoever comes meanwhile waits for the same end
+            self._ending = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._ending)
+
+    async def _close(self) -> None:
         parts, self._parts = self._parts, None
-        if parts is not None:
-            await self._end(parts)
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
+        try:
+            if parts is not None:
+                await self._end(parts)
+        finally:
+            self._ending = None
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                lock.release()
 
     async def _end(self, parts: Parts) -> None:
         parts.overlay.on_record = parts.directory.on_newer = lambda key, wire: None
@@ -333,14 +341,9 @@ class Node(Queries):
 
     async def cancel_order(self, id_prefix: str) -> OrderView:
         """Cancel an own order. Raises RefusedError if it is closed already."""
-        found = await self._own(id_prefix)
-        await self._running.offers.cancel(found.id)
-        return self._running.market.view(found)
-
-    async def _own(self, id_prefix: str) -> Record[Order]:
         found = await self._running.market.find(id_prefix)
-        self._running.offers.adopt(found)
-        return found
+        await self._running.offers.cancel_found(found)
+        return self._running.market.view(found)
 
     async def cancel_orders(self, pair: str = "") -> CancelView:
         """Cancel all own open orders, or those of a pair. What cannot be cancelled is named, the others still are."""
@@ -357,7 +360,7 @@ class Node(Queries):
         self, id_prefix: str, amendment: Amendment, progress: Progress | None = None, tell: Tell = told_nobody
     ) -> PublishView:
         """Replace an own order by a changed one; `tell` as in `add_order`."""
-        found = await self._own(id_prefix)
+        found = await self._running.market.find(id_prefix)
         successor, published = await self._running.offers.amend(found.id, amendment, progress, self._signed(tell))
         return self._published(successor, published)
 
@@ -390,10 +393,3 @@ class Node(Queries):
     def settle_trade(self, id_prefix: str, request: ReceiptRequest) -> TradeView:
         """Sign what became of a confirmed trade, for the other side and whoever reads the order's key."""
         return settle(self._running.journal, self._running.settling, id_prefix, request)
-
-    # --- streams ----------------------------------------------------------------------------------------------------
-
-    async def events(self) -> AsyncIterator[EventView]:
-        """What happens to this node's own orders and trades, until the node stops."""
-        async for event in self._running.hub.join(ALL).read():
-            yield event

@@ -13,7 +13,7 @@ from dhtex.errors import NotFoundError
 from dhtex.market.holding import ANY_KIND
 from dhtex.market.ids import DhtKey, order_key
 from dhtex.market.records import Kind
-from dhtex.node.bootstrap import WELL
+from dhtex.node.bootstrap import ITSELF, WELL
 from dhtex.node.health import Health
 from dhtex.node.naming import digits_of, whole
 from dhtex.node.parts import Parts
@@ -160,6 +160,8 @@ class Diagnosis:
         await bootstrap.ask_missing()
         silent = [f"{text} ({state})" for text, state in bootstrap.state.items() if state not in WELL]
         count = len(bootstrap.state)
+        if all(state == ITSELF for state in bootstrap.state.values()):
+            return CheckView(name="bootstrap", state=WARNING, finding="no other node was named at the start")
         if not silent:
             return CheckView(name="bootstrap", state=OK, finding=f"{count} named at the start, none of them silent")
         return CheckView(

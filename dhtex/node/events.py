@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from typing import Any, Final
 
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.errors import RefusedError
 from dhtex.market.present import iso_time, milliseconds
 from dhtex.views import EventView, OrderView
+
+ALL: Final = ""  # the topic of those who follow everything
 
 
 class Stream:

@@ -127,12 +127,17 @@ class Offers:
         signed(order)
         return await self._stamped_enough(order, await self._publish(order), progress)
 
-    def adopt(self, order: Record[Order]) -> None:
-        """Take an order into the journal that this node has published after the backup that it was made of, so that it
-        can be ended: like those from before, it is answered for when its holders have told what became of it."""
+    async def cancel_found(self, order: Record[Order]) -> None:
+        """As `cancel`, also of an order that this node has published after the backup that it was made of: that comes
+        into the journal only to be ended, as nobody knows its reply and its switch any more."""
         unknown = self._journal.order(order.id) is None and order.body.epoch < self._epoch
-        if unknown and self._keys.of(order.body) is not None:
-            self._journal.add_order(self._row(order, "", 0))
+        adopted = unknown and self._keys.of(order.body) is not None and self._journal.add_order(self._row(order, "", 0))
+        try:
+            await self.cancel(order.id)
+        except BaseException:
+            if adopted:
+                self._journal.forget_order(order.id)
+            raise
 
     async def cancel(self, order_id: RecordId) -> Record[Status]:
         """Close an open order for good and say so in the network."""

@@ -77,7 +77,8 @@ class Parts:
             self.holdings.flush(now, rows_max)
             if peers:
                 known = [(peer.id, peer.address) for peer in self.overlay.peers() if peer.kind == "dhtex"]
-                if both := self.overlay.missing_peers() + known:  # of a network cut apart the others may be among them
+                if known:  # else all that are on disk stay; of a network cut apart the others may be among the missing
+                    both = self.overlay.missing_peers()[-limits.LOST_PEERS_MAX :] + known
                     self.journal.save_peers([(node_id, *address) for node_id, address in both])
                 if (ip := self.overlay.selfview.public_ip()) is not None and ip != self.journal.public_ip():
                     self.journal.set_public_ip(ip)

@@ -24,7 +24,7 @@ from dhtex.marketviews import (
 )
 from dhtex.node import copies, statistics, taking
 from dhtex.node.counter import Progress
-from dhtex.node.events import Stream
+from dhtex.node.events import ALL, Stream
 from dhtex.node.following import topic_of
 from dhtex.node.parts import Parts
 from dhtex.node.trades import find_trade, full_view
@@ -54,6 +54,11 @@ class Queries:
     def trade(self, id_prefix: str) -> TradeView:
         """One trade, by the first digits of its accept's or order's id."""
         return full_view(self._running.journal, find_trade(self._running.journal, id_prefix))
+
+    async def events(self) -> AsyncIterator[EventView]:
+        """What happens to this node's own orders and trades, until the node stops."""
+        async for event in self._running.hub.join(ALL).read():
+            yield event
 
     async def list_orders(self, query: OrderQuery) -> ListingView:
         """Orders that pass the filters, and how complete that is."""

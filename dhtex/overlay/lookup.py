@@ -124,7 +124,7 @@ class Lookup:
         if credit is None:
             credit = self._sources[source] = _Source(not source)
         for contact in contacts:
-            if contact.wire in self._by_wire or contact.id == self._own_id:
+            if contact.wire in self._by_wire or contact.id == self._own_id or self._is_spent(contact.ip):
                 continue
             row = _Row(contact, contact.long_id ^ self._goal, credit, suspect)
             if len(self._rows) >= limits.LOOKUP_CANDIDATES_MAX and not self._make_room(row):
@@ -176,7 +176,7 @@ class Lookup:
                     else:
                         passed_over.append(row)
         for row in passed_over:
-            if self._in_slots < self.parallel and self._may_ask(now):
+            if row.state == _KNOWN and self._in_slots < self.parallel and self._may_ask(now):
                 self._ask(row, _ASKED, chosen)
         return chosen
 
@@ -184,14 +184,20 @@ class Lookup:
         return self.requests < limits.LOOKUP_REQUESTS_MAX and now - self._started <= limits.LOOKUP_S_MAX
 
     def _ask(self, row: _Row, state: int, chosen: list[Contact]) -> None:
-        ip = row.contact.ip
-        self._asked_at[ip] = self._asked_at.get(ip, 0) + 1
-        if self._asked_at[ip] > limits.LOOKUP_REQUESTS_PER_IP_MAX and row.contact.subnet is not None:
-            row.state = State.FAILED  # as good as: see the head of this file
-            return
         self.requests += 1
         self._enter(row, state)
         chosen.append(row.contact)
+        if row.contact.subnet is not None:
+            ip = row.contact.ip
+            self._asked_at[ip] = self._asked_at.get(ip, 0) + 1
+            if self._is_spent(ip):
+                for other in self._rows:
+                    if other.state == _KNOWN and other.contact.ip == ip:
+                        other.state = State.FAILED  # as good as
+
+    def _is_spent(self, ip: str) -> bool:
+        """Whether a public IP was asked as often as it may be."""
+        return self._asked_at.get(ip, 0) >= limits.LOOKUP_REQUESTS_PER_IP_MAX
 
     def _enter(self, row: _Row, state: int) -> None:
         """Change a row's state; all counts of what is awaited are kept here."""

@@ -84,7 +84,7 @@ class Table:
         """Whether somebody who has had this address since then would enter the table, so that asking who it is pays."""
         known = self._by_id.get(contact.id)
         if contact.id == self.own_id or known is not None:
-            return known is not None and since < known.first_seen
+            return known is not None and since < known.first_seen and self._subnet_room(_Bucket(), contact)
         bucket = self._buckets.get(self._index(contact.long_id))
         if bucket is None:
             return self._subnet_room(_Bucket(), contact)
@@ -105,6 +105,9 @@ class Table:
                 self._spare(bucket, peer)
                 return Offer.RIVAL
             self._take_out(known)
+            if not self._room(bucket, peer):
+                self._put_in(bucket, known)
+                return Offer.REFUSED
         if self._room(bucket, peer):
             self._put_in(bucket, peer)
             return Offer.ADDED

@@ -28,14 +28,15 @@ LOST_PAUSE_S_MAX: Final = 256.0
 
 @dataclass(slots=True)
 class _Lost:
-    """A peer that was lost: when it is asked next, for how long, the pause before that, and when it was asked last.
-    A former peer has no time of its own: it is asked in turn."""
+    """A peer that was lost: when it is asked next, for how long, the pause before that, when it was asked last, and
+    since when we knew it. A former peer has no time of its own: it is asked in turn."""
 
     contact: Contact
     due: float
     until: float
     pause_s: float
     asked: float
+    since: float
 
 
 class Upkeep:
@@ -57,17 +58,20 @@ class Upkeep:
         """A peer was evicted; it gets second chances for LOST_PEER_S."""
         if peer.contact is not None:
             now = self._protocol.monotonic()
-            self._remember(peer.contact, now + LOST_PAUSE_S, now + limits.LOST_PEER_S, now)
+            self._remember(
+                _Lost(peer.contact, now + LOST_PAUSE_S, now + limits.LOST_PEER_S, LOST_PAUSE_S, now, peer.first_seen)
+            )
+            if len(self._lost) > limits.LOST_PEERS_MAX:
+                del self._lost[next(iter(self._lost))]
 
     def parted(self, contact: Contact) -> None:
         """A peer of an earlier life was asked just now; it is a former one until it is among the peers."""
-        self._remember(contact, math.inf, 0.0, self._protocol.monotonic())
+        now = self._protocol.monotonic()
+        self._remember(_Lost(contact, math.inf, 0.0, LOST_PAUSE_S, now, now))
 
-    def _remember(self, contact: Contact, due: float, until: float, asked: float) -> None:
-        self._lost.pop(contact.wire, None)
-        self._lost[contact.wire] = _Lost(contact, due, until, LOST_PAUSE_S, asked)
-        if len(self._lost) > limits.LOST_PEERS_MAX:
-            del self._lost[next(iter(self._lost))]
+    def _remember(self, row: _Lost) -> None:
+        self._lost.pop(row.contact.wire, None)
+        self._lost[row.contact.wire] = row
 
     def missing(self) -> list[Contact]:
         """The lost and former peers that are not in the table, those lost last at the end. Who has moved is no former
@@ -166,5 +170,7 @@ class Upkeep:
 
         row.asked = now
         peer = self._protocol.peer_at(row.contact.address, row.contact)
+        if peer.contact == row.contact:
+            peer.first_seen = min(peer.first_seen, row.since)  # also when the row was forgotten meanwhile
         if not peer.pinging:
             self._protocol.ping(peer, done, tries=1)

@@ -134,11 +134,9 @@ class Journal:
 
     def renew(self, now: float) -> None:
         """Let the time of all dead man's switches begin again. What was due before this stays due."""
-        with self._database.decision() as connection:
-            connection.execute(
-                "UPDATE orders SET cancel_at = ? + cancel_after WHERE cancel_after > 0 AND cancel_at > ?",
-                (int(now), now),
-            )
+        self._decide(
+            "UPDATE orders SET cancel_at = ? + cancel_after WHERE cancel_after > 0 AND cancel_at > ?", int(now), now
+        )
 
     def child(self, order_id: RecordId) -> OwnOrder | None:
         """The order of what a part fill has left of another."""
@@ -166,6 +164,10 @@ class Journal:
         """End an order that is open: canceled, or expired (with no Status). False when it has ended already."""
         with self._database.decision() as connection:
             return statements.close(connection, order_id, MakerState(state), status_wire)
+
+    def forget_order(self, order_id: RecordId) -> None:
+        """Drop an order that is open."""
+        self._decide("DELETE FROM orders WHERE order_id = ? AND status_wire = x''", order_id)
 
     def cancel_orders(self, ends: Sequence[Closed]) -> set[RecordId]:
         """Cancel many orders in one transaction; which of them were open till now."""
@@ -201,6 +203,10 @@ class Journal:
             if changed:
                 statements.close_others(connection, others)
             return changed
+
+    def _decide(self, sql: str, *parameters: object) -> None:
+        with self._database.decision() as connection:
+            connection.execute(sql, parameters)
 
     def _orders(self, where: str, *parameters: object) -> list[OwnOrder]:
         rows = self._database.rows(f"SELECT {statements.ORDER} FROM orders {where} ORDER BY rowid", *parameters)
@@ -294,10 +300,7 @@ class Journal:
 
     def add_trade(self, trade: Trade) -> None:
         """Keep a new trade, on disk before the accept is sent."""
-        with self._database.decision() as connection:
-            connection.execute(
-                f"INSERT INTO trades({statements.TRADE}) VALUES({statements.marks(Trade)})", astuple(trade)
-            )
+        self._decide(f"INSERT INTO trades({statements.TRADE}) VALUES({statements.marks(Trade)})", *astuple(trade))
 
     def update_trade(self, accept_id: RecordId, expected_state: str, trade: Trade) -> bool:
         """Change a trade that is still in the expected state. False, and nothing changed, when it is not."""

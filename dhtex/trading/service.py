@@ -366,7 +366,6 @@ class Desk:
             match effect:
                 case Publish():
                     if effect.accept_id not in self._publishing:
-                        self._publishing.add(effect.accept_id)
                         self._tasks.keep_up(partial(self._publish, effect))
                 case Changed(trade):
                     self._timers.cancel("lapse", trade.accept_id)
@@ -382,6 +381,7 @@ class Desk:
 
     async def _publish(self, effect: Publish) -> None:
         order, pause_s = effect.order, PUBLISH_PAUSE_S_MIN
+        self._publishing.add(effect.accept_id)
         try:
             while self._clock.now() < effect.until:
                 puts = [self._publisher.put_order_key(order.id, effect.wire)]

@@ -15,6 +15,7 @@ from dhtex.trading.effects import Effect
 
 AGAIN_S: Final = 60.0  # after which a step that the disk has refused is tried again
 LOOK_S: Final = 60.0  # after which what fell due while the machine slept is found, at the latest
+STEPS_PER_TURN: Final = 32  # each may wait for the disk: everything else has its turn between
 _LOOK_S_MIN: Final = 0.001
 
 Step = Callable[[float], list[Effect]]
@@ -63,7 +64,8 @@ class Timers:
     def _look(self) -> None:
         now = self._clock.now()
         try:
-            for when, name in sorted((when, name) for name, (when, _) in self._steps.items() if when <= now):
+            due = sorted((when, name) for name, (when, _) in self._steps.items() if when <= now)
+            for when, name in due[:STEPS_PER_TURN]:
                 if self._steps.get(name, (math.inf,))[0] == when:  # no other step has moved or cancelled it
                     self._run_step(name)
         finally:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dhtex.errors import NoPeerError, RefusedError
+from dhtex.errors import NoPeerError, NotFoundError, RefusedError
 from dhtex.node import Node
 from dhtex.store.copying import back_up, put_back
 from dhtex.views import AcceptRequest, Amendment
@@ -32,7 +32,9 @@ async def test_a_restored_node_does_not_sell_again_what_was_sold_since(tmp_path:
                     await again.cancel_order(order)
                 assert (await three.show_order(order)).status != "disputed"
             assert (await three.accept_order(kept, AcceptRequest())).state == "confirmed"
-            assert (await again.cancel_order(successor)).status == "canceled"  # it is younger than the backup
+            with pytest.raises(NotFoundError):
+                await again.amend_order(successor, Amendment(price="48000"))  # it is younger than the backup
+            assert (await again.cancel_order(successor)).status == "canceled"
             await until(lambda: lists_none_of(three, successor))
             fresh = (await again.add_order(DRAFT)).order.id
             assert (await three.accept_order(fresh, AcceptRequest())).state == "confirmed"

@@ -25,6 +25,19 @@ async def test_a_home_has_one_node(tmp_path: Path) -> None:
         pass
 
 
+async def test_a_home_is_let_go_when_its_node_has_ended_whoever_waits_for_that(tmp_path: Path) -> None:
+    first = node(tmp_path)
+    await first.start()
+    ending = asyncio.create_task(first.stop())
+    await asyncio.sleep(0)
+    ending.cancel()
+    with pytest.raises(PortInUseError):
+        await node(tmp_path).start()
+    await asyncio.gather(first.stop(), first.stop())
+    async with node(tmp_path, first.port):
+        pass
+
+
 async def test_a_start_that_is_refused_lets_go_of_the_home(tmp_path: Path) -> None:
     async with node(tmp_path / "one") as first:
         with pytest.raises(PortInUseError, match="UDP port"):

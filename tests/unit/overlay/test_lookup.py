@@ -239,3 +239,26 @@ def test_it_never_asks_ourselves() -> None:
     lookup.add([me])
     assert lookup.next(0.0) == []
     assert lookup.finished(0.0)
+
+
+def test_addresses_that_were_asked_often_enough_hide_nobody_farther_off() -> None:
+    target = bytes(20)
+    lookup = Lookup(target, OWN + b"", 0.0)
+    gone = [at(number, f"9.{site}.1.1", 4000 + number) for site in range(4) for number in range(site * 8, site * 8 + 8)]
+    sound = [at(100 + number, f"8.{number}.1.1", 4000) for number in range(10)]
+    lookup.add([*gone, *sound])
+    while asked := lookup.next(0.0):
+        for contact in asked:
+            if contact in sound:
+                lookup.on_reply(contact, [])
+            else:
+                lookup.on_failure(contact)
+    assert len(lookup.result()) >= limits.HOLDERS
+    assert lookup.finished(0.0)
+    assert lookup.requests <= len(sound) + 4 * limits.LOOKUP_REQUESTS_PER_IP_MAX
+
+
+def at(nearness: int, ip: str, port: int) -> Contact:
+    made = contact_at(bytes(18) + (nearness + 1).to_bytes(2), ip, port)
+    assert made is not None
+    return made

@@ -117,6 +117,18 @@ def test_an_id_at_two_addresses_belongs_to_the_first_and_only_while_that_is_sile
     assert set(table) == {old}
 
 
+def test_an_older_claim_for_which_there_is_no_room_takes_no_place() -> None:
+    table = Table(OWN)
+    for number in range(2, 2 + limits.PEERS_PER_SUBNET_IN_BUCKET):
+        table.offer(peer(far(number), "9.1.1.1", 4000 + number))
+    crowded, known = peer(far(1), "9.1.1.1", 4001), peer(far(1), "9.1.2.1", 4001)
+    known.first_seen = crowded.first_seen + 60
+    assert crowded.contact is not None
+    assert table.offer(known) is Offer.ADDED
+    assert table.offer(crowded) is Offer.REFUSED
+    assert known in set(table)
+
+
 def test_a_spare_that_has_changed_its_id_meanwhile_takes_no_place() -> None:
     table = Table(OWN, bucket_size=1)
     first, spare = peer(far(1), port=4001), peer(far(2), port=4002)
