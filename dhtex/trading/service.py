@@ -366,6 +366,7 @@ class Desk:
             match effect:
                 case Publish():
                     if effect.accept_id not in self._publishing:
+                        self._publishing.add(effect.accept_id)
                         self._tasks.keep_up(partial(self._publish, effect))
                 case Changed(trade):
                     self._timers.cancel("lapse", trade.accept_id)
@@ -381,19 +382,16 @@ class Desk:
 
     async def _publish(self, effect: Publish) -> None:
         order, pause_s = effect.order, PUBLISH_PAUSE_S_MIN
-        self._publishing.add(effect.accept_id)
-        try:
-            while self._clock.now() < effect.until:
-                puts = [self._publisher.put_order_key(order.id, effect.wire)]
-                if effect.certificate:
-                    puts.append(self._publisher.put_index(order.body, effect.wire))
-                if min(await asyncio.gather(*puts)) > 0:
-                    break
-                await asyncio.sleep(pause_s * self._entropy.uniform(*JITTER))
-                pause_s = min(2 * pause_s, PUBLISH_PAUSE_S_MAX)
-            self._safely(lambda: self._selling.published(effect.accept_id))
-        finally:
-            self._publishing.discard(effect.accept_id)
+        while self._clock.now() < effect.until:
+            puts = [self._publisher.put_order_key(order.id, effect.wire)]
+            if effect.certificate:
+                puts.append(self._publisher.put_index(order.body, effect.wire))
+            if min(await asyncio.gather(*puts)) > 0:
+                break
+            await asyncio.sleep(pause_s * self._entropy.uniform(*JITTER))
+            pause_s = min(2 * pause_s, PUBLISH_PAUSE_S_MAX)
+        self._safely(lambda: self._selling.published(effect.accept_id))
+        self._publishing.discard(effect.accept_id)  # not when a put breaks off: then this begins again
 
     def _release(self, accept_id: RecordId) -> None:
         for done in (done for done in self._waiting.pop(accept_id, []) if not done.done()):
