@@ -73,7 +73,8 @@ def hops(view: Any, page: Page) -> list[str]:
 def doctor(context: typer.Context) -> None:
     """Check whether the node is well, and say what to do.
 
-    Port, peers, clock, reachability, holders of own orders and disk; exits with 8 when something is wrong.
+    Port, peers, bootstrap peers, clock, reachability, holders of own orders and disk. Exits with 8 when something
+    is wrong.
     """
     session = session_of(context)
     view = session.call("POST", path_of("doctor"))
