@@ -107,7 +107,7 @@ def _draft(source: Path, target: Path) -> Iterator[tuple[Path, sqlite3.Connectio
             connection.execute("VACUUM")
             yield draft, connection
     except (sqlite3.Error, OSError) as error:
-        raise StateError(f"{target} cannot be written: {error}", hint="nothing was changed") from error
+        raise StateError(f"{target} cannot be written: {_reason(error)}", hint="nothing was changed") from error
     finally:
         if draft is not None:
             with contextlib.suppress(OSError):
@@ -142,7 +142,9 @@ def _replace(draft: Path, target: Path) -> Path:
         draft.replace(target)
         database.sync_folder(target.parent)
     except OSError as error:
-        raise StateError(f"{target} cannot be written: {error}", hint=f"what was there is kept as {aside}") from error
+        raise StateError(
+            f"{target} cannot be written: {_reason(error)}", hint=f"what was there is kept as {aside}"
+        ) from error
     return aside
 
 
@@ -172,3 +174,8 @@ def _count(connection: sqlite3.Connection) -> Copied:
         " (SELECT count(*) FROM trades)"
     ).fetchone()
     return Copied(int(epoch), int(orders), int(trades))
+
+
+def _reason(error: Exception) -> str:
+    """Why it failed, without the name of a file that nobody asked for."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

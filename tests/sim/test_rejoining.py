@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -12,10 +11,9 @@ import pytest
 from dhtex import limits
 from dhtex.sim.history import History
 from dhtex.sim.host import PORT, Host
-from dhtex.sim.loop import VirtualLoop
 from dhtex.sim.network import Network, Weather
-from dhtex.sim.world import MEMORY
 from dhtex.views import OrderDraft, OrderQuery
+from tests.sim import stage
 
 PAIR: Final = "BTC/USD"
 APART_S: Final = limits.LOST_PEER_S + 1200.0  # peers count as lost some minutes after the cut
@@ -60,20 +58,7 @@ class Room:
 
 
 def play(count: int, story: Callable[[Room], Awaitable[None]]) -> None:
-    async def run(folder: Path) -> None:
-        room = Room(count, folder)
-        try:
-            await story(room)
-        finally:
-            for host in room.hosts:
-                host.crash(power=False)
-
-    loop = VirtualLoop()
-    try:
-        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-            loop.run_until_complete(run(Path(folder)))
-    finally:
-        loop.close()
+    stage.play(lambda folder: Room(count, folder), story)
 
 
 def forget_lost(hosts: list[Host]) -> None:

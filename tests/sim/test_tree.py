@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -18,10 +17,9 @@ from dhtex.node import Node
 from dhtex.overlay.server import Overlay
 from dhtex.sim.history import History
 from dhtex.sim.host import NETWORK, PORT, Host
-from dhtex.sim.loop import VirtualLoop
 from dhtex.sim.network import Network, Weather
-from dhtex.sim.world import MEMORY
 from dhtex.views import ListingView, OrderDraft, OrderQuery
+from tests.sim import stage
 
 PAIR = "BTC/USD"
 MAKERS = 4
@@ -84,20 +82,7 @@ def set_node_size(monkeypatch: pytest.MonkeyPatch, orders: int) -> None:
 
 
 def play(story: Callable[[Room], Awaitable[None]], nodes: int, seed: int = 1) -> None:
-    async def told(folder: Path) -> None:
-        room = Room(folder, nodes, seed)
-        try:
-            await story(room)
-        finally:
-            for host in room.hosts:
-                host.crash(power=False)
-
-    loop = VirtualLoop()
-    try:
-        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
-            loop.run_until_complete(told(Path(folder)))
-    finally:
-        loop.close()
+    stage.play(lambda folder: Room(folder, nodes, seed), story)
 
 
 @pytest.mark.parametrize("seed", [1, 3, 5])
