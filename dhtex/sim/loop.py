@@ -173,8 +173,9 @@ def _task(loop: Any, coro: Any, **options: Any) -> Any:
     if life is not None:
         life.tasks_begun += 1
         life.tasks[life.tasks_begun] = task
-        if not life.alive:  # its clean-up meets dead ground
+        if not life.alive:  # its clean-up meets dead ground: what it would begin is over before it has begun
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coro.close()
     return task
 
 

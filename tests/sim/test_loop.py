@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import warnings
 
 import pytest
 
@@ -50,6 +52,36 @@ def test_a_life_that_ends_runs_no_clean_up_that_could_be_seen() -> None:
 
     play(story())
     assert seen == ["step", "step", "ended", "step", "step"]
+
+
+def test_what_the_clean_up_of_an_ended_life_begins_never_runs_and_is_not_missed() -> None:
+    seen: list[str] = []
+
+    async def closes() -> None:
+        seen.append("closed")
+
+    async def works() -> None:
+        try:
+            await asyncio.sleep(60.0)
+        finally:
+            await asyncio.shield(asyncio.ensure_future(closes()))
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        life = Life("one")
+        task = life.spawn(works())
+        await asyncio.sleep(1.5)
+        loop.end(life)
+        await asyncio.sleep(1.5)
+        assert not task.done()
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        play(story())
+        gc.collect()
+    assert not warned
+    assert not seen
 
 
 def test_a_crash_in_the_middle_of_a_step_is_caught_by_no_border() -> None:
