@@ -3,7 +3,8 @@
     one_winner       of one order, one accept is ever confirmed; its maker signs one end of it, once; of one group one
                      order is filled, and of a part fill there is one remainder; who signs two ends is shown as disputed
     no_lost_outcome  every accept ends confirmed, refused or void, and both sides hold the same; who was away until
-                     nobody remembers says so
+                     nobody remembers says so; a trade stays in the journal, but for what a stranger did not get, which
+                     its maker forgets when holders have forgotten the order
     no_resurrection  what has ended stays ended: in journals at once, in listings once there is peace
     no_overwrite     what others sign about an order changes nothing
     listed_or_gone   in peace, every open order is in every listing, and nothing else
@@ -27,6 +28,7 @@ from dhtex.market.ids import RecordId, order_key
 from dhtex.market.records import AnyRecord, Kind, Order, Record, Refusal, Status, is_a, parse_record
 from dhtex.market.trade import TAKER, MakerState, TakerState
 from dhtex.sim.clock import EPOCH_S
+from dhtex.sim.faults import SKEW_S
 from dhtex.sim.history import History
 from dhtex.sim.host import NETWORK, GoneError, Host
 from dhtex.sim.ledger import Ledger
@@ -208,8 +210,13 @@ class Judge:
                     name = f"{trade.role}'s trade {_short(trade.accept_id)}"
                     self._violation("no_lost_outcome", f"{name} went from {before.state} to {trade.state}")
         for (index, accept_id), trade in self._trades.items():
-            if index == host.index and accept_id not in seen and trade.state != TakerState.REFUSED:
+            if index == host.index and accept_id not in seen and not self._may_be_gone(trade):
                 self._violation("no_lost_outcome", f"{trade.role}'s trade {_short(accept_id)} is gone from the journal")
+
+    def _may_be_gone(self, trade: Trade) -> bool:
+        """Whether a maker may have forgotten a trade: a stranger's that came to nothing, and when holders have too."""
+        came_to_nothing = trade.role == Role.MAKER and trade.state in (TakerState.REFUSED, TakerState.VOID)
+        return came_to_nothing and EPOCH_S + self._time() > _forgotten(trade) - SKEW_S
 
     def _look_at_bounds(self, host: Host) -> None:
         overlay = host.parts.overlay
