@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 from unittest.mock import patch
 
+from dhtex import limits
 from dhtex.market import admission, merge
 from dhtex.market.keyring import Keyring
 from dhtex.market.merge import Meeting
@@ -90,6 +91,12 @@ def tombstone_dropped_early() -> Any:
         return int(record.body.at) + 30 if type(record.body).__name__ == "Status" else real(record)
 
     return _patched((held, "keep_until", keep_until))
+
+
+def trades_forgotten_early() -> Any:
+    """A journal that is opened again has forgotten what strangers did not get, though its order may still be open."""
+    real = journal.Journal.prune
+    return _patched((journal.Journal, "prune", lambda self, now: real(self, now + 2 * limits.ORDER_LIFE_S_MAX)))
 
 
 def no_tombstone_check() -> Any:
@@ -194,6 +201,7 @@ NAMES: Final[dict[str, tuple[Bug, str, str]]] = {
         (group_outside_transaction, "none", ""),
         (two_fills, "none", "races"),
         (tombstone_dropped_early, "none", ""),
+        (trades_forgotten_early, "crashes", "races"),
         (no_tombstone_check, "none", ""),
         (deadline_not_checked, "flood", ""),
         (self_accept, "none", "own"),
