@@ -1,9 +1,11 @@
-"""What the overlay needs from the node around it: a shelf that keeps records for others."""
+"""What the overlay needs from the node around it, a shelf that keeps records for others, and who answers from it."""
 
 from typing import Protocol
 
 from dhtex.market.holding import WHOLE, Page, PutVerdict, Span
 from dhtex.market.ids import DhtKey
+from dhtex.overlay.addresses import Address
+from dhtex.overlay.wire import GetArgs, GetReply, PutArgs, PutReply
 
 
 class Holdings(Protocol):
@@ -29,4 +31,20 @@ class Holdings(Protocol):
 
     def keys(self, now: float) -> dict[DhtKey, str | None]:
         """Where something is held, with its index prefix (None at an order's key)."""
+        ...
+
+
+class Answering(Protocol):
+    """Answers what others ask of a holder; honest is `serving.Serving`."""
+
+    def get(self, args: GetArgs, token: bytes, address: Address) -> GetReply:
+        """Contacts near a key and a page of its records."""
+        ...
+
+    def put(self, args: PutArgs, token: bytes, address: Address) -> PutReply:
+        """What became of a record."""
+        ...
+
+    def store(self, record: bytes, prefix: str | None, source: Address | None) -> PutVerdict:
+        """The same, for a record that came by another way; `source` None is this node."""
         ...

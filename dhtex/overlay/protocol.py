@@ -24,9 +24,10 @@ from dhtex.overlay.addresses import Address
 from dhtex.overlay.alarm import Alarm
 from dhtex.overlay.contact import Contact, Peer, PeerKind, Peers, contact_at
 from dhtex.overlay.guard import Parking, Strangers, Tokens, within_rate
+from dhtex.overlay.ports import Answering
 from dhtex.overlay.requests import Done, Request, Requests, Soft, _nobody
 from dhtex.overlay.selfview import SelfView
-from dhtex.overlay.serving import Serving, ask_for_token
+from dhtex.overlay.serving import ask_for_token
 from dhtex.overlay.stock import StockVerbs
 from dhtex.overlay.table import Offer, Table
 from dhtex.overlay.transport import Endpoint
@@ -48,7 +49,7 @@ class Protocol:
         self.own_id = NodeId(source_node.id)
         self.table = Table(self.own_id, ksize)
         self.stock = StockVerbs(source_node, storage, self.table)
-        self.serving: Serving
+        self.serving: Answering
         self.net = net
         self.peers = Peers()
         self.counts: dict[str, int] = {}

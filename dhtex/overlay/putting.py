@@ -14,9 +14,9 @@ from dhtex.market.holding import MOVED, Taken
 from dhtex.overlay import wire
 from dhtex.overlay.contact import Contact, contact_at
 from dhtex.overlay.crawl import Network
+from dhtex.overlay.ports import Answering
 from dhtex.overlay.requests import Request
 from dhtex.overlay.results import Holder, PutResult
-from dhtex.overlay.serving import Serving
 
 _BRANCH_BYTES_MAX: Final = 17  # the length of a path, and 128 bits
 _HELD: Final = frozenset({Taken.STORED, Taken.KNOWN})
@@ -143,7 +143,7 @@ class Putting:
 
 
 def hand_on(
-    network: Network, here: Serving, holder: Holder, record: bytes, prefix: str | None, told: Callable[[str], None]
+    network: Network, here: Answering, holder: Holder, record: bytes, prefix: str | None, told: Callable[[str], None]
 ) -> None:
     """Hand a record to one holder, this node perhaps, without waiting; `told` hears its verdict if one comes."""
 

@@ -12,7 +12,7 @@ from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.pages import digest_of
-from dhtex.overlay.serving import Serving
+from dhtex.overlay.ports import Answering
 from dhtex.sim.host import Host
 
 REMEMBERED_MAX: Final = 400  # records that it may show again
@@ -20,15 +20,13 @@ PUSH_AGAIN_S: Final = 5.0
 
 
 class Liar:
-    """Stands in the place of a node's `Serving`."""
+    """Stands in the place of the honest one."""
 
-    def __init__(self, serving: Serving, own_id: NodeId, entropy: random.Random) -> None:
+    def __init__(self, serving: Answering, own_id: NodeId, entropy: random.Random) -> None:
         self._honest = serving
         self._own_id = own_id
         self._entropy = entropy
         self._seen: dict[tuple[DhtKey, bytes], None] = {}
-        self.stock_value = serving.stock_value
-        self.stock_store = serving.stock_store
 
     def get(self, args: wire.GetArgs, token: bytes, address: Address) -> wire.GetReply:
         """The truth, or nothing, or what was once true, or nonsense."""
@@ -98,7 +96,7 @@ def corrupt(host: Host, seed: int, push_again_s: float = PUSH_AGAIN_S) -> None:
     liar = Liar(overlay.protocol.serving, overlay.protocol.own_id, random.Random(f"{seed}/liar/{host.lives}"))
     for key, _, record in host.parts.holdings.replicas(0.0):
         liar.remember(key, record)
-    overlay.protocol.serving = liar  # type: ignore[assignment]
+    overlay.protocol.serving = liar
     assert host.life is not None
     host.life.spawn(_push_again(host, liar, push_again_s))
 

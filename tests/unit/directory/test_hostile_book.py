@@ -60,7 +60,7 @@ async def lied_to(monkeypatch: pytest.MonkeyPatch, *, endless: bool) -> tuple[di
         for one in made:
             await network[0].directory.publish(one)
         liar = next(member for member in network[1:] if member.holdings.tree_node(KEY) is not None)
-        lies = liar.overlay.protocol.serving._holdings = Liar(liar.holdings, endless=endless)
+        lies = liar.overlay.protocol.stock.serving._holdings = Liar(liar.holdings, endless=endless)
         reader = next(member for member in network if member is not liar)
         reading = await reader.directory.read_index(PAIR, SIDE)
         assert set(reading.orders) == {one.id for one in made}

@@ -105,7 +105,7 @@ def liar_and_reader(network: list[Member]) -> tuple[Member, Member]:
 
 
 def become(member: Member, liar: Liar) -> None:
-    member.overlay.protocol.serving._holdings = cast(Any, liar)
+    member.overlay.protocol.stock.serving._holdings = cast(Any, liar)
 
 
 def market_of(member: Member) -> Market:

@@ -75,7 +75,7 @@ async def test_why_marks_exactly_the_holder_that_lies(way: str, answer: str, pla
                     break
         assert {hop.answer for hop in holders.values()} == {"page"}
         liar = next(node for node in nodes if node is not reader and node._running.node_id.hex() in holders)
-        serving = liar._running.overlay.protocol.serving
+        serving = liar._running.overlay.protocol.stock.serving
         serving._holdings = Liar(liar._running.holdings, key, way)
         view, holders = await told(reader, key)
         doubted = [hop.id for hop in holders.values() if not hop.agrees]

@@ -42,12 +42,12 @@ async def test_a_holder_that_repeats_the_digest_of_others_hides_nothing() -> Non
             liar, *honest, reader = nodes
             for node in honest:
                 held(node).rows[key] = [(None, record(key, b"%d" % row)) for row in range(5)]
-            truth, shelf = held(honest[0]), liar.protocol.serving._holdings
-            liar.protocol.serving._holdings = Liar(truth)
+            truth, shelf = held(honest[0]), liar.protocol.stock.serving._holdings
+            liar.protocol.stock.serving._holdings = Liar(truth)
             (version,) = (await reader.get(key)).versions
             assert set(version.wires) == {wire for _, wire in truth.rows[key]}
             assert version.complete
-            liar.protocol.serving._holdings = shelf
+            liar.protocol.stock.serving._holdings = shelf
 
 
 async def test_a_holder_that_stalls_ends_the_reading_late_but_not_never(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +55,7 @@ async def test_a_holder_that_stalls_ends_the_reading_late_but_not_never(monkeypa
     async with cluster(3) as (reader, honest, liar):
         key = key_of(1)
         held(honest).rows[key] = [(None, record(key))]
-        liar.protocol.serving._holdings = Liar(held(honest), limits.RECORDS_PER_INDEX_KEY_MAX)
+        liar.protocol.stock.serving._holdings = Liar(held(honest), limits.RECORDS_PER_INDEX_KEY_MAX)
         send, loop = liar.protocol.send, asyncio.get_running_loop()
 
         def send_late(data: bytes, address: Address) -> None:
@@ -76,7 +76,7 @@ async def test_a_holder_that_stalls_costs_little_once_most_have_answered(monkeyp
         for node in honest:
             held(node).rows[key] = [(None, record(key))]
         held(reader).rows[key] = [(None, record(key))]
-        liar.protocol.serving._holdings = Liar(held(honest[0]), limits.RECORDS_PER_INDEX_KEY_MAX)
+        liar.protocol.stock.serving._holdings = Liar(held(honest[0]), limits.RECORDS_PER_INDEX_KEY_MAX)
         send, loop = liar.protocol.send, asyncio.get_running_loop()
 
         def send_late(data: bytes, address: Address) -> None:

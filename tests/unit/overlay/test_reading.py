@@ -56,7 +56,7 @@ def test_a_list_that_changes_while_it_is_read_costs_little_more(shrinks: bool) -
         *holders, reader = nodes = await nearest_first()
         rows: list[tuple[str | None, bytes]] = [(None, wire) for wire in wires(0, COUNT)]
         for node in holders:
-            node.protocol.serving._holdings = Busy(rows, shrinks)
+            node.protocol.stock.serving._holdings = Busy(rows, shrinks)
         before = reader.protocol.datagrams_out
         read = await reader.get(KEY)
         found = {wire for version in read.versions for wire in version.wires}
