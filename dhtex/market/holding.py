@@ -81,6 +81,7 @@ MOVED = "moved"
 NO_DIGEST = bytes(8)
 ANY_KIND = 0
 IDS = 0x80  # beside a kind: not the records, but the first 8 bytes of their ids, all in one string
+EITHER = 0x40  # beside a kind: contacts only if there are no records
 SHORT_ID_BYTES = 8
 WIRE_HEAD_BYTES = 3  # MessagePack's head of a byte string of up to 64 KiB
 NO_KIND = 255

@@ -21,6 +21,12 @@ _SEEDS: Final = 12  # half as many again as a put needs
 _TICK_S: Final = 0.001  # a timer may be early by so much
 
 
+class Timer(Protocol):
+    """Something that will be called."""
+
+    def cancel(self) -> None: ...
+
+
 class Network(Protocol):
     """The part of the protocol that operations use."""
 
@@ -30,7 +36,7 @@ class Network(Protocol):
 
     def monotonic(self) -> float: ...
 
-    def later(self, delay_s: float, call: Callable[[], None]) -> None: ...
+    def later(self, delay_s: float, call: Callable[[], None]) -> Timer: ...
 
     def peer_at(self, address: Address, contact: Contact | None = None) -> Peer: ...
 

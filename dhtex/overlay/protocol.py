@@ -129,9 +129,9 @@ class Protocol:
         if request.soft_at < self._alarm.at:
             self._alarm.set(request.soft_at, now)
 
-    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+    def later(self, delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
         """Call something after a while."""
-        asyncio.get_running_loop().call_later(delay_s, call)
+        return asyncio.get_running_loop().call_later(delay_s, call)
 
     def _on_deadline(self, deadline: float) -> None:
         now = self.monotonic()

@@ -16,6 +16,7 @@ from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.addresses import Address, canonical
 from dhtex.overlay.contact import Contact, Peer, PeerKind, contact_at
 from dhtex.overlay.crawl import Crawl
+from dhtex.overlay.fetching import Fetch
 from dhtex.overlay.hints import Hints
 from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.ports import Holdings
@@ -34,7 +35,7 @@ from dhtex.overlay.sweep import sweep
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
-from dhtex.overlay.wire import WATCH, GetReply, network_tag
+from dhtex.overlay.wire import WATCH, network_tag
 from dhtex.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -306,37 +307,13 @@ class Overlay(StockServer):
         For what proves itself, as an order does by its id: one honest holder is enough.
         """
         own = self._holdings.page(key, kind, 0, limits.DATAGRAM_BYTES_MAX, self._clock.now()).wires
-        found = list(filter(is_it, own))
-        if not found:
-            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-            def enough(answer: GetReply) -> bool:
-                found.extend(filter(is_it, answer.wires))
-                return bool(found)
-
-            def hurry() -> None:
-                timers.append(loop.call_later(limits.LOOKUP_S_MAX, crawl.expire))
-                crawl.hurry()
-
-            def crawled(crawl: Crawl) -> None:
-                for timer in timers:
-                    timer.cancel()
-                if found:
-                    _settle(ended, None)
-                else:
-                    self._searches.widening.widen(crawl, widened)
-
-            def widened(crawl: Crawl) -> None:
-                for contact in crawl.beside:
-                    enough(crawl.answers[contact])
-                _settle(ended, None)
-
-            loop = asyncio.get_running_loop()
-            crawl = Crawl(self.protocol, key, crawled, kind=kind, enough=enough)
-            timers = [loop.call_later(limits.FETCH_ALONE_S, hurry)]
-            crawl.start()
-            await ended
-        return found[0] if found else None
+        found = next(filter(is_it, own), None)
+        if found is not None:
+            return found
+        ended: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        widening = self._searches.widening
+        Fetch(self.protocol, widening, key, kind, is_it, lambda found: _settle(ended, found)).start()
+        return await ended
 
     # --- Watching --------------------------------------------------------------------------------------------------
 

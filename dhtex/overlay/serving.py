@@ -5,7 +5,7 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.clock import Clock
-from dhtex.market.holding import NO_DIGEST, NO_KIND, WIRE_HEAD_BYTES, PutVerdict, Span, Taken
+from dhtex.market.holding import EITHER, NO_DIGEST, NO_KIND, WIRE_HEAD_BYTES, PutVerdict, Span, Taken
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address, neighbourhood
@@ -34,21 +34,28 @@ class Serving:
         """Contacts near the key and a page of its records; a record that does not fit beside contacts waits."""
         if args.rank >= wire.PAST_THE_END:
             self.on_digest_asked(args, address)
-        contacts: list[bytes] = []
-        room = limits.DATAGRAM_BYTES_MAX - _GET_OVERHEAD_BYTES
-        if args.want_contacts:
-            near = self._table.closest(
-                args.key, limits.LOOKUP_CONTACTS, dhtex_only=True, sound_only=True, exclude=args.sender
-            )
-            contacts = [peer.contact.wire for peer in near if peer.contact is not None]
-            room -= sum(map(len, contacts)) + 2 * len(contacts)
-        if args.kind != NO_KIND:
-            span = Span(args.best, args.worst)
-            page = self._holdings.page(args.key, args.kind, args.rank, room, self._clock.now(), span)
-            branches = page.branches if args.rank == 0 or args.rank >= page.total else b""
-            trim(page.wires, room - len(branches))
-            return wire.GetReply(self._own_id, token, wire.OK, contacts, page.total, page.digest, page.wires, branches)
-        return wire.GetReply(self._own_id, token, wire.OK, contacts, 0, NO_DIGEST, [])
+        if args.kind != NO_KIND and args.kind & EITHER:
+            reply = self._reply(args, token, [])
+            if reply.wires:
+                return reply
+        return self._reply(args, token, self._contacts(args) if args.want_contacts else [])
+
+    def _contacts(self, args: wire.GetArgs) -> list[bytes]:
+        near = self._table.closest(
+            args.key, limits.LOOKUP_CONTACTS, dhtex_only=True, sound_only=True, exclude=args.sender
+        )
+        return [peer.contact.wire for peer in near if peer.contact is not None]
+
+    def _reply(self, args: wire.GetArgs, token: bytes, contacts: list[bytes]) -> wire.GetReply:
+        """Contacts, and the records that fit beside them."""
+        if args.kind == NO_KIND:
+            return wire.GetReply(self._own_id, token, wire.OK, contacts, 0, NO_DIGEST, [])
+        room = limits.DATAGRAM_BYTES_MAX - _GET_OVERHEAD_BYTES - sum(map(len, contacts)) - 2 * len(contacts)
+        span = Span(args.best, args.worst)
+        page = self._holdings.page(args.key, args.kind & ~EITHER, args.rank, room, self._clock.now(), span)
+        branches = page.branches if args.rank == 0 or args.rank >= page.total else b""
+        trim(page.wires, room - len(branches))
+        return wire.GetReply(self._own_id, token, wire.OK, contacts, page.total, page.digest, page.wires, branches)
 
     def put(self, args: wire.PutArgs, token: bytes, address: Address) -> wire.PutReply:
         """Hand a record to the shelf and say what became of it."""

@@ -7,6 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from dhtex import limits
+from dhtex.market.holding import EITHER
+from dhtex.market.records import Kind
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.server import Overlay
@@ -52,6 +54,20 @@ def test_one_is_asked_if_it_is_near_and_two_if_it_is_not(
         took_s, count = await fetched(reader)
         assert took_s == pytest.approx(2 * delay_s, abs=1e-4)
         assert count == asked
+        await end(nodes)
+
+    virtually(story())
+
+
+@pytest.mark.parametrize("kind", [0, Kind.ORDER])
+def test_a_holder_names_others_only_when_it_has_nothing(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        _, nodes, holders, reader = await network(monkeypatch)
+        args = GetArgs(reader._net, reader.protocol.own_id, b"", KEY, kind | EITHER, 0, True)
+        has, lacks = (node.protocol.serving.get(args, b"", ("192.0.2.1", 1)) for node in (holders[0], nodes[-1]))
+        assert (len(has.wires), has.contacts) == (1, [])
+        assert lacks.wires == []
+        assert len(lacks.contacts) == limits.LOOKUP_CONTACTS
         await end(nodes)
 
     virtually(story())
