@@ -35,11 +35,16 @@ class OverlayNetwork:
         self.ports: list[int] = []
 
     async def start(self) -> None:
-        for node in self.nodes:
-            known = [self.ports[0], self._chance.choice(self.ports)] if self.ports else []
-            self.ports.append(await node.listen(0, HOST))
-            for port in known:
-                assert await node.connect((HOST, port))
+        for _ in self.nodes:
+            await self.join([self.ports[0], self._chance.choice(self.ports)] if self.ports else [])
+
+    async def join(self, known: list[int]) -> int:
+        """Let the next node listen, and join through those at known ports; its own."""
+        node = self.nodes[len(self.ports)]
+        self.ports.append(await node.listen(0, HOST))
+        for port in known:
+            assert await node.connect((HOST, port))
+        return self.ports[-1]
 
     async def settle(self) -> None:
         """Wait until the newcomers have found their place: no datagram for a second."""
@@ -69,14 +74,17 @@ class OverlayNetwork:
         """Fetch an order by its id from a node that does not hold it, if there is one, and check its hash."""
         return self._fetch(self._stranger(key), key, order_id)
 
-    def _stranger(self, key: DhtKey) -> Overlay:
+    def strangers(self, key: DhtKey) -> list[Overlay]:
+        """The nodes that hold nothing at a key."""
         now = self._clock.now()
-        others = [
+        return [
             node
             for node, holdings in zip(self.nodes, self.holdings, strict=True)
             if not holdings.page(key, 0, 0, 1000, now).total
         ]
-        return self._chance.choice(others or self.nodes)
+
+    def _stranger(self, key: DhtKey) -> Overlay:
+        return self._chance.choice(self.strangers(key) or self.nodes)
 
     async def _fetch(self, node: Overlay, key: DhtKey, order_id: RecordId) -> None:
         def is_it(wire: bytes) -> bool:

@@ -1,33 +1,31 @@
-"""One contestant in a process and a network of its own: `python -m bench.peer NAME NODES VALUES`, driven by `peers`.
+"""One contestant in a network of its own: `python -m bench.peer NAME NODES VALUES`, driven by `peers`.
 
 It says `{"ready": …}`, then reads one command a line and answers each with one line, both in JSON. A batch is ordered
 by `{"verb": "put", "first": 0, "count": 20, "parallel": 1}`. Who reads what, and where from, is chosen before the clock
-runs. What is counted (datagrams, CPU of the process) ends when the network is quiet again, and what the idle network
-does in the same time is subtracted.
+runs. What is counted (datagrams, CPU of the processes of the nodes) ends when the network is quiet again, and what the
+idle network does in the same time is subtracted.
+
+The two in C++ have threads, and live in this process. Those in Python live in others (see `crew`), for which this one
+only waits.
 """
 
 import asyncio
 import gc
 import json
+import os
 import random
-import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from bench.hops import trace
+from bench.crew import Batch, Crew, Work
 from bench.isolate import datagrams_out, isolate
-from bench.ours import OverlayNetwork
 from bench.records import make_orders
-from bench.stock import StockNetwork
-from dhtex.market.ids import DhtKey, order_key
-from dhtex.market.records import Order, Record
+from bench.worker import SEED, SHARES, Done, memory_kib
 
-SEED = 20_251_129
 PARALLEL_MAX = 64
 IDLE_S = 0.2
 QUIET_S = 0.05
@@ -35,44 +33,60 @@ BUSY_S_MAX = 2.0
 SETTLE_S_MIN = 15  # a node of dhtex looks around for eight seconds after it has joined
 SETTLE_S_MAX = 60
 SETTLED_PER_NODE_AND_S = 30  # the C++ nodes send a few a second for ever
-# The two in C++ have threads: an operation of theirs is a call that blocks. Those on asyncio are awaited.
-Operation = Awaitable[object] | Callable[[], object]
-Verb = Callable[[int], Operation]
-Done = list[tuple[float, object]]  # of each operation: seconds, result
-BLOCKING = {"opendht": "OpenDhtNetwork", "libtorrent": "LibtorrentNetwork"}
+THREADED = {
+    "opendht": ("opendht", "OpenDhtNetwork"),
+    "libtorrent": ("libtorrent", "LibtorrentNetwork"),
+    "libtorrent-signed": ("libtorrent", "SignedNetwork"),
+}
 
 
-async def start(name: str, size: int, orders: list[Record[Order]], chance: random.Random) -> dict[str, Verb]:
-    """Start a network; what it can do."""
-    if name in BLOCKING:
-        network = getattr(import_module(f"bench.{name}"), BLOCKING[name])(size, [o.wire for o in orders], chance)
-        return dict(network.verbs)
-    if name == "kademlia":
-        stock = StockNetwork(size, 20, chance)  # as shipped
-        await stock.start()
-        return {
-            "put": lambda index: stock.put(orders[index].id.hex(), orders[index].wire),
-            "get": lambda index: stock.get(orders[index].id.hex()),
-        }
-    ours = OverlayNetwork(size, chance)
-    await ours.start()
-    return {
-        "put": lambda index: ours.put(order_key(orders[index].id), orders[index].wire),
-        "get": lambda index: ours.fetch(order_key(orders[index].id), orders[index].id),
-        "get of all": lambda index: ours.get(order_key(orders[index].id)),
-        "search": lambda _: _search(ours, chance),
-    }
+class Threaded:
+    """A network whose nodes have threads of their own: an operation is a call that blocks."""
+
+    def __init__(self, name: str, size: int, values: int, chance: random.Random) -> None:
+        self._name, self._size, self._chance = name, size, chance
+        self._values = [order.wire for order in make_orders(values, 10, chance)]
+        self._memory_kib = memory_kib()
+        self._threads = ThreadPoolExecutor(PARALLEL_MAX)
+        self._verbs: dict[str, Callable[[int], Callable[[], object]]] = {}
+        self.pids = [os.getpid()]
+
+    async def start(self) -> None:
+        """Start all nodes."""
+        module, network = THREADED[self._name]
+        made = getattr(import_module(f"bench.{module}"), network)(self._size, self._values, self._chance)
+        self._verbs = made.verbs
+
+    async def settled(self) -> int:
+        """KiB in memory of all nodes."""
+        gc.collect()
+        gc.freeze()
+        return memory_kib() - self._memory_kib
+
+    async def prepare(self, verb: str, indexes: list[int], parallel: int) -> Work:
+        """Make everything ready; the work."""
+        operations = [self._verbs[verb](index) for index in indexes]
+        return lambda: self._do(operations, parallel)
+
+    async def _do(self, operations: list[Callable[[], object]], parallel: int) -> Batch:
+        left, done, started = iter(operations), Done(), time.monotonic()
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(self._threads, _call_each, left, done) for _ in range(parallel)))
+        return Batch(done, time.monotonic() - started)
 
 
-async def _search(ours: OverlayNetwork, chance: random.Random) -> tuple[int, int]:
-    path = await trace(chance.choice(ours.nodes).protocol, DhtKey(chance.randbytes(20)))
-    return path.hops, path.asked
+def _call_each(left: Iterator[Callable[[], object]], done: Done) -> None:
+    for operation in left:
+        started = time.perf_counter()
+        result = operation()
+        done.append((time.perf_counter() - started, result))
 
 
 class Meter:
-    """Counts what the process does beyond what it does anyway, which is measured a little before each batch."""
+    """Counts what a network does beyond what it does anyway, which is measured a little before each batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, pids: list[int]) -> None:
+        self._pids = pids
         self._idle_s = self._idle_datagrams = self._idle_cpu_s = 0.0
 
     async def settle(self, size: int) -> None:
@@ -83,28 +97,27 @@ class Meter:
             if second >= SETTLE_S_MIN and datagrams_out() - before <= SETTLED_PER_NODE_AND_S * size:
                 return
 
-    async def measure(self, work: Awaitable[Done]) -> dict[str, Any]:
+    async def measure(self, work: Work) -> dict[str, Any]:
         """Wait for a batch and for the quiet after it."""
         await self._idle()
-        started, before, cpu = time.monotonic(), datagrams_out(), cpu_s()
-        done = await work
-        batch_s = time.monotonic() - started
+        started, before, cpu = time.monotonic(), datagrams_out(), self._cpu_s()
+        batch = await work()
         await self._quiet()
         idle_times = (time.monotonic() - started) / self._idle_s
         return {
-            "wall_s": [wall_s for wall_s, _ in done],
-            "results": [result for _, result in done],
-            "batch_s": batch_s,
+            "wall_s": [wall_s for wall_s, _ in batch.done],
+            "results": [result for _, result in batch.done],
+            "batch_s": batch.took_s,
             "datagrams": max(0.0, datagrams_out() - before - idle_times * self._idle_datagrams),
-            "cpu_s": max(0.0, cpu_s() - cpu - idle_times * self._idle_cpu_s),
+            "cpu_s": max(0.0, self._cpu_s() - cpu - idle_times * self._idle_cpu_s),
         }
 
     async def _idle(self) -> None:
-        started, before, cpu = time.monotonic(), datagrams_out(), cpu_s()
+        started, before, cpu = time.monotonic(), datagrams_out(), self._cpu_s()
         await asyncio.sleep(IDLE_S)
         self._idle_s += time.monotonic() - started
         self._idle_datagrams += datagrams_out() - before
-        self._idle_cpu_s += cpu_s() - cpu
+        self._idle_cpu_s += self._cpu_s() - cpu
 
     async def _quiet(self) -> None:
         """Wait until what was begun has ended."""
@@ -115,61 +128,23 @@ class Meter:
             if datagrams_out() - before <= usual:
                 return
 
-
-def cpu_s() -> float:
-    """CPU time of all threads of this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def memory_kib() -> int:
-    """What of this process lies in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
-
-
-async def batch(operations: list[Operation], parallel: int, threads: ThreadPoolExecutor) -> Done:
-    """Do all, so many at a time."""
-    left, done = iter(operations), Done()
-    if isinstance(operations[0], Awaitable):
-        await asyncio.gather(*(_await_each(left, done) for _ in range(parallel)))
-    else:
-        loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(threads, _call_each, left, done) for _ in range(parallel)))
-    return done
-
-
-async def _await_each(left: Iterator[Any], done: Done) -> None:
-    for operation in left:
-        started = time.perf_counter()
-        result = await operation
-        done.append((time.perf_counter() - started, result))
-
-
-def _call_each(left: Iterator[Any], done: Done) -> None:
-    for operation in left:
-        started = time.perf_counter()
-        result = operation()
-        done.append((time.perf_counter() - started, result))
+    def _cpu_s(self) -> float:
+        """CPU time of all threads of the processes, read without asking them: Linux names the clock by the process."""
+        return sum(time.clock_gettime(~pid << 3 | 2) for pid in self._pids)
 
 
 async def serve(name: str, size: int, values: int, isolated: bool) -> None:
     """Start, say so, and do what is asked until this process is ended."""
-    chance = random.Random(SEED)
-    orders = make_orders(values, 10, chance)
-    memory = memory_kib()
-    verbs = await start(name, size, orders, chance)
-    meter = Meter()
+    kind = Crew if name in SHARES else Threaded
+    network = kind(name, size, values, random.Random(SEED))
+    await network.start()
+    meter = Meter(network.pids)
     await meter.settle(size)
-    gc.collect()
-    gc.freeze()  # nobody else has so many nodes in one heap
-    _say({"ready": (memory_kib() - memory) / size, "isolated": isolated})
-    with ThreadPoolExecutor(PARALLEL_MAX) as threads:
-        while line := await asyncio.get_running_loop().run_in_executor(threads, sys.stdin.readline):
-            command = json.loads(line)
-            verb = verbs[command["verb"]]
-            numbers = range(command["first"], command["first"] + command["count"])
-            operations = [verb(index) for index in numbers]
-            _say(await meter.measure(batch(operations, command["parallel"], threads)))
+    _say({"ready": await network.settled() / size, "isolated": isolated})
+    while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
+        command = json.loads(line)
+        indexes = list(range(command["first"], command["first"] + command["count"]))
+        _say(await meter.measure(await network.prepare(command["verb"], indexes, command["parallel"])))
 
 
 def _say(what: dict[str, Any]) -> None:

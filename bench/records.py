@@ -10,10 +10,13 @@ from dhtex.market.records import VERSION, Confirm, Liveness, Order, Record, Side
 NETWORK = "bench"
 
 
-def make_orders(count: int, makers: int, chance: random.Random) -> list[Record[Order]]:
-    """Orders in BTC/USD by so many makers, at prices around 50,000; their stamps have no work in them."""
+def make_orders(count: int, makers: int, chance: random.Random, created: int | None = None) -> list[Record[Order]]:
+    """Orders in BTC/USD by so many makers, at prices around 50,000; their stamps have no work in them.
+
+    Processes that shall make the same ones agree on the second when they are `created`, which is else the present one.
+    """
     identities = [Identity.from_seed(chance.randbytes(32)) for _ in range(makers)]
-    created = int(SystemClock().now())
+    created = int(SystemClock().now()) if created is None else created
     return [make_order(identities[index % makers], created, chance, 0) for index in range(count)]
 
 

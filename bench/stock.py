@@ -1,4 +1,4 @@
-"""A network of unmodified `kademlia` nodes in this process: the contestant."""
+"""Unmodified `kademlia` nodes in this process: the contestant."""
 
 import random
 from collections.abc import Awaitable
@@ -18,15 +18,20 @@ class StockNetwork:
     def __init__(self, size: int, copies: int, chance: random.Random) -> None:
         self.servers: list[Any] = [_STOCK.Server(ksize=copies) for _ in range(size)]
         self._chance = chance
+        self._ports: list[int] = []
 
     async def start(self) -> None:
-        ports: list[int] = []
-        for server in self.servers:
-            await server.listen(0, HOST)
-            known = [ports[0], self._chance.choice(ports)] if ports else []
-            ports.append(server.transport.get_extra_info("sockname")[1])
-            if known:
-                await server.bootstrap([(HOST, port) for port in known])
+        for _ in self.servers:
+            await self.join([self._ports[0], self._chance.choice(self._ports)] if self._ports else [])
+
+    async def join(self, known: list[int]) -> int:
+        """Let the next server listen, and join through those at known ports; its own."""
+        server = self.servers[len(self._ports)]
+        await server.listen(0, HOST)
+        self._ports.append(server.transport.get_extra_info("sockname")[1])
+        if known:
+            await server.bootstrap([(HOST, port) for port in known])
+        return self._ports[-1]
 
     def put(self, key: str, value: bytes) -> Awaitable[None]:
         """Store from some node."""
@@ -37,9 +42,12 @@ class StockNetwork:
 
     def get(self, key: str) -> Awaitable[None]:
         """Read from a node that does not hold the value, if there is one."""
+        return self._get(self._chance.choice(self.strangers(key) or self.servers), key)
+
+    def strangers(self, key: str) -> list[Any]:
+        """The servers that do not hold a value."""
         hashed = _UTILS.digest(key)
-        others = [server for server in self.servers if server.storage.get(hashed) is None]
-        return self._get(self._chance.choice(others or self.servers), key)
+        return [server for server in self.servers if server.storage.get(hashed) is None]
 
     async def _get(self, server: Any, key: str) -> None:
         assert await server.get(key) is not None, "the stock network lost a value"
