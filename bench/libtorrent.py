@@ -1,16 +1,21 @@
 """A network of libtorrent sessions in this process: a contestant in C++, each node with threads of its own. Needs the
 package `libtorrent`.
 
-A value is an immutable item (BEP 44), kept at its SHA-1. A put ends when all eight holders have answered, as ours does.
+A value is an item of BEP 44: an immutable one, kept at its SHA-1, which is all that is checked, or a mutable one, whose
+signature each holder checks when it is put, and the reader when it has come. A put ends when all eight holders have
+answered, as ours does.
 """
 
 import functools
+import hashlib
 import importlib
 import random
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
+
+from nacl.bindings import crypto_sign_seed_keypair
 
 HOST = "127.0.0.1"
 FIRST_PORT = 20_000
@@ -40,7 +45,7 @@ class LibtorrentNetwork:
     def __init__(self, size: int, values: list[bytes], chance: random.Random) -> None:
         self._chance = chance
         self._values = values
-        self._keys: dict[int, Any] = {}
+        self._keys: dict[int, Any] = {}  # where the immutable ones are
         self._nodes: list[_Node] = []
         self.verbs: dict[str, Callable[[int], Callable[[], None]]] = {"put": self._put, "get": self._get}
         for number in range(size):
@@ -53,14 +58,69 @@ class LibtorrentNetwork:
         return functools.partial(self._put_from, self._chance.sample(self._nodes, len(self._nodes)), index)
 
     def _get(self, index: int) -> Callable[[], None]:
-        goal = int(str(self._keys[index]), 16)
+        return functools.partial(self._get_from, self._strangers(int(str(self._keys[index]), 16)), index)
+
+    def _strangers(self, goal: int) -> "list[_Node]":
+        """Those that do not hold what is kept at a key, shuffled."""
         others = sorted(self._nodes, key=lambda node: node.id ^ goal)[HOLDERS:]
-        return functools.partial(_get, self._chance.sample(others, len(others)), self._keys[index])
+        return self._chance.sample(others, len(others))
 
     def _put_from(self, nodes: "list[_Node]", index: int) -> None:
         with _Free(nodes) as node:
             self._keys[index] = node.session.dht_put_immutable_item(self._values[index])
             assert node.wait_for(_LIBTORRENT.dht_put_alert).num_success >= HOLDERS - 1
+
+    def _get_from(self, nodes: "list[_Node]", index: int) -> None:
+        with _Free(nodes) as node:
+            node.session.dht_get_immutable_item(self._keys[index])
+            assert node.wait_for(_LIBTORRENT.dht_immutable_item_alert).item, "the network lost a value"
+
+
+class SignedNetwork(LibtorrentNetwork):
+    """The same with mutable items, all of one author, each with a salt of its own.
+
+    A get ends with the first value whose signature is good, as ours does, but nothing can keep its search from going on
+    to all holders, one of which might have a newer version. A get of all waits for the end of that.
+    """
+
+    def __init__(self, size: int, values: list[bytes], chance: random.Random) -> None:
+        super().__init__(size, values, chance)
+        self._public, self._secret = _key_pair(chance.randbytes(32))
+        self.verbs["get of all"] = lambda index: self._get_signed(index, True)
+
+    def _get(self, index: int) -> Callable[[], None]:
+        return self._get_signed(index, False)
+
+    def _get_signed(self, index: int, to_the_end: bool) -> Callable[[], None]:
+        goal = int.from_bytes(hashlib.sha1(self._public + _salt(index)).digest())
+        return functools.partial(self._get_signed_from, self._strangers(goal), index, to_the_end)
+
+    def _put_from(self, nodes: "list[_Node]", index: int) -> None:
+        with _Free(nodes) as node:
+            node.session.dht_put_mutable_item(self._secret, self._public, self._values[index], _salt(index))
+            assert node.wait_for(_LIBTORRENT.dht_put_alert).num_success >= HOLDERS - 1
+
+    def _get_signed_from(self, nodes: "list[_Node]", index: int, to_the_end: bool) -> None:
+        def is_it(alert: Any) -> bool:
+            return bool(alert.salt == _salt(index) and (alert.authoritative or not to_the_end))
+
+        with _Free(nodes) as node:
+            node.session.pop_alerts()  # the ends of earlier gets
+            node.session.dht_get_mutable_item(self._public, _salt(index))
+            assert node.wait_for(_LIBTORRENT.dht_mutable_item_alert, is_it).item, "the network lost a value"
+
+
+def _salt(index: int) -> bytes:
+    return b"value %d" % index
+
+
+def _key_pair(seed: bytes) -> tuple[bytes, bytes]:
+    """A public key of Ed25519, and the secret one as libtorrent wants it: what the seed expands to (RFC 8032)."""
+    public, _ = crypto_sign_seed_keypair(seed)
+    expanded = bytearray(hashlib.sha512(seed).digest())
+    expanded[0] &= 0b1111_1000
+    expanded[31] = expanded[31] & 0b0111_1111 | 0b0100_0000
+    return public, bytes(expanded)
 
 
 class _Node:
@@ -76,13 +136,13 @@ class _Node:
         ids = self.session.save_state()[b"dht state"][b"node-id"]
         return int.from_bytes(ids[0][:20])
 
-    def wait_for(self, kind: Any) -> Any:
-        """The next alert of a kind."""
+    def wait_for(self, kind: Any, is_it: Callable[[Any], bool] = lambda _: True) -> Any:
+        """The next alert of a kind that is the one."""
         until = time.monotonic() + WAIT_S_MAX
         while time.monotonic() < until:
             self.session.wait_for_alert(1000)
             for alert in self.session.pop_alerts():
-                if isinstance(alert, kind):
+                if isinstance(alert, kind) and is_it(alert):
                     return alert
         raise AssertionError("an operation does not end")
 
@@ -104,9 +164,3 @@ class _Free:
 
     def __exit__(self, *_: object) -> None:
         self._mine.lock.release()
-
-
-def _get(nodes: list[_Node], key: Any) -> None:
-    with _Free(nodes) as node:
-        node.session.dht_get_immutable_item(key)
-        assert node.wait_for(_LIBTORRENT.dht_immutable_item_alert).item, "the network lost a value"

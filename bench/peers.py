@@ -1,6 +1,6 @@
 """dhtex beside the stock package, OpenDHT and libtorrent, on the same work, at 16, 64 and 256 nodes.
 
-Each contestant has a process and, where the kernel allows it, a loopback of its own (see `peer`); they take turns.
+Each contestant has processes and, where the kernel allows it, a loopback of its own (see `peer`); they take turns.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from math import log2
 from typing import Any, Final
 
+from bench.crew import CORES
 from bench.measure import percentile, table
 from bench.records import NETWORK, make_orders
 from dhtex import limits
@@ -29,20 +30,42 @@ from dhtex.store.holdings import Holdings
 
 SIZES: Final = (16, 64, 256)
 PARALLEL: Final = 16
-CONTESTANTS: Final = {"dhtex": "dhtex", "kademlia": "kademlia", "opendht": "OpenDHT", "libtorrent": "libtorrent"}
-VERBS: Final = ("put", "get")
+CONTESTANTS: Final = {
+    "dhtex": "dhtex",
+    "kademlia": "kademlia",
+    "opendht": "OpenDHT",
+    "libtorrent": "libtorrent",
+    "libtorrent-signed": "libtorrent, signed",
+}
+EQUAL: Final = "libtorrent-signed"  # does what ours does
+VERBS: Final = ("put", "get", "get of all")
 STOCK_COPIES: Final = 20
 INTRO = """## Beside other DHTs
 
-The same work on networks of dhtex's overlay, the stock package as shipped, OpenDHT and libtorrent, each network in a
-process of its own: values of about 500 bytes are put from random nodes, then read at nodes that do not hold them. One
-at a time for the percentiles, then {parallel} at a time. dhtex checks each value at each of its 8 holders (stamp,
-signature, rules) and a `put` waits for all of them; libtorrent waits for its 8 holders and checks a hash; stock waits
-for 20 and checks nothing; OpenDHT's put ends with the first of 8 that answers. A `get` fetches an order by its id. A
-`get of all` asks all holders and compares their answers, which none of the others can. CPU and datagrams are those of
-all nodes together, without what the idle network does. The nodes in C++ have threads and use both cores, those in
-Python one: compare the CPU too. Our eight holders, in this one process, check and keep an order one after the other:
-{keep_us:.0f} µs each, {verify_us:.0f} of them for the signature, so {least_ms:.2f} ms of a put are theirs.{notes}
+The same work on networks of dhtex's overlay, the stock package as shipped, OpenDHT and libtorrent: values of about 500
+bytes are put from random nodes, then read at nodes that do not hold them. One at a time for the percentiles, then
+{parallel} at a time. CPU and datagrams are those of all nodes together, without what the idle network does.
+
+All may use the same cores. The nodes in C++ share one process for each network, in which they have threads of their
+own. Those in Python have none, so they are dealt out evenly to {workers}, one for each core, which divide
+what is done at a time between them; in real life every node is a process.
+
+What is checked, and what is waited for:
+
+- dhtex: each of 8 holders checks stamp, signature and rules, and a `put` waits for all of them; the value was signed
+  before. A `get` fetches an order by its id and ends with the first whose hash is right. A `get of all` asks all
+  holders and compares what they have.
+- libtorrent, signed (mutable items of BEP 44): each of 8 holders checks the signature, and a `put`, which makes that
+  signature too, waits for all of them. A `get` ends with the first value whose signature is right; its search goes on
+  to all holders, which may have a newer version, and its CPU and datagrams contain that. A `get of all` waits for it.
+- libtorrent (immutable items): the same with a hash in place of a signature, and a `get` is over with the first value.
+- kademlia: a `put` waits for 20 holders, a `get` for all three that it asks at a time. Nothing is checked.
+- OpenDHT: a `put` ends with the first of 8 holders that answers, a `get` with the first value. Nothing is checked: the
+  values are not signed for it.
+
+So a `put` of dhtex does what one of libtorrent, signed, does; the others do less. To check and keep an order takes a
+holder of dhtex {keep_us:.0f} µs of CPU, {verify_us:.0f} of them for the signature: of a put, {all_ms:.2f} ms of CPU are
+those of its {holders} holders. They wait for each other only where they are in one process.{notes}
 
 {tables}
 
@@ -125,7 +148,7 @@ class Contestant:
 
 def run(quick: bool) -> str:
     """Measure; the report's section."""
-    there = [name for name in CONTESTANTS if find_spec(name) is not None]
+    there = [name for name in CONTESTANTS if find_spec(name.partition("-")[0]) is not None]
     missing = [CONTESTANTS[name] for name in CONTESTANTS if name not in there]
     tables, hops, isolated = [], [], True
     for size in SIZES[:2] if quick else SIZES:
@@ -133,7 +156,7 @@ def run(quick: bool) -> str:
             tables.append(f"{size} nodes:\n\n{_table(size, contestants)}")
             hops.append(_hops(size, contestants[0].sums["search", 1]))
             isolated &= all(contestant.isolated for contestant in contestants)
-    notes = [f"\nNot installed here: {' and '.join(missing)} (see `scripts/bench --peers`)."] if missing else []
+    notes = [f"\nNot installed here: {'; '.join(missing)} (see `scripts/bench --peers`)."] if missing else []
     notes += [] if isolated else ["\nDatagrams are those of the whole machine."]
     keep_us, verify_us = _holder_us()
     head = ["nodes", "log2", "hops, median", "90 %", "most", "asked, median", "most"]
@@ -142,7 +165,8 @@ def run(quick: bool) -> str:
         notes="".join(notes),
         keep_us=keep_us,
         verify_us=verify_us,
-        least_ms=limits.HOLDERS * keep_us / 1000,
+        workers="one process" if CORES == 1 else f"{CORES} processes",
+        all_ms=limits.HOLDERS * keep_us / 1000,
         tables="\n\n".join(tables),
         holders=limits.HOLDERS,
         hops=table(head, hops),
@@ -161,7 +185,7 @@ def networks(names: list[str], size: int, rounds: int, single: int, many: int) -
         for turn in range(rounds + 1):  # the first makes everybody warm
             first, warm = turn * (single + many), turn > 0
             for contestant in contestants[turn % len(names) :] + contestants[: turn % len(names)]:
-                for verb in (*VERBS, "get of all") if contestant.name == "dhtex" else VERBS:
+                for verb in VERBS if contestant.name in ("dhtex", EQUAL) else VERBS[:-1]:
                     contestant.do(verb, first, single, warm=warm)
                     contestant.do(verb, first + single, many, PARALLEL, warm=warm)
                 if contestant.name == "dhtex":
@@ -177,18 +201,24 @@ def _table(size: int, contestants: list[Contestant]) -> str:
     rows: list[list[object]] = []
     for verb in VERBS:
         for what, figure in _FIGURES.items():
-            ours, *others = (figure(contestant.sums, verb) for contestant in contestants)
-            peers = dict(zip((contestant.name for contestant in contestants[1:]), others, strict=True))
+            figures = {it.name: figure(it.sums, verb) for it in contestants if (verb, 1) in it.sums}
             if verb == "get" and size <= STOCK_COPIES:
-                peers.pop("kademlia")  # every node holds all
-            best = (max if what.endswith("/s") else min)(peers.values(), default=None)
-            of_all = figure(contestants[0].sums, "get of all") if verb == "get" else ""
-            cells = [peers.get(contestant.name, "local") for contestant in contestants[1:]]
-            rows.append([f"{verb}, {what}", ours, of_all, *cells, "" if best is None else ours / best])
-    memory = [contestant.memory_kib for contestant in contestants]
-    rows.append(["memory of an empty node, KiB", memory[0], "", *memory[1:], memory[0] / min(memory[1:])])
-    names = [CONTESTANTS[contestant.name] for contestant in contestants[1:]]
-    return table(["", "dhtex", "dhtex, of all", *names, "dhtex / best other"], rows)
+                del figures["kademlia"]  # every node holds all
+            local = {"kademlia": "local"} if verb == "get" else {}
+            cells = [figures.get(it.name, local.get(it.name, "")) for it in contestants]
+            best = max if what.endswith("/s") else min
+            rows.append([f"{verb}, {what}", *cells, *_ratios(figures, best)])
+    memory = {it.name: it.memory_kib for it in contestants}
+    rows.append(["memory of an empty node, KiB", *memory.values(), *_ratios(memory, min)])
+    names = [CONTESTANTS[it.name] for it in contestants]
+    return table(["", *names, "dhtex / best other", f"dhtex / {CONTESTANTS[EQUAL]}"], rows)
+
+
+def _ratios(figures: dict[str, float], best: Callable[[list[float]], float]) -> list[object]:
+    """Ours over the best other, and over the one that does the same; empty where there is none."""
+    others = [figure for name, figure in figures.items() if name != "dhtex"]
+    beside = ([best(others)] if others else [], [figures[EQUAL]] if EQUAL in figures else [])
+    return [figures["dhtex"] / them[0] if them else "" for them in beside]
 
 
 Sums = dict[tuple[str, int], Sum]
