@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -150,14 +150,16 @@ def run(quick: bool) -> str:
     """Measure; the report's section."""
     there = [name for name in CONTESTANTS if find_spec(name.partition("-")[0]) is not None]
     missing = [CONTESTANTS[name] for name in CONTESTANTS if name not in there]
-    tables, hops, isolated = [], [], True
+    tables, hops, isolated, lost = [], [], True, Counter[str]()
     for size in SIZES[:2] if quick else SIZES:
         with networks(there, size, *((2, 10, 50) if quick else (6, 60, 160))) as contestants:
             tables.append(f"{size} nodes:\n\n{_table(size, contestants)}")
             hops.append(_hops(size, contestants[0].sums["search", 1]))
             isolated &= all(contestant.isolated for contestant in contestants)
+            lost.update(_lost(contestants))
     notes = [f"\nNot installed here: {'; '.join(missing)} (see `scripts/bench --peers`)."] if missing else []
     notes += [] if isolated else ["\nDatagrams are those of the whole machine."]
+    notes += [f"\nGets of {name} that found nothing: {count}." for name, count in lost.items() if count]
     keep_us, verify_us = _holder_us()
     head = ["nodes", "log2", "hops, median", "90 %", "most", "asked, median", "most"]
     return INTRO.format(
@@ -212,6 +214,12 @@ def _table(size: int, contestants: list[Contestant]) -> str:
     rows.append(["memory of an empty node, KiB", *memory.values(), *_ratios(memory, min)])
     names = [CONTESTANTS[it.name] for it in contestants]
     return table(["", *names, "dhtex / best other", f"dhtex / {CONTESTANTS[EQUAL]}"], rows)
+
+
+def _lost(contestants: list[Contestant]) -> dict[str, int]:
+    """How many gets found nothing, of those whose network does not end when they do."""
+    gets = {it.name: [it.sums[key] for key in list(it.sums) if key[0] in VERBS[1:]] for it in contestants}
+    return {CONTESTANTS[name]: sum(each.results.count(False) for each in sums) for name, sums in gets.items()}
 
 
 def _ratios(figures: dict[str, float], best: Callable[[list[float]], float]) -> list[object]:
