@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from bench import compiled
 from bench.worker import Done
 
+COMPILED = "-compiled"  # behind a name
 CORES_MAX = 4
 CORES = min(CORES_MAX, len(os.sched_getaffinity(0)))
 _ANYWHERE = ("put", "search")  # all else begins where the value is not held
@@ -40,8 +42,18 @@ class Crew:
         self._size = size
         self._sizes = [len(range(number, size, CORES)) for number in range(CORES)]
         created = str(int(time.time()))
+        self._environment = compiled.environment(name.endswith(COMPILED))
         self._argv = [
-            (sys.executable, "-m", "bench.worker", name, str(share), str(values), created, str(number))
+            (
+                sys.executable,
+                "-m",
+                "bench.worker",
+                name.removesuffix(COMPILED),
+                str(share),
+                str(values),
+                created,
+                str(number),
+            )
             for number, share in enumerate(self._sizes)
         ]
         self._workers: list[asyncio.subprocess.Process] = []
@@ -55,7 +67,9 @@ class Crew:
         """Let node after node join through the first and another one, whichever process they are in."""
         pipe, ports = asyncio.subprocess.PIPE, list[int]()
         for argv in self._argv:
-            self._workers.append(await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe))
+            self._workers.append(
+                await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, env=self._environment)
+            )
         for number in range(self._size):
             known = [ports[0], self._chance.choice(ports)] if ports else []
             ports.append(await _ask(self._workers[number % CORES], "join", known=known))

@@ -18,7 +18,10 @@ Operation = Callable[[int], Awaitable[None]]
 SEED = 20_250_701
 PINGS = 200
 VERBS = ("ping", "find_node")
-RATES = ["heap", "in flight", "dhtex", "stock", "UDP echo", "floor"]
+RATES = [
+    "heap", "in flight", "dhtex", "stock", "UDP echo", "floor", "dhtex / stock", "dhtex / echo", "dhtex / floor",
+    "compiled", "compiled / stock",
+]  # fmt: skip
 INTRO = """## Overlay against the stock package
 
 All nodes of all networks run in one process, on loopback. dhtex keeps {copies} copies, each checked by its holder
@@ -71,7 +74,7 @@ async def run(quick: bool) -> str:
         operations=table([*head, "stock / dhtex", f"k={limits.HOLDERS} / dhtex"], rows),
         trips=table(["nodes", "verb", "dhtex µs", "stock µs", f"stock k={limits.HOLDERS} µs", *shares], trips),
         per_s=f"{limits.PEER_DATAGRAMS_PER_S:,}",
-        rates=table([*RATES, "dhtex / stock", "dhtex / echo", "dhtex / floor"], rates(quick)),
+        rates=table(RATES, rates(quick)),
     )
 
 

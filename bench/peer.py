@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
-from bench.crew import Batch, Crew, Work
+from bench.crew import COMPILED, Batch, Crew, Work
 from bench.isolate import datagrams_out, isolate
 from bench.records import make_orders
 from bench.worker import SEED, SHARES, Done, memory_kib
@@ -135,7 +135,7 @@ class Meter:
 
 async def serve(name: str, size: int, values: int, isolated: bool) -> None:
     """Start, say so, and do what is asked until this process is ended."""
-    kind = Crew if name in SHARES else Threaded
+    kind = Crew if name.removesuffix(COMPILED) in SHARES else Threaded
     network = kind(name, size, values, random.Random(SEED))
     await network.start()
     meter = Meter(network.pids)

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from math import log2
 from typing import Any, Final
 
+from bench import compiled
 from bench.crew import CORES
 from bench.measure import percentile, table
 from bench.records import NETWORK, make_orders
@@ -32,11 +33,13 @@ SIZES: Final = (16, 64, 256)
 PARALLEL: Final = 16
 CONTESTANTS: Final = {
     "dhtex": "dhtex",
+    "dhtex-compiled": "compiled",
     "kademlia": "kademlia",
     "opendht": "OpenDHT",
     "libtorrent": "libtorrent",
     "libtorrent-signed": "libtorrent, signed",
 }
+OURS: Final = ("dhtex", "dhtex-compiled")
 EQUAL: Final = "libtorrent-signed"  # does what ours does
 VERBS: Final = ("put", "get", "get of all")
 STOCK_COPIES: Final = 20
@@ -52,9 +55,9 @@ what is done at a time between them; in real life every node is a process.
 
 What is checked, and what is waited for:
 
-- dhtex: each of 8 holders checks stamp, signature and rules, and a `put` waits for all of them; the value was signed
-  before. A `get` fetches an order by its id and ends with the first whose hash is right. A `get of all` asks all
-  holders and compares what they have.
+- dhtex, and dhtex with its busiest modules compiled: each of 8 holders checks stamp, signature and rules, and a `put`
+  waits for all of them; the value was signed before. A `get` fetches an order by its id and ends with the first whose
+  hash is right. A `get of all` asks all holders and compares what they have.
 - libtorrent, signed (mutable items of BEP 44): each of 8 holders checks the signature, and a `put`, which makes that
   signature too, waits for all of them. A `get` ends with the first value whose signature is right; its search goes on
   to all holders, which may have a newer version, and its CPU and datagrams contain that. A `get of all` waits for it.
@@ -149,6 +152,8 @@ class Contestant:
 def run(quick: bool) -> str:
     """Measure; the report's section."""
     there = [name for name in CONTESTANTS if find_spec(name.partition("-")[0]) is not None]
+    if not compiled.is_there():
+        there.remove(OURS[1])
     missing = [CONTESTANTS[name] for name in CONTESTANTS if name not in there]
     tables, hops, isolated, lost = [], [], True, Counter[str]()
     for size in SIZES[:2] if quick else SIZES:
@@ -187,7 +192,7 @@ def networks(names: list[str], size: int, rounds: int, single: int, many: int) -
         for turn in range(rounds + 1):  # the first makes everybody warm
             first, warm = turn * (single + many), turn > 0
             for contestant in contestants[turn % len(names) :] + contestants[: turn % len(names)]:
-                for verb in VERBS if contestant.name in ("dhtex", EQUAL) else VERBS[:-1]:
+                for verb in VERBS if contestant.name in (*OURS, EQUAL) else VERBS[:-1]:
                     contestant.do(verb, first, single, warm=warm)
                     contestant.do(verb, first + single, many, PARALLEL, warm=warm)
                 if contestant.name == "dhtex":
@@ -213,7 +218,9 @@ def _table(size: int, contestants: list[Contestant]) -> str:
     memory = {it.name: it.memory_kib for it in contestants}
     rows.append(["memory of an empty node, KiB", *memory.values(), *_ratios(memory, min)])
     names = [CONTESTANTS[it.name] for it in contestants]
-    return table(["", *names, "dhtex / best other", f"dhtex / {CONTESTANTS[EQUAL]}"], rows)
+    beside = ("best other", CONTESTANTS[EQUAL])
+    ratios = [f"{CONTESTANTS[ours]} / {them}" for ours in OURS if ours in memory for them in beside]
+    return table(["", *names, *ratios], rows)
 
 
 def _lost(contestants: list[Contestant]) -> dict[str, int]:
@@ -223,10 +230,10 @@ def _lost(contestants: list[Contestant]) -> dict[str, int]:
 
 
 def _ratios(figures: dict[str, float], best: Callable[[list[float]], float]) -> list[object]:
-    """Ours over the best other, and over the one that does the same; empty where there is none."""
-    others = [figure for name, figure in figures.items() if name != "dhtex"]
+    """Of each of ours: over the best other, and over the one that does the same; empty where there is none."""
+    others = [figure for name, figure in figures.items() if name not in OURS]
     beside = ([best(others)] if others else [], [figures[EQUAL]] if EQUAL in figures else [])
-    return [figures["dhtex"] / them[0] if them else "" for them in beside]
+    return [figures[ours] / them[0] if them else "" for ours in OURS if ours in figures for them in beside]
 
 
 Sums = dict[tuple[str, int], Sum]

@@ -1,8 +1,8 @@
-"""Compiles the overlay when a wheel is built, if it is asked for: `HATCH_BUILD_HOOKS_ENABLE=1 pip install .`
+"""Compiles what is busiest when a wheel is built, if it is asked for: `HATCH_BUILD_HOOKS_ENABLE=1 pip install .`
 
-What every datagram passes through becomes machine code, by mypyc, from the same sources; nothing else changes, and
-whoever has no C compiler leaves it out. It is done in a copy, so that no build leaves anything among the sources, where
-it would be imported in the place of what is edited there.
+What every datagram and every record that is handed to a holder passes through becomes machine code, by mypyc, from the
+same sources; nothing else changes, and whoever has no C compiler leaves it out. It is done in a copy, so that no build
+leaves anything among the sources, where it would be imported in the place of what is edited there.
 
 Modules stay as they are that mypyc cannot compile or would change: those that define messages (msgspec makes their
 classes while the program runs), and those whose classes come from the stock package, which sets attributes to what
@@ -19,8 +19,13 @@ from typing import Any, Final
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PACKAGE: Final = "dhtex/overlay"
+OVERLAY: Final = "dhtex/overlay"
 AS_THEY_ARE: Final = ("__init__", "pages", "ports", "server", "stock", "stockserver", "wire")
+HOLDER: Final = (
+    *(f"dhtex/market/{name}.py" for name in ("admission", "branches", "fields", "identity", "ids", "kept", "merge")),
+    *(f"dhtex/market/{name}.py" for name in ("money", "pricebits", "stamp")),
+    *(f"dhtex/store/{name}.py" for name in ("eviction", "holdings", "orphans")),
+)
 
 
 class Compile(BuildHookInterface[Any]):
@@ -35,10 +40,10 @@ class Compile(BuildHookInterface[Any]):
         self._folder = tempfile.TemporaryDirectory()
         root = Path(self._folder.name)
         shutil.copytree(Path(self.root) / "dhtex", root / "dhtex", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-        modules = [path for path in sorted((root / PACKAGE).glob("*.py")) if path.stem not in AS_THEY_ARE]
+        modules = [path for path in sorted((root / OVERLAY).glob("*.py")) if path.stem not in AS_THEY_ARE]
         command = [sys.executable, "-m", "mypyc", f"--config-file={self.root}/pyproject.toml"]
         ran = subprocess.run(
-            [*command, *(str(path.relative_to(root)) for path in modules)],
+            [*command, *(str(path.relative_to(root)) for path in modules), *HOLDER],
             cwd=root,
             env=os.environ | {"MYPYC_OPT_LEVEL": "3", "MYPY_CACHE_DIR": os.devnull},
             stdout=subprocess.PIPE,
@@ -46,8 +51,8 @@ class Compile(BuildHookInterface[Any]):
             text=True,
         )
         if ran.returncode:
-            self.app.abort(f"cannot compile {PACKAGE}; without it: leave HATCH_BUILD_HOOKS_ENABLE unset\n{ran.stdout}")
-        made = [*root.glob("*.so"), *(root / PACKAGE).glob("*.so")]
+            self.app.abort(f"cannot compile; to do without, leave HATCH_BUILD_HOOKS_ENABLE unset\n{ran.stdout}")
+        made = [*root.glob("*.so"), *(root / "dhtex").rglob("*.so")]
         build_data["force_include"].update({str(path): str(path.relative_to(root)) for path in made})
         build_data["pure_python"], build_data["infer_tag"] = False, True
 

@@ -41,7 +41,7 @@ ensure_env() {
     printf '%s\n' "$wanted" >"$folder/.fingerprint"
 }
 
-# ensure_compiled: .compiled has the package with its overlay compiled, of the sources as they are now. It is imported
+# ensure_compiled: .compiled has the package with what is busiest compiled, of the sources as they are now. It is imported
 # instead of them by: PYTHONPATH=.compiled:. .venv/bin/python -P ...
 ensure_compiled() {
     local wanted
@@ -51,12 +51,12 @@ ensure_compiled() {
     if [ "$(cat .compiled/.fingerprint 2>/dev/null)" = "$wanted" ]; then
         return
     fi
+    rm -rf .compiled
     if ! command -v "${CC:-gcc}" >/dev/null; then
-        echo "to compile the overlay needs a C compiler (Debian: apt-get install gcc libc6-dev)" >&2
+        echo "compiling needs a C compiler (Debian: apt-get install gcc libc6-dev)" >&2
         return 1
     fi
-    echo "==> compiling the overlay into .compiled (a minute or two)" >&2
-    rm -rf .compiled
+    echo "==> compiling into .compiled (a minute or two)" >&2
     mkdir .compiled
     HATCH_BUILD_HOOKS_ENABLE=1 .venv/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps \
         --no-build-isolation -w .compiled .
