@@ -5,6 +5,7 @@ so the allocator can be told from outside how to go about.
 """
 
 import asyncio
+import itertools
 import json
 import random
 import socket
@@ -25,6 +26,7 @@ from dhtex.overlay.contact import Peer
 from dhtex.overlay.protocol import Protocol
 
 IN_FLIGHT: Final = (1, 64)
+ASKED: Final = 3  # nodes in turn, or what one lets an address send in a second would be the result
 _RECEIVED_INTO: Final = 256 << 10  # by asyncio's transports
 # Where the heap has no hole of that size, glibc takes it from the system and gives it back for each datagram.
 HEAPS: Final = {
@@ -115,19 +117,20 @@ def _ping(asker: Protocol, peer: Peer) -> Awaitable[object]:
 async def _measure(quick: bool) -> dict[str, dict[int, float]]:
     chance = random.Random(1)
     loop = asyncio.get_running_loop()
-    ours, stock = OverlayNetwork(2, chance), StockNetwork(2, 20, chance)
+    ours, stock = OverlayNetwork(1 + ASKED, chance), StockNetwork(1 + ASKED, 20, chance)
     await ours.start()
     await stock.start()
     echo, _ = await loop.create_datagram_endpoint(_Echo, local_addr=(HOST, 0))
     calls, caller = await loop.create_datagram_endpoint(lambda: _Caller(chance), local_addr=(HOST, 0))
     place = echo.get_extra_info("sockname")
     bare, other = _Bare(chance), _Bare(chance)
-    asker, peer = ours.nodes[0].protocol, ours.nodes[0].protocol.peer_at((HOST, ours.ports[1]))
-    server, address = stock.servers[0], stock.servers[1].transport.get_extra_info("sockname")
+    asker, server = ours.nodes[0].protocol, stock.servers[0]
+    peers = itertools.cycle([asker.peer_at((HOST, port)) for port in ours.ports[1:]])
+    addresses = itertools.cycle([each.transport.get_extra_info("sockname") for each in stock.servers[1:]])
     try:
         trips: dict[str, Trip] = {
-            "dhtex": lambda: _ping(asker, peer),
-            "stock": lambda: server.protocol.ping(address, server.node.id),
+            "dhtex": lambda: _ping(asker, next(peers)),
+            "stock": lambda: server.protocol.ping(next(addresses), server.node.id),
             "echo": lambda: caller.call(place),
             "bare": lambda: bare.call(other.address),
         }
@@ -147,8 +150,6 @@ async def _take_turns(trips: dict[str, Trip], rounds: int, count: int) -> dict[s
     for _ in range(rounds):
         for name, trip in trips.items():
             for width in IN_FLIGHT:
-                if name == "dhtex":  # what one address may send in a second would be the result otherwise
-                    await asyncio.sleep(count / limits.PEER_DATAGRAMS_PER_S)
                 taken[name][width].append(await _cpu_us(trip, width, count))
     return {name: {width: sorted(us)[rounds // 2] for width, us in rows.items()} for name, rows in taken.items()}
 
