@@ -41,8 +41,8 @@ ensure_env() {
     printf '%s\n' "$wanted" >"$folder/.fingerprint"
 }
 
-# ensure_compiled: .compiled has the package with what is busiest compiled, of the sources as they are now. It is imported
-# instead of them by: PYTHONPATH=.compiled:. .venv/bin/python -P ...
+# ensure_compiled: .compiled has the package with what is busiest compiled, of the sources as they are now. It is
+# imported instead of them by: PYTHONPATH=.compiled:. .venv/bin/python -P ...
 ensure_compiled() {
     local wanted
     ensure_env
