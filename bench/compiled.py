@@ -9,7 +9,7 @@ _FOLDER: Final = _ROOT / ".compiled"
 
 
 def is_there() -> bool:
-    """Whether it was made, of the sources as they are."""
+    """Whether it was made; `scripts/bench` sees to it that it is of the sources as they are."""
     return (_FOLDER / ".fingerprint").exists()
 
 

@@ -44,8 +44,10 @@ class Threaded:
     """A network whose nodes have threads of their own: an operation is a call that blocks."""
 
     def __init__(self, name: str, size: int, values: int, chance: random.Random) -> None:
-        self._name, self._size, self._chance = name, size, chance
+        self._size, self._chance = size, chance
         self._values = [order.wire for order in make_orders(values, 10, chance)]
+        module, network = THREADED[name]
+        self._network: Any = getattr(import_module(f"bench.{module}"), network)
         self._memory_kib = memory_kib()
         self._threads = ThreadPoolExecutor(PARALLEL_MAX)
         self._verbs: dict[str, Callable[[int], Callable[[], object]]] = {}
@@ -53,9 +55,7 @@ class Threaded:
 
     async def start(self) -> None:
         """Start all nodes."""
-        module, network = THREADED[self._name]
-        made = getattr(import_module(f"bench.{module}"), network)(self._size, self._values, self._chance)
-        self._verbs = made.verbs
+        self._verbs = self._network(self._size, self._values, self._chance).verbs
 
     async def settled(self) -> int:
         """KiB in memory of all nodes."""

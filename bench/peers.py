@@ -67,8 +67,9 @@ What is checked, and what is waited for:
   values are not signed for it.
 
 So a `put` of dhtex does what one of libtorrent, signed, does; the others do less. To check and keep an order takes a
-holder of dhtex {keep_us:.0f} µs of CPU, {verify_us:.0f} of them for the signature: of a put, {all_ms:.2f} ms of CPU are
-those of its {holders} holders. They wait for each other only where they are in one process.{notes}
+holder of dhtex {keep_us:.0f} µs of CPU (not compiled), {verify_us:.0f} of them for the signature: of a put,
+{all_ms:.2f} ms of CPU are those of its {holders} holders. They wait for each other only where they are in one
+process.{notes}
 
 {tables}
 

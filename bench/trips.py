@@ -169,14 +169,17 @@ def rates(quick: bool) -> list[list[object]]:
     what is compiled beside them, if it is there, with the stock package measured in its own process."""
     rows: list[list[object]] = []
     for heap in HEAPS:
-        plain, quicker = (_measured(heap, quick, made) for made in (False, compiled.is_there()))
+        plain = _measured(heap, quick, False)
+        quicker = _measured(heap, quick, True) if compiled.is_there() else None
         for width in IN_FLIGHT:
             dhtex, stock, echo, bare = (plain[name][width] for name in ("dhtex", "stock", "echo", "bare"))
             per_s = [f"{1e6 / one:,.0f}" for one in (dhtex, stock, echo, bare)]
             ratios = [f"{stock / dhtex:.1f}x", f"{echo / dhtex:.2f}", f"{bare / dhtex:.2f}"]
-            made_us = quicker["dhtex"][width]
-            made = [f"{1e6 / made_us:,.0f}", f"{quicker['stock'][width] / made_us:.1f}x"]
-            rows.append([heap, width, *per_s, *ratios, *(made if compiled.is_there() else ("", ""))])
+            made = ["", ""]
+            if quicker is not None:
+                made_us = quicker["dhtex"][width]
+                made = [f"{1e6 / made_us:,.0f}", f"{quicker['stock'][width] / made_us:.1f}x"]
+            rows.append([heap, width, *per_s, *ratios, *made])
     return rows
 
 

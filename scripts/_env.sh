@@ -40,26 +40,3 @@ ensure_env() {
     "$folder/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
     printf '%s\n' "$wanted" >"$folder/.fingerprint"
 }
-
-# ensure_compiled: .compiled has the package with what is busiest compiled, of the sources as they are now. It is
-# imported instead of them by: PYTHONPATH=.compiled:. .venv/bin/python -P ...
-ensure_compiled() {
-    local wanted
-    ensure_env
-    wanted="$(find dhtex scripts/_compiled.py -name '*.py' -print0 | sort -z | xargs -0 sha256sum | sha256sum)"
-    wanted="$(cat .venv/.fingerprint) $wanted"
-    if [ "$(cat .compiled/.fingerprint 2>/dev/null)" = "$wanted" ]; then
-        return
-    fi
-    rm -rf .compiled
-    if ! command -v "${CC:-gcc}" >/dev/null; then
-        echo "compiling needs a C compiler (Debian: apt-get install gcc libc6-dev)" >&2
-        return 1
-    fi
-    echo "==> compiling into .compiled (a minute or two)" >&2
-    mkdir .compiled
-    HATCH_BUILD_HOOKS_ENABLE=1 .venv/bin/python -m pip wheel -qq --disable-pip-version-check --no-deps \
-        --no-build-isolation -w .compiled .
-    .venv/bin/python -m zipfile -e .compiled/dhtex-*.whl .compiled
-    printf '%s\n' "$wanted" >.compiled/.fingerprint
-}

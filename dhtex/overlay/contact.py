@@ -66,7 +66,7 @@ def parse_triple(triple: object) -> Contact | None:
     if not isinstance(triple, list | tuple) or len(triple) != 3:
         return None
     node_id, ip, port = triple
-    if not isinstance(node_id, bytes) or not isinstance(ip, str) or not isinstance(port, int) or len(ip) > 45:
+    if not isinstance(node_id, bytes) or not isinstance(ip, str) or type(port) is not int or len(ip) > 45:
         return None
     return contact_at(node_id, ip, port)
 

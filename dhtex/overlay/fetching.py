@@ -16,7 +16,7 @@ from dhtex.overlay.wire import GetReply
 
 
 class Fetch:
-    """One fetch, within LOOKUP_S_MAX. `done` is called once, with a record that passes `is_it`, or None."""
+    """One fetch, whose search ends within LOOKUP_S_MAX. `done` is called once, with a record that `is_it`, or None."""
 
     def __init__(
         self,

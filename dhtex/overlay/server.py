@@ -304,7 +304,8 @@ class Overlay(StockServer):
     async def fetch(self, key: DhtKey, kind: int, is_it: Callable[[bytes], bool]) -> bytes | None:
         """A record at a key that passes `is_it`, from the first holder that has one; None if nobody has.
 
-        For what proves itself, as an order does by its id: one honest holder is enough.
+        For what proves itself, as an order does by its id: one honest holder is enough. A holder that has anything of
+        this kind names nobody else, so there should be nothing of the kind at the key that is not meant.
         """
         own = self._holdings.page(key, kind, 0, limits.DATAGRAM_BYTES_MAX, self._clock.now()).wires
         found = next(filter(is_it, own), None)
