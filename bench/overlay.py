@@ -43,11 +43,12 @@ protects a node (counted once, with callgrind; the kernel's are not in it).
 
 Round trips per second of one core: pings between two nodes, both ends in one process, so many in flight, CPU time.
 Beside them an echo of 20 bytes on asyncio's datagram transports, and the *floor*: a socket on the same loop with this
-frame, ids matched by address, and MessagePack, and nothing else (no time-outs, rates, tokens, peers, checks). Three nodes
-are asked in turn, so that what each lets one address send, {per_s} datagrams a second, is not the result. *compiled* is dhtex
-with its busiest modules compiled, over the stock package in the same process. asyncio's transports receive into 256 KiB:
-where the heap of a process has no room for that, each datagram costs three calls of the system more. Which it is is
-chance, for the tables above too; stock nodes and the echo are twice as quick with room, dhtex is as quick without.
+frame, ids matched by address, and MessagePack, and nothing else (no time-outs, rates, tokens, peers, checks). Three
+nodes are asked in turn, so that what each lets one address send, {per_s} datagrams a second, is not the result.
+*compiled* is dhtex with its busiest modules compiled, compared with the stock package in the same process. asyncio's
+transports receive into 256 KiB: where the heap of a process has no room for that, each datagram costs three calls of
+the system more. Which it is is chance, for the tables above too; stock nodes and the echo are twice as quick with room,
+dhtex is as quick without.
 
 The aim is 5 times the round trips of stock. With room on the heap even the floor does only some 4 times what stock
 does, and the two calls of the system at each end alone (`sendto`, `recvfrom`), without an event loop, took 5.8 µs a
