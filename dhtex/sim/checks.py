@@ -24,14 +24,15 @@ from typing import Final
 from dhtex import limits
 from dhtex.errors import DhtexError
 from dhtex.market.admission import signature_holds
-from dhtex.market.ids import RecordId, order_key
-from dhtex.market.records import AnyRecord, Kind, Order, Record, Refusal, Status, is_a, parse_record
+from dhtex.market.ids import RecordId
+from dhtex.market.records import AnyRecord, Order, Record, Refusal, Status, is_a, parse_record
 from dhtex.market.trade import TAKER, MakerState, TakerState
 from dhtex.sim.clock import EPOCH_S
 from dhtex.sim.faults import SKEW_S
 from dhtex.sim.history import History
 from dhtex.sim.host import NETWORK, GoneError, Host
 from dhtex.sim.ledger import Ledger
+from dhtex.sim.proofs import Proofs
 from dhtex.store.rows import Role, Trade
 from dhtex.trading.taker import UNHEARD
 from dhtex.views import ListingView, OrderQuery
@@ -52,7 +53,8 @@ class Judge:
         self.ledger = Ledger()
         self.calm_since: float | None = None
         self.shady: set[bytes] = set()  # makers who sign what they like
-        self.two_faced: dict[RecordId, list[bytes]] = {}
+        self.two_faced: list[RecordId] = []
+        self.proofs = Proofs(hosts)
         self.closed_at: dict[RecordId, float] = {}
         self.opened: dict[RecordId, float] = {}
         self._history = history
@@ -171,6 +173,7 @@ class Judge:
 
     def look(self) -> None:
         """Compare all journals with what they held before, and what there is with its bounds."""
+        self.proofs.look()
         for host in self._hosts:
             self.look_at(host)
             if host.up and not host.lies:
@@ -288,17 +291,17 @@ class Judge:
         if order is None or order.body.expires - EPOCH_S < self._time() + NOTICED_S:
             return
         self._history.counts["proofs_due"] += 1
-        held = host.parts.holdings.page(order_key(order_id), Kind.STATUS, 0, 10_000, EPOCH_S + self._time()).wires
-        self._history.counts["proofs_held"] += all(end in held for end in self.two_faced[order_id])
+        self._history.counts["proofs_held"] += self.proofs.is_whole_at(host, order_id)
         try:
             view = await host.ask(lambda node: node.show_order(order_id.hex()))
         except (GoneError, DhtexError) as error:
             self._violation("one_winner", f"{host.ip} cannot show {_short(order_id)}: {error!r}")
             return
-        if view.status != MakerState.DISPUTED:
-            self._violation(
-                "one_winner", f"{host.ip} shows {_short(order_id)} as {view.status}, which its maker disputes"
-            )
+        left = self.proofs.left(order_id)
+        self._history.counts["proofs_lost"] += len(left) < 2
+        if view.status != MakerState.DISPUTED and (len(left) == 2 or (left and view.status == MakerState.OPEN)):
+            text = f"{host.ip} shows {_short(order_id)} as {view.status}, of which its maker signed {len(left)} ends"
+            self._violation("one_winner", text)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

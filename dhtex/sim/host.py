@@ -59,6 +59,8 @@ class Host:
         self.lies = False  # its owner means harm: what it says is not judged
         self.restores = 0
         self.on_up: Callable[[Host], None] = lambda host: None
+        self.on_end: Callable[[Host], None] = lambda host: None  # what it holds can still be looked at
+        self.on_loss: Callable[[Host], None] = lambda host: None  # it is off, and its disk is not what it was
         self.on_decision: Callable[[Host], None] = lambda host: None
         self.skew_s = 0.0
         self.lives = 0
@@ -153,6 +155,7 @@ class Host:
         life, self.life = self.life, None
         if life is None:
             return
+        self.on_end(self)
         self._note("power lost" if power else "killed")
         self._world.history.counts["power_losses" if power else "kills"] += 1
         self._world.network.vanish(life)
@@ -169,6 +172,8 @@ class Host:
         elif (old / "node.db").exists():  # it ended before it had opened its file
             for left in old.iterdir():
                 left.rename(self._home() / left.name)
+        if power or self.disk_full:  # of a full disk: what could not be written yet
+            self.on_loss(self)
         self._loop_end(life)
         if not self._over.done():
             self._over.set_result(None)
@@ -219,6 +224,7 @@ class Host:
         if self.life is not None or not self._held_once or not path.exists():
             return False
         roll_back_held(path, self._held_once)
+        self.on_loss(self)
         self._note("is stale")
         return True
 
@@ -241,6 +247,7 @@ class Host:
         self.restores += 1
         chance = random.Random(f"{self._world.seed}/{self.index}/{self.lives}/restore")
         copying.put_back(self._backup, self._home() / "node.db", chance, force=True)
+        self.on_loss(self)
         self._note("is restored")
 
     def set_clock(self, skew_s: float) -> None:

@@ -171,6 +171,7 @@ def _summarise(totals: Counter[str], histories: int, virtual_s: float, violation
         "restores": totals["restores"],
         "writes refused": totals["write_errors"],
         "two-faced makers": totals["two_faced"],
+        "proofs due, lost": f"{totals['proofs_due']}, {totals['proofs_lost']}",
         "floods of accepts": totals["floods"],
         "violations": violations,
         "virtual : real": f"{virtual_s / max(real_s, 0.001):.0f} : 1",

@@ -109,10 +109,11 @@ class Strangers:
             ends = [end.wire for end in self._contradicting(order, identity, chance)]
             up = [host for host in self._hosts if host.up]
             if up:
+                self._judge.proofs.follow(order.id, ends)
                 through = [chance.choice(up) for _ in ends]
                 puts = [self._put_at_both(host, order, end) for host, end in zip(through, ends, strict=True)]
                 if all(await asyncio.gather(*puts)):
-                    self._judge.two_faced[order.id] = ends
+                    self._judge.two_faced.append(order.id)
                 self._history.counts["two_faced"] += 1
 
     async def flood(self) -> None:

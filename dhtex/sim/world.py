@@ -91,6 +91,7 @@ class World:
         self.judge = Judge(history, self.hosts, self._loop.time, self.peace_s - LOOKED_S)
         for host in self.hosts:
             host.on_decision = self.judge.look_at
+            host.on_end, host.on_loss = self.judge.proofs.ended, self.judge.proofs.lost
         people = self.people = [host for host in self.hosts if not host.lies]
         seed = settings.seed
         self.workload = Workload(people, self.judge, history, settings, self._life_s_max())
