@@ -123,6 +123,7 @@ HINT_PAUSE_S: Final = 10.0  # between two pings of a peer because of hints
 HINTS_REMEMBERED_MAX: Final = 1024  # that were told a moment ago; beyond, no more are told
 LOST_PEERS_MAX: Final = 128  # peers that were lost, or of an earlier life, and may come back: the newest
 LOST_PEER_S: Final = 3600.0  # each is asked by itself for this long, at first often: most cuts are short
+SILENT_HOLDER_S: Final = 600.0  # for so long one of them counts as a holder that may know better, and be back soon
 FORMER_PEER_S: Final = 240.0  # then they are asked in turn, one datagram each time, for ever: some cuts are long
 PARKED_S: Final = 1.0  # a pong that takes longer comes too late for the one who asked
 PAGES_IN_FLIGHT_MAX: Final = 32  # of one reading, over all its holders: 38 kB on the way

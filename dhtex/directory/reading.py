@@ -146,7 +146,12 @@ class OrderReading:
     refusals: list[Record[Refusal]] = field(default_factory=list)
     receipts: list[Record[Receipt]] = field(default_factory=list)
     answered: int = 0
-    by_most: bool = False
+    lead: int = 0  # see GetResult
+
+    @property
+    def by_most(self) -> bool:
+        """Whether most of the other holders that were asked answered in full."""
+        return self.lead > 0
 
     @property
     def records(self) -> list[AnyRecord]:
@@ -337,7 +342,7 @@ def merge_ends(network: str, pair: str, side: str, result: GetResult, check: Che
 def merge_order(network: str, order_id: RecordId, result: GetResult, check: Check) -> OrderReading:
     """Merge the answers for one order's key; a Status or Refusal of anyone but the order's maker is dropped,
     and a Receipt of anyone but the two sides of a certified trade."""
-    reading = OrderReading(answered=result.answered, by_most=result.by_most)
+    reading = OrderReading(answered=result.answered, lead=result.lead)
     for wire in _distinct(result):
         record = parse_record(wire, network)
         if is_a(record, Order):

@@ -50,7 +50,7 @@ class Counter:
 
     async def read_back(self, order_id: RecordId) -> list[AnyRecord]:
         reading = await self._read(order_id)
-        if not reading.by_most:
+        if reading.lead <= self._overlay.silent_holders(order_key(order_id)):
             raise NoPeerError(
                 "the order is from before a backup was restored, and too few of its holders answer to be sure of it",
                 hint="try again when there are more peers: dhtex peers",

@@ -67,11 +67,12 @@ class GetResult:
     local: bool = False
 
     @property
-    def by_most(self) -> bool:
-        """Whether most of the other holders that were asked answered in full: this node's own word is no evidence."""
+    def lead(self) -> int:
+        """How many more of the other holders that were asked answered in full than did not: this node's own word is no
+        evidence. Positive if most did."""
         others = self.asked - self.local
         whole = sum(version.holders for version in self.versions if version.complete) - self.local
-        return 2 * whole > others
+        return 2 * whole - others
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,10 @@ class Overlay(StockServer):
         """Former peers that are asked now and then whether they are there again."""
         return [(contact.id, contact.address) for contact in self._upkeep.missing()]
 
+    def silent_holders(self, key: DhtKey) -> int:
+        """How many of those that would be a key's holders were lost lately, and may be back soon."""
+        return self._upkeep.silent_holders(key)
+
     def peers(self) -> list[PeerInfo]:
         """The routing table."""
         return [info(peer, peer.contact) for peer in self.protocol.table if peer.contact is not None]

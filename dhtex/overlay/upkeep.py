@@ -82,6 +82,17 @@ class Upkeep:
                 del self._lost[wire]
         return [row.contact for row in self._lost.values()]
 
+    def silent_holders(self, key: DhtKey) -> int:
+        """How many of the HOLDERS nodes nearest to a key that we have known were lost in the last SILENT_HOLDER_S, or
+        are of an earlier life that is over for no longer."""
+        self.missing()  # who is back is forgotten
+        lost_after, goal = self._protocol.monotonic() - limits.SILENT_HOLDER_S, int.from_bytes(key)
+        rows = [row for row in self._lost.values() if max(row.until - limits.LOST_PEER_S, row.since) > lost_after]
+        lost = {row.contact.long_id ^ goal for row in rows}
+        near = self._protocol.table.closest(key, limits.HOLDERS, dhtex_only=True, sound_only=True)
+        found = {peer.contact.long_id ^ goal for peer in near if peer.contact is not None}
+        return sum(distance not in found for distance in sorted(lost | found)[: limits.HOLDERS])
+
     def ask_all(self) -> None:
         """Ask all peers, PINGS_PER_TICK a tick."""
         for peer in self._protocol.table:

@@ -1,5 +1,6 @@
 """A machine that slept, or woke up at another address, meets the network again without being told."""
 
+import asyncio
 import random
 
 from dhtex import limits
@@ -8,6 +9,7 @@ from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import FakeHoldings, address_of, cluster, until
+from tests.unit.overlay.sky import PORT, Sky, end, virtually
 from tests.unit.overlay.test_overlay import key_of
 
 
@@ -70,3 +72,21 @@ async def test_another_public_address_counts_as_a_sleep_and_another_port_does_no
         for voter in range(1, 6):
             vote(voter, "8.8.8.8", 1, limits.MOVED_PAUSE_S + 1)
         assert node.counters["resumed"] == count + 1
+
+
+def test_peers_of_an_earlier_life_count_as_silent_holders_until_they_are_back_or_it_is_long_over() -> None:
+    async def story() -> None:
+        air = Sky()
+        nodes = await air.network(4)
+        reader = await air.node(99)
+        known = [(node.protocol.own_id, (f"8.{number}.1.1", PORT)) for number, node in enumerate(nodes)]
+        nobody = [(NodeId(bytes((number,)) * 20), (f"9.{number}.1.1", PORT)) for number in range(1, 4)]
+        reader.load_peers([*known, *nobody])
+        await asyncio.sleep(5.0)
+        assert len(reader.peers()) == len(nodes)
+        assert reader.silent_holders(key_of(1)) == len(nobody)
+        await asyncio.sleep(limits.SILENT_HOLDER_S)
+        assert reader.silent_holders(key_of(1)) == 0
+        await end([*nodes, reader])
+
+    virtually(story())
