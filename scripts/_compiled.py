@@ -21,10 +21,11 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 OVERLAY: Final = "dhtex/overlay"
 AS_THEY_ARE: Final = ("__init__", "pages", "ports", "server", "stock", "stockserver", "wire")
+_MARKET: Final = "admission branches fields identity ids kept merge money pricebits stamp"
+_STORE: Final = "eviction holdings orphans"
 HOLDER: Final = (
-    *(f"dhtex/market/{name}.py" for name in ("admission", "branches", "fields", "identity", "ids", "kept", "merge")),
-    *(f"dhtex/market/{name}.py" for name in ("money", "pricebits", "stamp")),
-    *(f"dhtex/store/{name}.py" for name in ("eviction", "holdings", "orphans")),
+    *(f"dhtex/market/{name}.py" for name in _MARKET.split()),
+    *(f"dhtex/store/{name}.py" for name in _STORE.split()),
 )
 
 

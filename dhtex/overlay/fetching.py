@@ -40,9 +40,8 @@ class Fetch:
         self._crawl.start()
 
     def _enough(self, answer: GetReply) -> bool:
-        for wire in answer.wires:
-            if self._found is None and self._is_it(wire):
-                self._found = wire
+        if self._found is None:
+            self._found = next(filter(self._is_it, answer.wires), None)
         return self._found is not None
 
     def _hurry(self) -> None:
