@@ -38,7 +38,7 @@ async def mixed(each: int) -> AsyncIterator[tuple[list[Overlay], list[Overlay], 
 async def test_what_one_family_puts_the_other_reads() -> None:
     async with mixed(3) as (fours, sixes, both):
         await until(lambda: all(len(node.peers()) == 8 for node in both))
-        assert all(len(node.peers()) == 5 for node in (*fours, *sixes))
+        await until(lambda: all(len(node.peers()) == 5 for node in (*fours, *sixes)))
         for number, (writer, reader) in enumerate([*zip(fours, sixes, strict=True), *zip(sixes, fours, strict=True)]):
             key = key_of(number)
             assert (await writer.put(key, record(key), None)).holders >= 5
