@@ -17,6 +17,7 @@ from dhtex.market.records import Kind
 from dhtex.node import Node
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
+from dhtex.overlay.trailer import network_tag
 
 NODES = 8
 WATCHERS = (1, 10, 100, 1000)
@@ -107,7 +108,7 @@ class Crowd:
 
     async def grow(self, stack: AsyncExitStack, count: int) -> None:
         """Have so many watchers."""
-        loop, net = asyncio.get_running_loop(), wire.network_tag("bench")
+        loop, net = asyncio.get_running_loop(), network_tag("bench")
         while len(self.watchers) < count:
             watcher = Watcher(net, self._key, self._holders, self._hearing())
             transport, _ = await loop.create_datagram_endpoint(partial(_same, watcher), local_addr=(HOST, 0))

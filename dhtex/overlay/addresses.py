@@ -4,6 +4,8 @@ import ipaddress
 from functools import lru_cache
 from typing import Final
 
+from dhtex import limits
+
 Address = tuple[str, int]  # a literal IPv4 or IPv6 address in its canonical spelling, and a UDP port
 
 _CACHED: Final = 8192
@@ -61,6 +63,19 @@ def neighbourhood(ip: str) -> str:
     """The name under which what comes from an address is counted: its subnet, or, where many share one, itself."""
     shared = subnet(ip)
     return ip if shared is None else shared.hex()
+
+
+@lru_cache(limits.ADDRESSES_TRACKED_MAX)
+def pack_address(address: Address) -> bytes:
+    """An address in 6 bytes (IPv4) or 18."""
+    return ipaddress.ip_address(address[0]).packed + address[1].to_bytes(2)
+
+
+@lru_cache(limits.ADDRESSES_TRACKED_MAX)
+def unpack_address(packed: bytes) -> Address | None:
+    """The address, which must have 6 or 18 bytes; None if nobody can live there."""
+    ip = canonical_ip(ipaddress.ip_address(packed[:-2]).compressed)
+    return None if ip is None else (ip, int.from_bytes(packed[-2:]))
 
 
 def endpoint(host: str, port: int) -> str:

@@ -12,9 +12,8 @@ from collections import OrderedDict
 from typing import Final
 
 from dhtex import limits
-from dhtex.overlay.addresses import Address, subnet
+from dhtex.overlay.addresses import Address, pack_address, subnet
 from dhtex.overlay.contact import Peer
-from dhtex.overlay.wire import pack_address
 
 TOKEN_BYTES: Final = 8
 _SECRET_BYTES: Final = 32

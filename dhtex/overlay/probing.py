@@ -18,7 +18,7 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.overlay import wire
-from dhtex.overlay.addresses import Address, canonical, is_local, subnet
+from dhtex.overlay.addresses import Address, canonical, is_local, pack_address, subnet, unpack_address
 from dhtex.overlay.contact import Peer, PeerKind
 from dhtex.overlay.guard import Bucket
 from dhtex.overlay.protocol import Protocol
@@ -131,14 +131,14 @@ class Probing:
         if not fit or not self._passed_on.take(now):
             return False
         self._protocol.count("probes_passed_on")
-        packed = wire.pack_address(target)
+        packed = pack_address(target)
         passed = wire.ProbeArgs(self._protocol.net, self._protocol.own_id, b"", args.nonce, packed)
         self._protocol.ask(self._entropy.choice(fit), wire.PROBE, passed, lambda request, answer: None)
         return True
 
     def _knock(self, args: wire.ProbeArgs, asker: Address, now: float) -> bool:
         """Send the one datagram."""
-        seen = wire.unpack_address(args.target) if len(args.target) in _ADDRESS_BYTES else None
+        seen = unpack_address(args.target) if len(args.target) in _ADDRESS_BYTES else None
         target = None if seen is None else canonical(seen)
         if target is None or (is_local(target[0]) and not is_local(asker[0])) or not self._knocks.take(now):
             return False

@@ -30,6 +30,7 @@ from dhtex.overlay.selfview import SelfView
 from dhtex.overlay.serving import ask_for_token
 from dhtex.overlay.stock import StockVerbs
 from dhtex.overlay.table import Offer, Table
+from dhtex.overlay.trailer import cut_trailer, reply_marks, reply_trailer, reply_view, request_net, request_trailer
 from dhtex.overlay.transport import Endpoint
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ class Protocol:
     def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = _nobody, context: Any = None) -> None:
         """Ask a peer of any kind for contacts; its answer tells what it is."""
         verb = wire.FIND_NODE
-        body = verb.head + wire.encode((self.own_id, target)) + wire.request_trailer(self.net, wire.FIND_PADDING_BYTES)
+        body = verb.head + wire.encode((self.own_id, target)) + request_trailer(self.net, wire.FIND_PADDING_BYTES)
         self._start(Request(peer, verb, None, done, soft, context), body)
 
     def ping(self, peer: Peer, done: Done = lambda request, answer: None, *, tries: int = limits.REQUEST_TRIES) -> None:
@@ -262,7 +263,7 @@ class Protocol:
         peer, verb = request.peer, request.verb
         ext: bytes | None = None
         if verb.stock:
-            body, ext = wire.cut_trailer(body)
+            body, ext = cut_trailer(body)
         try:
             answer = verb.reply.decode(body)
         except wire.DECODE_ERRORS:
@@ -273,21 +274,21 @@ class Protocol:
                 peer.token = answer.token
             peer.kind = PeerKind.DHTEX
             return answer, answer.responder
-        marks = wire.reply_marks(ext)
+        marks = reply_marks(ext)
         if marks is None:
             if request.args is None or peer.kind is PeerKind.UNKNOWN:
                 peer.kind = PeerKind.STOCK
             return answer, answer if verb is wire.PING else None
-        net, responder, token = marks
+        net, responder, token, client = marks
         if net != self.net:
             self.count("foreign_peers")
             peer.kind = PeerKind.FOREIGN
             if peer.in_table:
                 self._evict(peer)
             return None, None
-        peer.kind, peer.token, peer.client = PeerKind.DHTEX, token, wire.is_client(ext)
+        peer.kind, peer.token, peer.client = PeerKind.DHTEX, token, client
         votes = peer.in_table or self.selfview.address is None  # who wants a vote must first find a place in the table
-        if votes and now >= peer.view_due and (view := wire.reply_view(ext)) is not None:
+        if votes and now >= peer.view_due and (view := reply_view(ext)) is not None:
             peer.view_due = now + limits.VIEW_S
             self.selfview.heard(peer.address, view, now)
         return answer, responder
@@ -318,7 +319,7 @@ class Protocol:
         elif not self._strangers.admit(addr, verb is wire.PING, now):
             self.count("dropped_rate_strangers")
             return
-        body, ext = wire.cut_trailer(data[start:]) if verb.stock else (data[start:], None)
+        body, ext = cut_trailer(data[start:]) if verb.stock else (data[start:], None)
         try:
             args = verb.args.decode(body)
         except wire.DECODE_ERRORS:
@@ -361,7 +362,7 @@ class Protocol:
     def _take_stock(
         self, verb: wire.Verb, args: Sequence[Any], ext: bytes | None, data: bytes, peer: Peer, now: float
     ) -> None:
-        net = wire.request_net(ext)
+        net = request_net(ext)
         sender: NodeId | None = args[0] if args else None
         if (net is not None and net != self.net and verb is not wire.PING) or sender == self.own_id:
             self.count("dropped_foreign")
@@ -379,7 +380,7 @@ class Protocol:
         trailer = b""
         if net is not None:
             view = self.selfview.tell(addr)
-            trailer = wire.reply_trailer(self.net, self.own_id, self.tokens.issue(addr[0]), view)
+            trailer = reply_trailer(self.net, self.own_id, self.tokens.issue(addr[0]), view)
         self.send(b"\1" + data[1:21] + wire.encode(response) + trailer, addr)
 
     def _may_answer(self, verb: wire.Verb, data: bytes, peer: Peer, marked: bool, now: float) -> bool:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from dhtex import limits
 from dhtex.clock import Clock
 from dhtex.overlay.addresses import Address, is_local, subnet
-from dhtex.overlay.wire import View, encode_view
+from dhtex.overlay.trailer import View, encode_view
 
 
 class _Vote(NamedTuple):

@@ -32,10 +32,11 @@ from dhtex.overlay.serving import Serving
 from dhtex.overlay.stock import StockShelf
 from dhtex.overlay.stockserver import StockServer
 from dhtex.overlay.sweep import sweep
+from dhtex.overlay.trailer import network_tag
 from dhtex.overlay.transport import Endpoint, OpenEndpoint, open_endpoint
 from dhtex.overlay.upkeep import Upkeep
 from dhtex.overlay.watching import Watching
-from dhtex.overlay.wire import WATCH, network_tag
+from dhtex.overlay.wire import WATCH
 from dhtex.tasks import Tasks
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from dhtex.overlay.addresses import Address
 from dhtex.overlay.ports import Holdings
 from dhtex.overlay.serving import Serving
 from dhtex.overlay.table import Table
+from dhtex.overlay.trailer import REPLY_TRAILER_BYTES_MAX
 
-_ROOM_BYTES: Final = (
-    limits.DATAGRAM_BYTES_MAX - wire.FRAME_BYTES - wire.REPLY_TRAILER_BYTES_MAX - 3
-)  # beside frame, trailer, head of the list
+# Beside frame, trailer and the head of the list.
+_ROOM_BYTES: Final = limits.DATAGRAM_BYTES_MAX - wire.FRAME_BYTES - REPLY_TRAILER_BYTES_MAX - 3
 _CONTACT_BYTES: Final = 1 + 22 + 2 + 3  # and the address as text
 
 

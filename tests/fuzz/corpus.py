@@ -10,11 +10,12 @@ from dhtex.market.records import AnyRecord, Closing, Code, Side
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import contact_at
+from dhtex.overlay.trailer import encode_view, network_tag, reply_trailer, request_trailer
 from tests.builders import NETWORK, identity, make_accept, make_beat, make_order, make_refusal, make_status
 from tests.fuzz.mutate import any_value, below, pick, spoil_bytes, spoil_list, spoil_record
 
 pack = msgspec.msgpack.encode
-NET = wire.network_tag(NETWORK)
+NET = network_tag(NETWORK)
 PAIRS = ("BTC/USD", "ETH/EUR")
 
 
@@ -112,7 +113,7 @@ class Corpus:
         if chance.random() < 0.25:
             arguments = spoil_list(arguments, chance)
         marked = verb.stock and chance.random() < 0.7
-        tail = wire.request_trailer(NET, pick(chance, (0, 34, 120))) if marked else b""
+        tail = request_trailer(NET, pick(chance, (0, 34, 120))) if marked else b""
         return self._finish(b"\0" + chance.randbytes(20) + pack([verb.name.decode(), arguments]) + tail)
 
     def reply(self, asked: bytes, sender: bytes) -> bytes:
@@ -128,8 +129,8 @@ class Corpus:
         if isinstance(answer, list) and chance.random() < 0.2:
             answer = spoil_list(answer, chance)
         seen = ("9.9.9.9", 4000) if chance.random() < 0.98 else pick(chance, self.addresses)
-        view = wire.encode_view(chance.random() < 0.1, 1 + below(chance, 1 << 31), seen)
-        tail = wire.reply_trailer(NET, sender, token, view) if verb.stock and chance.random() < 0.9 else b""
+        view = encode_view(chance.random() < 0.1, 1 + below(chance, 1 << 31), seen)
+        tail = reply_trailer(NET, sender, token, view) if verb.stock and chance.random() < 0.9 else b""
         return self._finish(b"\1" + asked[1:21] + pack(answer) + tail)
 
     def _answer(self, verb: wire.Verb, sender: bytes, token: bytes) -> Any:

@@ -19,10 +19,11 @@ from statistics import median
 from dhtex.config import NodeConfig
 from dhtex.node import Node
 from dhtex.overlay import wire
+from dhtex.overlay.trailer import network_tag, reply_trailer, request_trailer
 from tests.builders import NETWORK
 
 KINDS = ("noise", "answers", "pings", "pings/24", "pings/0", "gets", "gets/0")  # and how far the sources are spread
-_NET = wire.network_tag(NETWORK)
+_NET = network_tag(NETWORK)
 _BURST_S = 0.005
 _PING_EACH_S = 0.05
 _WAIT_S = 1.0
@@ -58,9 +59,9 @@ def _garbage(kind: str, chance: random.Random) -> bytes:
     if kind == "noise":
         return chance.randbytes(chance.randrange(1, 1200))
     if kind == "answers":
-        return b"\1" + chance.randbytes(20) + wire.encode(sender) + wire.reply_trailer(_NET, sender, bytes(8))
+        return b"\1" + chance.randbytes(20) + wire.encode(sender) + reply_trailer(_NET, sender, bytes(8))
     if kind.startswith("pings"):
-        return b"\0" + chance.randbytes(20) + wire.PING.head + wire.encode((sender,)) + wire.request_trailer(_NET, 150)
+        return b"\0" + chance.randbytes(20) + wire.PING.head + wire.encode((sender,)) + request_trailer(_NET, 150)
     arguments = (_NET, sender, b"12345678", key, 0, 0, True)
     return b"\0" + chance.randbytes(20) + wire.GET.head + wire.encode(arguments)
 
@@ -102,7 +103,7 @@ class Pinger:
         request_id = random.SystemRandom().randbytes(20)
         self._waiting[request_id] = time.monotonic()
         self.sent += 1
-        self.sock.send(b"\0" + request_id + wire.PING.head + wire.encode((self._id,)) + wire.request_trailer(_NET, 150))
+        self.sock.send(b"\0" + request_id + wire.PING.head + wire.encode((self._id,)) + request_trailer(_NET, 150))
 
     def drain(self, *, answer: bool) -> None:
         """Take what has come; `answer` proves our address to the node by answering its pings."""
@@ -111,7 +112,7 @@ class Pinger:
             if data[0] == wire.REPLY and (began := self._waiting.pop(data[1:21], None)) is not None:
                 self.took_s.append(time.monotonic() - began)
             elif data[0] == wire.REQUEST and answer:
-                tail = wire.reply_trailer(_NET, self._id, bytes(8))
+                tail = reply_trailer(_NET, self._id, bytes(8))
                 self.sock.send(b"\1" + data[1:21] + wire.encode(self._id) + tail)
 
 

@@ -15,7 +15,7 @@ from dhtex.errors import NotFoundError, UsageError
 from dhtex.market.ids import RecordId, order_key
 from dhtex.market.money import Pair
 from dhtex.node import Node, canary
-from dhtex.overlay import wire
+from dhtex.overlay.trailer import View
 from dhtex.views import CheckView, OrderDraft
 from tests.unit.overlay.fakes import until
 
@@ -133,7 +133,7 @@ async def test_the_doctor_says_what_is_wrong_and_what_to_do() -> None:
         assert sick._parts is not None
         mirror = sick._parts.overlay.selfview
         for number in range(40):
-            told = wire.View(False, int(SystemClock().now()) - 90, ("9.9.9.9", 1))
+            told = View(False, int(SystemClock().now()) - 90, ("9.9.9.9", 1))
             mirror.heard(("10.0.0.1", number + 1), told, SystemClock().monotonic())
         mirror.unreached()
         view = await sick.doctor()

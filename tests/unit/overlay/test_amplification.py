@@ -11,15 +11,16 @@ from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Peer, PeerKind, contact_at
 from dhtex.overlay.server import Overlay
+from dhtex.overlay.trailer import network_tag, request_trailer
 from tests.unit.overlay.fakes import held, record
 from tests.unit.overlay.test_hostile import HERE, ID, request, wired
 from tests.unit.overlay.test_overlay import key_of
 
-NET = wire.network_tag("test")
+NET = network_tag("test")
 KEY = key_of(1)
 WAIT_S = 2.5  # longer than all repetitions of a request of ours
-SHORT = wire.request_trailer(NET)
-LONG = wire.request_trailer(NET, 200)
+SHORT = request_trailer(NET)
+LONG = request_trailer(NET, 200)
 TOKEN = b"12345678"  # a guess
 
 # Every verb in its shortest form and, where the length buys something, in longer ones.
@@ -27,7 +28,7 @@ ASKED: dict[str, tuple[str, tuple[object, ...], bytes]] = {
     "ping": ("ping", (ID,), b""),
     "ping, ours": ("ping", (ID,), SHORT),
     "ping, ours, padded": ("ping", (ID,), LONG),
-    "ping, another network's": ("ping", (ID,), wire.request_trailer(b"else", 60)),
+    "ping, another network's": ("ping", (ID,), request_trailer(b"else", 60)),
     "stun": ("stun", (), b""),
     "stun, ours": ("stun", (), SHORT),
     "stun, ours, padded": ("stun", (), LONG),

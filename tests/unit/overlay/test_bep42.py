@@ -12,7 +12,7 @@ from dhtex.node.parts import settled_id
 from dhtex.overlay.bep42 import crc32c, follows, node_id_for
 from dhtex.overlay.selfview import SelfView
 from dhtex.overlay.table import Offer, Table
-from dhtex.overlay.wire import View
+from dhtex.overlay.trailer import View
 from dhtex.sim.clock import NodeClock
 from dhtex.store.database import Database
 from dhtex.store.journal import Journal

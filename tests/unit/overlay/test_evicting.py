@@ -2,9 +2,9 @@
 
 import pytest
 
-from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Peer
+from dhtex.overlay.trailer import reply_trailer
 from tests.unit.overlay.test_hostile import HERE, pack, pong, wired
 
 THERE: Address = ("127.0.0.1", 4002)
@@ -27,7 +27,7 @@ async def test_who_shows_another_id_or_network_is_lost_and_its_spare_found(forei
         protocol.ping(first)
         if foreign:
             ping, _ = line.sent[-1]
-            trailer = wire.reply_trailer(b"else", far + bytes(19), b"t" * 8)
+            trailer = reply_trailer(b"else", far + bytes(19), b"t" * 8)
             protocol.datagram_received(b"\1" + ping[1:21] + pack(far + bytes(19)) + trailer, HERE)
         else:
             pong(node, line, far + b"\2" * 19)

@@ -14,6 +14,7 @@ from dhtex.market.records import AnyRecord, Closing
 from dhtex.overlay import guard, wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.server import Overlay
+from dhtex.overlay.trailer import network_tag, reply_trailer, request_trailer
 from dhtex.overlay.transport import Endpoint, Receiver
 from dhtex.sim.clock import NodeClock
 from dhtex.store.database import Database
@@ -22,7 +23,7 @@ from tests.builders import NETWORK, identity, make_beat, make_order, make_status
 from tests.unit.overlay.test_hostile import HERE, ID, _Wire, pong, request
 
 THERE: Address = ("127.0.0.2", 4001)
-NET = wire.network_tag(NETWORK)
+NET = network_tag(NETWORK)
 START = 1_900_000_000
 
 
@@ -135,18 +136,18 @@ async def test_a_forged_source_gets_no_answer_worth_having_and_no_place() -> Non
         key = order_key(order.id)
         answers = it.receive(request("dx_get", NET, ID, b"", key, 0, 0, True), THERE)
         assert wire.GET.reply.decode(answers[0][21:]).wires == []
-        assert it.receive(request("find_value", ID, key, trailer=wire.request_trailer(NET, 60)), THERE) == []
+        assert it.receive(request("find_value", ID, key, trailer=request_trailer(NET, 60)), THERE) == []
         assert it.node.peers() == []
 
 
 async def test_an_answer_of_somebody_else_is_not_believed() -> None:
     async with holder() as it:
-        it.receive(request("find_node", ID, bytes(20), trailer=wire.request_trailer(NET, 60)))
+        it.receive(request("find_node", ID, bytes(20), trailer=request_trailer(NET, 60)))
         sent = list(it.line.sent)
         pong(it.node, it.line)  # the one who was asked
         assert len(it.node.peers()) == 1
         ping = sent[0][0]
-        forged = b"\1" + ping[1:21] + wire.encode(bytes(20)) + wire.reply_trailer(NET, bytes(20), b"t" * 8)
+        forged = b"\1" + ping[1:21] + wire.encode(bytes(20)) + reply_trailer(NET, bytes(20), b"t" * 8)
         it.node.protocol.datagram_received(forged, THERE)
         it.node.protocol.datagram_received(forged, HERE)  # and the same answer does not come twice
         assert [peer.id for peer in it.node.peers()] == [ID]
@@ -156,12 +157,12 @@ async def test_an_answer_of_somebody_else_is_not_believed() -> None:
 async def test_another_networks_requests_records_and_peers_are_refused() -> None:
     async with holder() as it:
         order = make_order(created=START)
-        assert it.put(order, net=wire.network_tag("other")) is None
+        assert it.put(order, net=network_tag("other")) is None
         assert it.node.counters["dropped_foreign"] == 1
         foreign = it.put(make_order(created=START, network="other"))
         assert foreign is not None
         assert (foreign.taken, foreign.code) == ("refused", "wrong_network")
-        assert it.receive(request("find_node", ID, bytes(20), trailer=wire.request_trailer(b"othr", 60))) == []
+        assert it.receive(request("find_node", ID, bytes(20), trailer=request_trailer(b"othr", 60))) == []
         assert it.holdings.count == 0
 
 

@@ -18,6 +18,7 @@ from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import PeerKind
 from dhtex.overlay.server import Overlay
+from dhtex.overlay.trailer import network_tag, reply_trailer, request_trailer
 from dhtex.overlay.transport import Endpoint, Receiver
 from tests.unit.overlay.fakes import FakeHoldings, address_of, cluster, held, make_overlay, record, until
 from tests.unit.overlay.test_overlay import key_of
@@ -68,7 +69,7 @@ async def wired() -> AsyncIterator[tuple[Overlay, _Wire]]:
 def pong(node: Overlay, line: _Wire, sender: bytes = ID, address: Address = HERE, *, marked: bool = True) -> None:
     """Answer the last ping that went to an address."""
     ping = next(data for data, to in reversed(line.sent) if to == address and data[21:27] == wire.PING.head)
-    trailer = wire.reply_trailer(node.protocol.net, sender, b"t" * 8) if marked else b""
+    trailer = reply_trailer(node.protocol.net, sender, b"t" * 8) if marked else b""
     node.protocol.datagram_received(b"\1" + ping[1:21] + pack(sender) + trailer, address)
 
 
@@ -116,7 +117,7 @@ values = st.recursive(
     max_leaves=6,
 )  # fmt: skip
 verbs = st.sampled_from([verb.name.decode() for verb in wire.VERBS.values()])
-trailers = st.sampled_from([b"", wire.request_trailer(b"netw"), b"\0\xff\xc1dx"]) | st.binary(max_size=60)
+trailers = st.sampled_from([b"", request_trailer(b"netw"), b"\0\xff\xc1dx"]) | st.binary(max_size=60)
 
 
 @st.composite
@@ -178,7 +179,7 @@ def test_no_answer_of_a_peer_raises_or_hangs(answers: list[bytes], marked: bool,
                 asyncio.ensure_future(node.put(key_of(2), record(key_of(2)), None)),
             ]
             node.watch(key_of(3))
-            tail = wire.reply_trailer(node.protocol.net, ID, b"t" * 8) if marked else b""
+            tail = reply_trailer(node.protocol.net, ID, b"t" * 8) if marked else b""
             chance, turn = random.Random(seed), 0
             async with asyncio.timeout(20):
                 while not all(one.done() for one in work):
@@ -208,7 +209,7 @@ async def test_a_stranger_enters_no_table_and_is_pinged_once() -> None:
         assert [peer.kind for peer in node.peers()] == ["stock"]
 
 
-@pytest.mark.parametrize("trailer", [b"", wire.request_trailer(wire.network_tag("test"))])
+@pytest.mark.parametrize("trailer", [b"", request_trailer(network_tag("test"))])
 async def test_a_stranger_never_gets_more_bytes_than_he_sent(trailer: bytes) -> None:
     async with cluster(6) as nodes:
         target = nodes[0].protocol
@@ -257,8 +258,7 @@ async def test_an_answer_counts_only_from_the_asked_address() -> None:
     async with wired() as (node, line):
         joined = asyncio.ensure_future(node.connect(HERE))
         await asyncio.sleep(0)
-        ping = line.sent[0][0]
-        answer = b"\1" + ping[1:21] + pack(ID) + wire.reply_trailer(node.protocol.net, ID, b"t" * 8)
+        answer = b"\1" + line.sent[0][0][1:21] + pack(ID) + reply_trailer(node.protocol.net, ID, b"t" * 8)
         node.protocol.datagram_received(answer, ("127.0.0.3", HERE[1]))
         assert not joined.done()
         assert node.counters["dropped_misdirected"] == 1

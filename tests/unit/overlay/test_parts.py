@@ -15,6 +15,7 @@ from dhtex.overlay.pages import PagePlan, digest_of
 from dhtex.overlay.requests import GRACES_MAX, LAG_S, Request, Requests
 from dhtex.overlay.rtt import Rtt
 from dhtex.overlay.serving import trim
+from dhtex.overlay.trailer import cut_trailer, reply_marks, reply_trailer, request_net, request_trailer
 
 ID = bytes(range(20))
 
@@ -93,22 +94,22 @@ def test_a_bad_contact_is_none(triple: object) -> None:
 
 @given(st.binary(max_size=100), st.integers(0, 300))
 def test_a_trailer_comes_off_again(body: bytes, padding: int) -> None:
-    head, ext = wire.cut_trailer(body + wire.request_trailer(b"netw", padding))
-    assert (head, wire.request_net(ext)) == (body, b"netw") or not body
+    head, ext = cut_trailer(body + request_trailer(b"netw", padding))
+    assert (head, request_net(ext)) == (body, b"netw") or not body
 
 
 @given(st.binary(max_size=100))
 def test_any_trailer_is_read_or_refused(data: bytes) -> None:
-    body, ext = wire.cut_trailer(data)
+    body, ext = cut_trailer(data)
     assert data.startswith(body)
-    wire.request_net(ext)
-    wire.reply_marks(ext)
+    request_net(ext)
+    reply_marks(ext)
 
 
 def test_reply_marks_come_back() -> None:
-    _, ext = wire.cut_trailer(b"body" + wire.reply_trailer(b"netw", ID, b"12345678"))
-    assert wire.reply_marks(ext) == (b"netw", ID, b"12345678")
-    assert wire.reply_marks(ext and ext[:-1]) is None
+    _, ext = cut_trailer(b"body" + reply_trailer(b"netw", ID, b"12345678"))
+    assert reply_marks(ext) == (b"netw", ID, b"12345678", False)
+    assert reply_marks(ext and ext[:-1]) is None
 
 
 @given(st.binary(max_size=200))

@@ -7,9 +7,10 @@ import pytest
 from dhtex import limits
 from dhtex.market.ids import NodeId
 from dhtex.overlay import wire
-from dhtex.overlay.addresses import Address
+from dhtex.overlay.addresses import Address, pack_address
 from dhtex.overlay.contact import Peer
 from dhtex.overlay.server import Overlay
+from dhtex.overlay.trailer import network_tag
 from tests.unit.overlay.sky import PORT, Sky, end, virtually
 from tests.unit.overlay.test_hostile import ID, request, wired
 
@@ -129,14 +130,14 @@ THERE: Address = ("8.8.4.4", 4001)
 
 
 def probe(token: bytes, target: bytes, number: int = 0) -> bytes:
-    net = wire.network_tag("test")
+    net = network_tag("test")
     return request("dx_probe", net, ID, token, number.to_bytes(20), target, request_id=number.to_bytes(20))
 
 
 async def test_a_knock_goes_where_it_is_asked_for_within_a_budget_and_is_shorter_than_the_request() -> None:
     async with wired() as (node, line):
         target: Address = ("9.9.9.9", 3001)
-        asked = [probe(node.protocol.tokens.issue(THERE[0]), wire.pack_address(target), n) for n in range(100)]
+        asked = [probe(node.protocol.tokens.issue(THERE[0]), pack_address(target), n) for n in range(100)]
         for datagram in asked:
             node.protocol.datagram_received(datagram, THERE)
         knocks = [data for data, to in line.sent if to == target]
@@ -148,7 +149,7 @@ async def test_a_knock_goes_where_it_is_asked_for_within_a_budget_and_is_shorter
 async def test_without_a_token_nobody_is_asked_and_nobody_is_knocked_at() -> None:
     async with wired() as (node, line):
         for token in (b"", b"12345678"):
-            for target in (b"", wire.pack_address(("9.9.9.9", 3001))):
+            for target in (b"", pack_address(("9.9.9.9", 3001))):
                 node.protocol.datagram_received(probe(token, target), THERE)
         assert {to for _, to in line.sent} == {THERE}
 
@@ -156,7 +157,7 @@ async def test_without_a_token_nobody_is_asked_and_nobody_is_knocked_at() -> Non
 @pytest.mark.parametrize("target", [("192.168.0.1", 53), ("127.0.0.1", 53), ("9.9.9.9", 0), ("224.0.0.1", 5)])
 async def test_nobody_outside_has_a_local_address_or_none_at_all_knocked_at(target: Address) -> None:
     async with wired() as (node, line):
-        node.protocol.datagram_received(probe(node.protocol.tokens.issue(THERE[0]), wire.pack_address(target)), THERE)
+        node.protocol.datagram_received(probe(node.protocol.tokens.issue(THERE[0]), pack_address(target)), THERE)
         assert {to for _, to in line.sent} == {THERE}
         assert "knocks_sent" not in node.counters
 

@@ -6,8 +6,8 @@ import random
 from dhtex import limits
 from dhtex.clock import SystemClock
 from dhtex.market.ids import DhtKey, NodeId
-from dhtex.overlay import wire
 from dhtex.overlay.server import Overlay
+from dhtex.overlay.trailer import View
 from tests.unit.overlay.fakes import FakeHoldings, address_of, cluster, until
 from tests.unit.overlay.sky import PORT, Sky, end, virtually
 from tests.unit.overlay.test_overlay import key_of
@@ -58,7 +58,7 @@ async def test_another_public_address_counts_as_a_sleep_and_another_port_does_no
         now = node.protocol.monotonic()
 
         def vote(voter: int, ip: str, port: int, later_s: float = 0.0) -> None:
-            view = wire.View(False, int(SystemClock().now()), (ip, port))
+            view = View(False, int(SystemClock().now()), (ip, port))
             node.selfview.heard(("10.0.0.1", voter), view, now + later_s)
 
         for voter in range(1, 6):

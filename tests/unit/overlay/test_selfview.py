@@ -6,9 +6,9 @@ import pytest
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey
-from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.selfview import SelfView
+from dhtex.overlay.trailer import REPLY_TRAILER_BYTES_MAX, View, cut_trailer, encode_view, reply_trailer, reply_view
 from tests.unit.overlay.fakes import cluster, make_overlay, until
 
 HERE = ("9.9.9.9", 3001)
@@ -37,7 +37,7 @@ def mirror(votes: dict[int, tuple[Address, float]]) -> SelfView:
     clock = HandClock()
     view = SelfView(clock)
     for number, (seen, ahead_s) in votes.items():
-        view.heard(voter(number), wire.View(False, int(clock.wall + ahead_s), seen), clock.wall)
+        view.heard(voter(number), View(False, int(clock.wall + ahead_s), seen), clock.wall)
     return view
 
 
@@ -52,7 +52,7 @@ def test_a_new_address_is_told_once_most_have_seen_it() -> None:
     moves: list[Address | None] = []
     view.on_moved = lambda: moves.append(view.address)
     for number in range(3):
-        view.heard(voter(number), wire.View(False, 1_000_000, THERE), 0.0)
+        view.heard(voter(number), View(False, 1_000_000, THERE), 0.0)
     assert moves == [THERE]
 
 
@@ -68,14 +68,14 @@ def test_a_node_of_both_families_has_an_address_in_each_and_does_not_move_betwee
     chance = random.Random(1)
     for number in range(300):
         seen, ip = chance.choice([(HERE, "10.0.0.1"), (("2a00::1", 3001), "fd00::1")])
-        view.heard(voter(number, ip), wire.View(False, 1_000_000, seen), 0.0)
+        view.heard(voter(number, ip), View(False, 1_000_000, seen), 0.0)
     assert (moves, view.address) == ([], HERE)
     for number in range(3):
-        view.heard(voter(number, "fd00::1"), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
+        view.heard(voter(number, "fd00::1"), View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
     assert moves == []  # they are outvoted
     view.forget()
     for number in range(3):
-        view.heard(voter(number, "fd00::1"), wire.View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
+        view.heard(voter(number, "fd00::1"), View(False, 1_000_000, ("2a00::2", 3001)), 0.0)
     assert moves == [HERE]
 
 
@@ -96,13 +96,13 @@ def test_one_who_changes_his_mind_makes_us_ask_all_and_only_what_they_say_then_c
     doubts: list[float] = []
     now = view._clock.now() + 100
     view.on_moved, view.on_doubt = lambda: moves.append(view.address), lambda: doubts.append(now)
-    view.heard(voter(1), wire.View(False, 1_000_000, (HERE[0], 9)), now - 1)
+    view.heard(voter(1), View(False, 1_000_000, (HERE[0], 9)), now - 1)
     assert not doubts  # a port is no place
-    view.heard(voter(2), wire.View(False, 1_000_000, THERE), now)
-    view.heard(voter(3), wire.View(False, 1_000_000, THERE), now + 1)
+    view.heard(voter(2), View(False, 1_000_000, THERE), now)
+    view.heard(voter(3), View(False, 1_000_000, THERE), now + 1)
     assert len(doubts) == 1
     for number in (4, 5):
-        view.heard(voter(number), wire.View(False, 1_000_000, THERE), now + 2)
+        view.heard(voter(number), View(False, 1_000_000, THERE), now + 2)
     view.tick(now + limits.DOUBT_S - 1)
     assert (moves, len(view._votes)) == ([], 60)
     view.tick(now + limits.DOUBT_S)
@@ -118,10 +118,10 @@ def test_a_liar_who_changes_his_mind_moves_nobody_and_costs_little() -> None:
     for second in range(600):
         now = start + second
         view.on_doubt = lambda now=now: doubts.append(now)  # type: ignore[misc]
-        view.heard(voter(0), wire.View(False, 1_000_000, THERE if second % 2 else HERE), now)
+        view.heard(voter(0), View(False, 1_000_000, THERE if second % 2 else HERE), now)
         if doubts and now - doubts[-1] < 3:  # the others say again what they said
             for number in range(1, 20):
-                view.heard(voter(number), wire.View(False, 1_000_000, HERE), now)
+                view.heard(voter(number), View(False, 1_000_000, HERE), now)
         view.tick(now)
     assert (moves, view.address) == ([], HERE)
     assert len(doubts) == 600 / limits.DOUBT_PAUSE_S
@@ -152,7 +152,7 @@ def crowd(view: SelfView, networks: range, seen: Address, now: float, nodes: int
     """So many nodes of each of these /24 networks vote."""
     for network in networks:
         for number in range(nodes):
-            view.heard((f"8.{network}.0.{number + 1}", 3001), wire.View(False, int(now), seen), now)
+            view.heard((f"8.{network}.0.{number + 1}", 3001), View(False, int(now), seen), now)
 
 
 def moves_of(view: SelfView) -> list[str]:
@@ -218,14 +218,14 @@ def test_old_views_do_not_count() -> None:
 @pytest.mark.parametrize("seen", [("1.2.3.4", 5), ("2001:db8::1", 65535)])
 @pytest.mark.parametrize("client", [True, False])
 def test_views_come_back(seen: Address, client: bool) -> None:
-    view = wire.View(client, 1_700_000_000, seen)
-    trailer = wire.reply_trailer(b"netw", b"i" * 20, b"t" * 8, wire.encode_view(*view))
-    assert len(trailer) <= wire.REPLY_TRAILER_BYTES_MAX
-    _, ext = wire.cut_trailer(b"body" + trailer)
-    assert wire.reply_view(ext) == view
+    view = View(client, 1_700_000_000, seen)
+    trailer = reply_trailer(b"netw", b"i" * 20, b"t" * 8, encode_view(*view))
+    assert len(trailer) <= REPLY_TRAILER_BYTES_MAX
+    _, ext = cut_trailer(b"body" + trailer)
+    assert reply_view(ext) == view
     chance = random.Random(1)
     for _ in range(300):
-        wire.reply_view(chance.randbytes(chance.randrange(60)))  # never raises
+        reply_view(chance.randbytes(chance.randrange(60)))  # never raises
 
 
 async def test_a_client_uses_the_network_and_nobody_routes_to_it() -> None:
