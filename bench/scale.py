@@ -37,10 +37,11 @@ Overlay nodes of the production code in one process on virtual time; a datagram 
 the median (spread by e^±0.4), none is lost, nobody comes or goes. *joined*: the nodes have joined one another, through
 two known ones each. *built*: their routing tables are filled as such a network's would be after a while, at random
 within a bucket. {work} of each kind from random nodes, one every {between_ms:.0f} ms of virtual time. A search finds
-the {holders} nearest nodes to a random point; a put hands an order to them, a get fetches it by its id where it is not
-held, a get of all compares what its holders have. Hops are the nodes that were asked one after the other until the
-nearest was. Datagrams are those of all nodes, requests and answers; *tokens* are those among them that only fetch a
-token from a node that was not known before, which is asked twice.
+the {holders} nearest nodes to a random point and then asks each for what it holds there, as `dhtex why` does; a put
+hands an order to its holders, a get fetches it by its id where it is not held, a get of all compares what they have.
+Hops are the nodes that were asked one after the other until the nearest was. Datagrams are those of all nodes,
+requests and answers; *tokens* are those among them that only fetch a token from a node that was not known before, which
+is asked twice.
 
 {searches}
 
