@@ -314,7 +314,8 @@ class Market:
         return look, min(body.expires, silent_from(body, heard_of) if look[1] else math.inf)
 
     def _mine_and_holders(self, order: Record[Order], state: OrderState) -> tuple[bool, int | None]:
-        mine, holders = order.body.author in self._own_keys, self._directory.holders(order.id)
+        mine, kept = order.body.author in self._own_keys, state.status or order
+        holders = self._directory.holders(kept.id)
         if mine and holders is None and state.state is MakerState.OPEN:
             own = self._journal.order(order.id)
             holders = 0 if own is not None and own.state == MakerState.PUBLISHING else None

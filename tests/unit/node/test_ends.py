@@ -1,4 +1,4 @@
-"""An end that is left only at the node of the price tree, since the holders of the order's own key have gone."""
+"""Ends of orders that few know: left only at the pair's index, or signed while nobody was there to be told."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dhtex.clock import SystemClock
-from dhtex.market.records import Closing, Order, Record, Status
+from dhtex.config import NodeConfig
+from dhtex.market.ids import RecordId, order_key
+from dhtex.market.records import Closing, Kind, Order, Record, Status
 from dhtex.node import Node
 from dhtex.node.parts import Parts
 from dhtex.overlay.results import PutResult
@@ -69,3 +71,21 @@ async def test_what_a_holder_makes_up_ends_no_order(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(directory._overlay, "put", put)
         assert await directory.read_ends_of(order, []) == [end]
         assert await directory.read_ends_of(order, [end]) == []
+
+
+async def test_an_end_that_nobody_was_told_of_is_told_when_a_peer_comes() -> None:
+    async with lab(1) as (maker,):
+        views = [(await maker.add_order(DRAFT)).order for _ in range(3)]
+        assert (await maker.cancel_order(views[0].id)).holders == 0
+        assert [order.holders for order in (await maker.cancel_orders("BTC/USD")).canceled] == [0, 0]
+        market, ids = parts_of(maker).market, [RecordId(bytes.fromhex(view.id)) for view in views]
+        bootstrap = (f"127.0.0.1:{maker.port}",)
+        async with Node(NodeConfig(port=0, host="127.0.0.1", network="lab", pow_bits=0, bootstrap=bootstrap)) as peer:
+
+            def told() -> list[int | None]:
+                own = [market.own_view(order_id) for order_id in ids]
+                return [view.holders for view in own if view is not None]
+
+            await until(lambda: told() == [1, 1, 1], within_s=10)
+            now, holdings = SystemClock().now(), parts_of(peer).holdings
+            assert all(holdings.page(order_key(order_id), Kind.STATUS, 0, 9999, now).total for order_id in ids)
