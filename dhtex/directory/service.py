@@ -17,7 +17,7 @@ from dhtex.directory.paths import Paths, agreed, deeper
 from dhtex.directory.pricetree import ROOT, Wish
 from dhtex.directory.proving import Prove
 from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends
-from dhtex.directory.schedule import Placement, Schedule, Spot
+from dhtex.directory.schedule import Placement, Schedule, Spot, most_refused
 from dhtex.directory.treereading import Counts, TreeReader, any_order
 from dhtex.market.admission import keep_until, tree_path
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
@@ -83,13 +83,9 @@ class Directory:
 
     async def _put_all(self, placements: list[Placement]) -> Published:
         results = await asyncio.gather(*map(self._place, placements))
-        refusals: dict[str, int] = {}
-        for result in results:
-            for code, count in result.refusals.items():
-                refusals[code] = max(count, refusals.get(code, 0))
         return Published(
             min(result.holders for result in results),
-            refusals,
+            most_refused(result.refusals for result in results),
             max(result.dearer for result in results),
             any(result.unfinished for result in results),
         )
@@ -121,6 +117,10 @@ class Directory:
     def holders(self, record_id: RecordId) -> int | None:
         """How many other nodes held a kept record at its last put, at the worse of its keys."""
         return self._schedule.holders(record_id)
+
+    def refusals(self, record_id: RecordId) -> dict[str, int]:
+        """How many other nodes did not take a kept record at its last put, by reason, at the worse of its keys."""
+        return self._schedule.refusals(record_id)
 
     async def put_at_order(self, order_id: RecordId, wire: bytes) -> PutResult:
         """Put an Accept, a Refusal or a Receipt at an order's key, once."""
@@ -299,6 +299,7 @@ class Directory:
             else:
                 result, prefix = await self._put_in_tree(placement.spot, placement.wire)
                 placement.prefix, placement.key = prefix, index_key(self._network, *placement.spot.market, prefix)
+            placement.refusals = result.refusals
             self._schedule.done(placement, result.holders, nearest, self._clock.monotonic())
             return result
 
