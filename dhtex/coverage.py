@@ -32,7 +32,8 @@ class HolderView(msgspec.Struct, frozen=True, kw_only=True):
 class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     """How complete an answer is: index nodes read and, at the one that is covered worst, how many holders were asked,
     answered, and gave the same answer. `missing` are the prices of which it says nothing, `disagreed` the holders that
-    said something else than most."""
+    said something else than most. `complete`: nothing is missing, and somebody else was asked; a node that knows no
+    peer answers with all that it has itself."""
 
     nodes: int
     asked: int

@@ -28,7 +28,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
     `status`: publishing, open, filled, canceled, replaced, expired or disputed. `accept`: the id of the accept that has
     it. `live`: the maker was heard of lately, or the order may be accepted while the maker is away. `holders`: how many
-    other nodes hold it (own orders only).
+    other nodes hold it, or its end when it has ended (own orders only; 0: nobody was told yet).
     `parent`: the order whose remainder this is; `child`: that of what a part fill has left of this one, when a single
     order is shown and the child is open or our own. `cancelAt`: when the dead man's switch of an own open order
     goes off, in milliseconds. `proof`: of a disputed order, the signed statuses that contradict each other, in hex.

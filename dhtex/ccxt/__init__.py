@@ -12,7 +12,8 @@ A limit order is published, and may be filled whole or in part by one taker. A m
 never rounded: one with too many decimals is an InvalidOrder.
 
 A book of which a range of prices could not be read is given as far as it was, with a RuntimeWarning; the ranges are in
-its `info["coverage"]["missing"]`.
+its `info["coverage"]["missing"]`. While the node knows no peer a book is what it has itself, and
+`info["coverage"]["complete"]` is false.
 """
 
 import asyncio

@@ -30,7 +30,9 @@ def coverage_lines(view: View, page: Page) -> list[str]:
 def coverage_line(coverage: View, hidden: Mapping[str, int]) -> str:
     """How complete an answer is: `8 of 8 holders answered and agree; hidden: 2 expired, 1 silent`."""
     asked, answered, agreed = coverage["asked"], coverage["answered"], coverage["agreed"]
-    if asked <= 1:  # one is this node itself, which is among the nearest to every key as long as it knows nobody
+    if not coverage["nodes"] and not coverage.get("missing"):
+        text = "this node knows no pair yet: name one"
+    elif asked <= 1:  # one is this node itself, which is among the nearest to every key as long as it knows nobody
         text = "no other node was asked: this node knows no peer"
     elif answered == agreed:
         text = f"{answered} of {plural(asked, 'holder')} answered" + (" and agree" if answered else "")

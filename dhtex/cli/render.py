@@ -131,6 +131,7 @@ def _moment(view: View, number: str, text: str, page: Page) -> str:
 def order(view: View, page: Page) -> list[str]:
     """Everything about one order."""
     holders = view.get("holders")
+    held = "held by" if view["status"] in ("open", "publishing") else "end held by"
     return fields(
         (
             ("id", view["id"]),
@@ -147,7 +148,7 @@ def order(view: View, page: Page) -> list[str]:
             ("while away", "may be accepted while the maker is away" if view["liveness"] == "mailbox" else ""),
             ("confirming", "by hand" if view["confirm"] == "ask" else "by the maker's node"),
             ("reference", view["clientOrderId"]),
-            ("held by", "" if holders is None else plural(holders, "other node")),
+            (held, "" if holders is None else plural(holders, "other node")),
             ("replaces", view.get("replaces") or ""),
             ("replaced by", view.get("replacedBy") or ""),
             ("remainder of", view.get("parent") or ""),
@@ -168,7 +169,8 @@ def published(view: View, page: Page) -> list[str]:
     refusals = view.get("refusals") or {}
     held = f"held by {plural(view['holders'], 'other node')}"
     if not view["holders"]:
-        held = "0 other holders" + ("" if refusals else ": it is published as soon as there is a peer")
+        later = _untold("the change") if replaces else "it is published as soon as there is a peer"
+        held = "0 other holders" + ("" if refusals else f": {later}")
     refused = ", ".join(f"{count} refused it as {code}" for code, count in sorted(refusals.items()))
     held += ", more are looked for" if view.get("unfinished") else ""
     minimum = "" if new["minimum"] == new["amount"] else f"minimum {new['minimum']}"
@@ -178,15 +180,22 @@ def published(view: View, page: Page) -> list[str]:
     return [clean(f"{verb} {new['id'][:10]}: {offer(new)} ({about})")]
 
 
+def _untold(what: str) -> str:
+    return f"nobody else knows of {what} yet, but will as soon as a peer answers"
+
+
 def canceled(view: View, page: Page) -> list[str]:
     """An order that was withdrawn."""
-    return [clean(f"canceled {view['id'][:10]}: {offer(view)}")]
+    return canceled_all({"canceled": [view], "failed": []}, page)
 
 
 def canceled_all(view: View, page: Page) -> list[str]:
     """What became of each of many orders."""
-    lines = [line for order in view["canceled"] for line in canceled(order, page)]
+    orders: Sequence[View] = view["canceled"]
+    lines = [clean(f"canceled {order['id'][:10]}: {offer(order)}") for order in orders]
     lines += [clean(f"not canceled {failure['id'][:10]}: {failure['message']}") for failure in view["failed"]]
+    if untold := sum(order.get("holders") == 0 for order in orders):
+        lines.append(_untold("this" if len(orders) == 1 else f"{untold} of these"))
     return lines or ["no open orders"]
 
 

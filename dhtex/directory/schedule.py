@@ -8,6 +8,7 @@ a maker who put a thousand orders again for each newcomer would be a storm. A pl
 """
 
 import random
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,7 +34,8 @@ class Spot:
 
 @dataclass(slots=True)
 class Placement:
-    """One record at one key; `holders` counts the other nodes that took it at the last put, None before the first.
+    """One record at one key; `holders` counts the other nodes that took it at the last put, None before the first, and
+    `refusals` those that did not, by reason.
 
     In a price tree (`prefix` and `spot` are not None) the record may move: `key` and `prefix` are where it was put
     last.
@@ -47,6 +49,7 @@ class Placement:
     due: float
     spot: Spot | None = None
     holders: int | None = None
+    refusals: dict[str, int] = field(default_factory=dict)
     tries: int = 0
     nearest: frozenset[bytes] = field(default_factory=frozenset)
 
@@ -124,9 +127,25 @@ class Schedule:
         placement = self._placements.get((record_id, False))
         return None if placement is None else placement.prefix
 
+    def refusals(self, record_id: RecordId) -> dict[str, int]:
+        """How many other nodes did not take a record at its last puts, by reason, at the worse of its keys."""
+        return most_refused(place.refusals for place in self._places(record_id))
+
+    def _places(self, record_id: RecordId) -> list[Placement]:
+        places = (self._placements.get((record_id, at_order)) for at_order in (True, False))
+        return [place for place in places if place is not None]
+
     def holders(self, record_id: RecordId) -> int | None:
         """How many other nodes hold a record at each of its keys, at least; None while that is not known."""
-        places = (self._placements.get((record_id, at_order)) for at_order in (True, False))
-        counts = [place.holders for place in places if place is not None]
+        counts = [place.holders for place in self._places(record_id)]
         known_counts = [count for count in counts if count is not None]
         return min(known_counts) if counts and len(known_counts) == len(counts) else None
+
+
+def most_refused(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Refusals at several keys as one: of each reason the most."""
+    refusals: dict[str, int] = {}
+    for part in parts:
+        for code, count in part.items():
+            refusals[code] = max(count, refusals.get(code, 0))
+    return refusals

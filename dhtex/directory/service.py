@@ -17,11 +17,13 @@ from dhtex.directory.paths import Paths, agreed, deeper
 from dhtex.directory.pricetree import ROOT, Wish
 from dhtex.directory.proving import Prove
 from dhtex.directory.reading import Check, IndexReading, OrderReading, merge_ends
-from dhtex.directory.schedule import Placement, Schedule, Spot
+from dhtex.directory.schedule import Placement, Schedule, Spot, most_refused
 from dhtex.directory.treereading import Counts, TreeReader, any_order
 from dhtex.market.admission import keep_until, tree_path
 from dhtex.market.ids import DhtKey, RecordId, index_key, order_key
+from dhtex.market.merge import order_state
 from dhtex.market.records import Code, Kind, Order, Record, Status, is_a, parse_record
+from dhtex.market.trade import MakerState
 from dhtex.overlay.results import PutResult
 from dhtex.overlay.server import Overlay
 from dhtex.tasks import woken
@@ -81,13 +83,9 @@ class Directory:
 
     async def _put_all(self, placements: list[Placement]) -> Published:
         results = await asyncio.gather(*map(self._place, placements))
-        refusals: dict[str, int] = {}
-        for result in results:
-            for code, count in result.refusals.items():
-                refusals[code] = max(count, refusals.get(code, 0))
         return Published(
             min(result.holders for result in results),
-            refusals,
+            most_refused(result.refusals for result in results),
             max(result.dearer for result in results),
             any(result.unfinished for result in results),
         )
@@ -101,7 +99,7 @@ class Directory:
         order_id = record.id if isinstance(body, Order) else RecordId(body.order_id)
         until = float(keep_until(record))
         self._wake.set()
-        spot = Spot((body.pair, str(body.side)), tree_path(record), everywhere=isinstance(body, Status))
+        spot = _spot_of(record)
         root = index_key(self._network, *spot.market, ROOT)
         return [
             self._schedule.add(Placement(record.id, order_key(order_id), None, record.wire, until, due)),
@@ -119,6 +117,10 @@ class Directory:
     def holders(self, record_id: RecordId) -> int | None:
         """How many other nodes held a kept record at its last put, at the worse of its keys."""
         return self._schedule.holders(record_id)
+
+    def refusals(self, record_id: RecordId) -> dict[str, int]:
+        """How many other nodes did not take a kept record at its last put, by reason, at the worse of its keys."""
+        return self._schedule.refusals(record_id)
 
     async def put_at_order(self, order_id: RecordId, wire: bytes) -> PutResult:
         """Put an Accept, a Refusal or a Receipt at an order's key, once."""
@@ -145,10 +147,7 @@ class Directory:
 
     async def put_in_tree(self, record: Record[Order] | Record[Status]) -> int:
         """Put an order or a Status into the price tree, once; the number of other nodes that hold it."""
-        market = (record.body.pair, str(record.body.side))
-        everywhere = isinstance(record.body, Status)
-        result, _ = await self._put_in_tree(Spot(market, tree_path(record), everywhere), record.wire)
-        return result.holders
+        return (await self._put_in_tree(_spot_of(record), record.wire))[0].holders
 
     async def _put_in_tree(self, spot: Spot, wire: bytes) -> tuple[PutResult, str]:
         """Put a record at the node of the tree where it belongs; the last result, and where that was."""
@@ -198,10 +197,29 @@ class Directory:
     async def read_order(self, order_id: RecordId) -> OrderReading:
         """Everything that the network knows about one order. Proof that its maker signed twice is handed on."""
         reading, proof = await self._reader.read_order_and_proof(order_id)
-        for status in proof:
+        await self._spread(order_id, proof)
+        return reading
+
+    async def read_ends_of(self, order: Record[Order], known: Iterable[Record[Status]]) -> list[Record[Status]]:
+        """Of an order that is open by what is known of it: the ends that holders of its node of the price tree know.
+
+        Whoever knows one answers an order that comes after it with it. So to put the order there is the question, which
+        takes one datagram for each holder, however many ends it has. What is found is put at the order's own key too.
+        """
+        if order_state(order, known, self._clock.now()).state is not MakerState.OPEN:
+            return []
+        result, _ = await self._put_in_tree(_spot_of(order), order.wire)
+        records = (parse_record(wire, self._network) for wire in result.newer)
+        ends = [end for end in records if is_a(end, Status) and end.body.order_id == order.id]
+        ends = [end for end in ends if end.body.maker == order.body.maker and self._check(end) is None]
+        await self._spread(order.id, ends)
+        return ends
+
+    async def _spread(self, order_id: RecordId, statuses: Iterable[Record[Status]]) -> None:
+        """Put statuses at both keys of their order, once."""
+        for status in statuses:
             await self._overlay.put(order_key(order_id), status.wire, None)
             await self.put_in_tree(status)
-        return reading
 
     async def read_index(
         self,
@@ -281,9 +299,15 @@ class Directory:
             else:
                 result, prefix = await self._put_in_tree(placement.spot, placement.wire)
                 placement.prefix, placement.key = prefix, index_key(self._network, *placement.spot.market, prefix)
+            placement.refusals = result.refusals
             self._schedule.done(placement, result.holders, nearest, self._clock.monotonic())
             return result
 
     def _learn(self, key: DhtKey, result: PutResult) -> None:
         for wire in result.newer:
             self.on_newer(key, wire)
+
+
+def _spot_of(record: Record[Order] | Record[Status]) -> Spot:
+    body = record.body
+    return Spot((body.pair, str(body.side)), tree_path(record), everywhere=isinstance(body, Status))

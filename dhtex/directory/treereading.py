@@ -255,7 +255,7 @@ class TreeReader:
         return msgspec.structs.replace(
             total,
             nodes=len(walked.visited),
-            complete=bool(parts) and not missing,
+            complete=total.asked > 1 and not missing,  # one is this node itself: it knows nobody who may know more
             missing=missing,
             disagreed=disagreed,
         )

@@ -6,7 +6,7 @@ from dhtex.directory.reading import OrderReading
 from dhtex.directory.service import Directory
 from dhtex.errors import NoPeerError
 from dhtex.market.ids import DhtKey, RecordId, order_key
-from dhtex.market.records import AnyRecord, Kind, Order, Status, is_a, parse_record
+from dhtex.market.records import AnyRecord, Kind, Order, Record, Status, is_a, parse_record
 from dhtex.overlay.server import Overlay
 from dhtex.trading.ports import ACCEPTS
 
@@ -47,6 +47,10 @@ class Counter:
 
     async def read(self, order_id: RecordId) -> list[AnyRecord]:
         return (await self._read(order_id)).records
+
+    async def read_both(self, order: Record[Order]) -> list[AnyRecord]:
+        reading = await self._read(order.id)
+        return [*reading.records, *await self._directory.read_ends_of(order, reading.statuses)]
 
     async def read_back(self, order_id: RecordId) -> list[AnyRecord]:
         reading = await self._read(order_id)

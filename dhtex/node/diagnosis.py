@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from dhtex import limits
@@ -12,7 +12,7 @@ from dhtex.config import NodeConfig
 from dhtex.errors import NotFoundError
 from dhtex.market.holding import ANY_KIND
 from dhtex.market.ids import DhtKey, order_key
-from dhtex.market.records import Kind
+from dhtex.market.records import Kind, Order, Record
 from dhtex.node.bootstrap import ITSELF, WELL
 from dhtex.node.health import Health
 from dhtex.node.naming import digits_of, whole
@@ -30,6 +30,13 @@ FAULT: Final = "fault"
 UNKNOWN: Final = "unknown"
 KEY_DIGITS: Final = 40
 ORDERS_CHECKED_MAX: Final = 32
+REFUSED_NAMED_MAX: Final = 3
+REFUSED_HINTS: Final = {
+    "full": "they have no room for more of yours: cancel what matters less (dhtex order list --mine); the rest is put "
+    "again by itself",
+    "stamp_too_low": "do the work that they ask: dhtex order amend {id} --expires 24h; if that is refused as well, "
+    "start the node with the network's --pow-bits",
+}
 FREE_BYTES_MIN: Final = 200 << 20
 
 
@@ -239,12 +246,34 @@ class Diagnosis:
             lost += held == 0
             thin += 2 * held < others
         finding = f"{len(part)} of {len(orders)} open orders read; the worst, {worst}"
-        if not lost and not thin:
+        if lost or thin:
+            finding += f"; {lost} lost, {thin} held by too few"
+        refused, hint = self._refused(orders)
+        if not lost and not thin and not refused:
             return CheckView(name="orders", state=OK, finding=finding)
         return CheckView(
-            name="orders", state=FAULT if lost else WARNING, finding=f"{finding}; {lost} lost, {thin} held by too few",
-            hint="they are put again by themselves; if this lasts, see dhtex peers and dhtex why ID",
+            name="orders", state=FAULT if lost or refused else WARNING, finding=finding + refused,
+            hint=hint or "they are put again by themselves; if this lasts, see dhtex peers and dhtex why ID",
         )  # fmt: skip
+
+    def _refused(self, orders: Sequence[Record[Order]]) -> tuple[str, str]:
+        """Which orders more nodes refused than took when they were last put, and what to do; both empty if none."""
+        directory = self._parts.directory
+        refused: list[tuple[str, dict[str, int], int]] = []
+        for order in orders:
+            refusals, holders = directory.refusals(order.id), directory.holders(order.id) or 0
+            if sum(refusals.values()) > holders:
+                refused.append((order.id.hex()[:10], refusals, holders))
+        if not refused:
+            return "", ""
+        named = []
+        for order_id, refusals, holders in refused[:REFUSED_NAMED_MAX]:
+            why = ", ".join(f"{count} as {code}" for code, count in sorted(refusals.items()))
+            named.append(f"{order_id} (by {why}; {holders} took it)")
+        named += [f"{len(refused) - len(named)} more"] if len(refused) > len(named) else []
+        order_id, refusals, _ = refused[0]
+        hint = REFUSED_HINTS.get(max(refusals, key=refusals.__getitem__), "see who its holders are: dhtex why {id}")
+        return f"; refused: {', '.join(named)}", hint.format(id=order_id)
 
     def _held_here(self, key: DhtKey) -> list[bytes]:
         return self._parts.holdings.page(key, Kind.ORDER, 0, limits.DATAGRAM_BYTES_MAX, self._clock.now()).wires

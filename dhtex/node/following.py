@@ -205,8 +205,8 @@ class Following:
                 reading = await self._directory.read_index(followed.book.pair, side, Wish(skim=True))
                 if self._followed.get(topic) is followed:
                     self._lease(followed, side, reading)
-            whole = all(coverage.complete for coverage in followed.coverage.values())
-            if not whole or any(key not in before for key in followed.keys):
+            has_gaps = any(coverage.missing for coverage in followed.coverage.values())
+            if has_gaps or any(key not in before for key in followed.keys):
                 await self.pull(followed)
 
     def _lease(self, followed: Followed, side: Side, reading: IndexReading) -> None:

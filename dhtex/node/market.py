@@ -159,7 +159,7 @@ class Market:
         return only(digits, ((order.id, order) for order in candidates), "order", hint)
 
     async def show(self, order_id: RecordId) -> OrderView:
-        """One order with its newest state: own journal, the order's key, and the maker's signs of life."""
+        """One order with its newest state: own journal, both keys of the order, and the maker's signs of life."""
         reading = await self._directory.read_order(order_id)
         own = self._journal.order(order_id)
         if own is not None:
@@ -174,9 +174,12 @@ class Market:
         in_part = any(s.body.amount not in ("", order_record.body.amount) for s in reading.statuses)
         body = order_record.body
         price = price_bits(body.price)
-        index = await self._directory.read_index(body.pair, body.side, Wish(low=price, high=price, skim=not in_part))
+        wish = Wish(low=price, high=price, skim=not in_part)
+        index, ends = await asyncio.gather(
+            self._directory.read_index(body.pair, body.side, wish), self._ends_of(order_record, reading.statuses)
+        )
         live.merge(body.side, index, self._clock.now())
-        live.statuses[order_id] = [*live.statuses.get(order_id, []), *reading.statuses]
+        live.statuses[order_id] = [*live.statuses.get(order_id, []), *reading.statuses, *ends]
         view = self.view_of(live, live.orders[order_id])
         children = (
             o.id.hex() for o in index.orders.values() if (o.body.parent, o.body.maker) == (order_id, body.maker)
@@ -188,6 +191,11 @@ class Market:
             cancelAt=None if due is None else milliseconds(due),
             receipts=public_receipts(body, reading.receipts, self._clock.now()),
         )
+
+    async def _ends_of(self, order: Record[Order], known: Iterable[Record[Status]]) -> list[Record[Status]]:
+        """What only the index knows of the end of an order of somebody else's; of an own one the journal decides."""
+        is_own = self._journal.order(order.id) is not None
+        return [] if is_own else await self._directory.read_ends_of(order, known)
 
     def view(self, order: Record[Order]) -> OrderView:
         """An own order, as the journal has it."""
@@ -306,7 +314,8 @@ class Market:
         return look, min(body.expires, silent_from(body, heard_of) if look[1] else math.inf)
 
     def _mine_and_holders(self, order: Record[Order], state: OrderState) -> tuple[bool, int | None]:
-        mine, holders = order.body.author in self._own_keys, self._directory.holders(order.id)
+        mine, kept = order.body.author in self._own_keys, state.status or order
+        holders = self._directory.holders(kept.id)
         if mine and holders is None and state.state is MakerState.OPEN:
             own = self._journal.order(order.id)
             holders = 0 if own is not None and own.state == MakerState.PUBLISHING else None

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from dhtex.market.ids import RecordId
-from dhtex.market.records import AnyRecord, Kind, Order
+from dhtex.market.records import AnyRecord, Kind, Order, Record
 
 ACCEPTS: Final = "accepts"  # why a key is watched: accepts, and what becomes of them
 RECEIPTS: Final = "receipts"  # or what is said after the trade
@@ -24,6 +24,10 @@ class Publisher(Protocol):
 
     async def read(self, order_id: RecordId) -> list[AnyRecord]:
         """What the holders of an order's key have. Raises NoPeerError when nobody answered."""
+        ...
+
+    async def read_both(self, order: Record[Order]) -> list[AnyRecord]:
+        """As `read`; where nothing there ends the order, also the ends that only the pair's index knows."""
         ...
 
     async def read_back(self, order_id: RecordId) -> list[AnyRecord]:

@@ -269,7 +269,7 @@ class Desk:
     async def _read(self, followed: Followed) -> None:
         begun, done = self._clock.now(), True
         try:
-            self._hear(followed.order.id, await self._publisher.read(followed.order.id))
+            self._hear(followed.order.id, await self._publisher.read_both(followed.order))
             if followed.plan.lapsed(begun):
                 done = self._safely(lambda: self._buying.lapse(followed.accept_id, begun))
         except NoPeerError:

@@ -131,6 +131,15 @@ async def test_every_node_lists_every_order_with_full_coverage() -> None:
             assert listing.coverage.answered == listing.coverage.asked == listing.coverage.agreed == 4
 
 
+async def test_what_a_node_alone_lists_is_all_that_it_has_and_not_called_complete() -> None:
+    async with network(1) as (alone,):
+        await alone.add_order(OrderDraft(side="buy", amount="1", pair="XMR/BTC", price="0.001"))
+        listing, book = await alone.list_orders(OrderQuery(pair="XMR/BTC")), await alone.book("XMR/BTC")
+        for coverage in (listing.coverage, book.coverage):
+            assert (coverage.asked, coverage.answered, coverage.complete, coverage.missing) == (1, 1, False, [])
+        assert len(listing.orders) == len(book.bids) == 1
+
+
 async def test_a_name_that_cannot_be_is_told_with_what_can() -> None:
     async with network(1) as (node,):
         for wrong, says in (

@@ -357,7 +357,9 @@ def test_listing_with_gaps_names_them() -> None:
         "7 of 8 holders answered, 6 agree; the answer may be incomplete"
     )
     for alone in (0, 1):
-        assert line({**COVERAGE, "asked": alone, "answered": alone, "agreed": alone}, {}) == (
-            "no other node was asked: this node knows no peer"
+        assert line({**COVERAGE, "asked": alone, "answered": alone, "agreed": alone, "complete": False}, {}) == (
+            "no other node was asked: this node knows no peer; the answer may be incomplete"
         )
+    nothing = dict.fromkeys(COVERAGE, 0) | {"complete": False}
+    assert line(nothing, {}) == "this node knows no pair yet: name one; the answer may be incomplete"
     assert line(COVERAGE, {"limit": 3}) == "8 of 8 holders answered and agree; hidden: 3 beyond the limit"

@@ -19,6 +19,22 @@ def test_each_of_many_cancellations_is_told(dhtex: Dhtex, node: FakeNode) -> Non
     assert dhtex("order cancel --all").out == "no open orders\n"
 
 
+def test_an_end_that_nobody_was_told_of_is_told_as_such(dhtex: Dhtex, node: FakeNode) -> None:
+    untold = {**ORDER, "status": "canceled", "holders": 0}
+    later = "yet, but will as soon as a peer answers"
+    node.answer = untold
+    assert dhtex("order cancel 3f2a9c1b04").out.splitlines()[1:] == [f"nobody else knows of this {later}"]
+    node.answer = {"canceled": [ORDER, untold, untold], "failed": []}
+    assert dhtex("order cancel --all").out.splitlines()[3:] == [f"nobody else knows of 2 of these {later}"]
+    node.answer = {"canceled": [{**untold, "holders": 1}], "failed": []}
+    assert len(dhtex("order cancel --all").out.splitlines()) == 1
+    node.answer = {"order": {**ORDER, "replaces": "ee" * 32}, "holders": 0}
+    assert (
+        f"(0 other holders: nobody else knows of the change {later}; expires"
+        in dhtex("order amend 3f2a9c1b04 --price 1").out
+    )
+
+
 def test_one_that_cannot_be_cancelled_is_named_and_decides_the_exit_code(dhtex: Dhtex, node: FakeNode) -> None:
     node.answer = {"canceled": [ORDER], "failed": [FAILURE]}
     result = dhtex("order cancel --pair BTC/USD")

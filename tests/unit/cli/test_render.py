@@ -83,7 +83,7 @@ def test_everything_about_an_order() -> None:
     assert f"id           {ORDER['id']}" in lines
     assert "offer        sell 1 BTC at 50000 USD" in lines
     assert "expires      2023-11-15T22:13:20.000Z (in 24h)" in lines
-    assert "held by      1 other node" in lines
+    assert "end held by  1 other node" in lines
     assert f"replaced by  {'ee' * 32}" in lines
 
 

@@ -101,6 +101,20 @@ async def test_a_book_splits_and_a_reader_finds_all_of_it_or_the_best(network: l
             await tend(network, rounds=1)  # what belongs below moves
 
 
+async def test_ends_that_only_a_divided_book_has_are_found_by_the_orders_themselves(network: list[Member]) -> None:
+    made = orders()
+    await publish(network[0], made)
+    await tend(network)
+    for order in made[::12]:
+        end = make_status(order, Closing.CANCELED)
+        assert await network[0].directory.put_in_tree(end) > 0
+        directory = network[-1].directory
+        assert not (await directory.read_order(order.id)).statuses
+        assert await directory.read_ends_of(order, []) == [end]
+        assert (await directory.read_order(order.id)).statuses == [end]
+    assert open_orders(await read(network[-1])) == {order.id for order in made} - {order.id for order in made[::12]}
+
+
 async def test_of_a_node_only_what_is_wanted_is_read(network: list[Member]) -> None:
     made = orders()
     await publish(network[0], made)

@@ -6,7 +6,7 @@ import pytest
 
 from dhtex import limits
 from dhtex.clock import SystemClock
-from dhtex.coverage import Coverage
+from dhtex.coverage import Coverage, GapView
 from dhtex.directory.pricetree import Wish
 from dhtex.directory.reading import IndexReading
 from dhtex.market.ids import DhtKey, index_key
@@ -43,7 +43,8 @@ class Nobody:
     async def read_index(self, pair: str, side: str, wish: Wish, *more: object, **names: object) -> IndexReading:
         self.wishes.append(wish)
         self.gaps -= not wish.skim
-        coverage = Coverage(nodes=1, asked=8, answered=8, agreed=8, complete=wish.skim or self.gaps < 0)
+        missing = [] if wish.skim or self.gaps < 0 else [GapView(symbol=pair, side=side, low="1", high="2")]
+        coverage = Coverage(nodes=1, asked=8, answered=8, agreed=8, complete=not missing, missing=missing)
         return IndexReading(coverage=coverage, visited=("",))
 
     def watch_node(self, pair: str, side: str, prefix: str) -> DhtKey:

@@ -6,14 +6,17 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dhtex.clock import SystemClock
 from dhtex.config import NodeConfig
 from dhtex.errors import NotFoundError, UsageError
+from dhtex.market.holding import PutVerdict, Taken
 from dhtex.market.ids import RecordId, order_key
 from dhtex.market.money import Pair
+from dhtex.market.records import Kind
 from dhtex.node import Node, canary
 from dhtex.overlay.trailer import View
 from dhtex.views import CheckView, OrderDraft
@@ -147,6 +150,33 @@ async def test_the_doctor_says_what_is_wrong_and_what_to_do() -> None:
         found = checks_of((await alone.doctor()).checks)
         assert found["peers"].state == "fault"
         assert "dhtex connect" in found["peers"].hint
+
+
+@pytest.mark.parametrize(
+    ("code", "step"), [("full", "order list --mine"), ("stamp_too_low", "order amend"), ("late", "why")]
+)
+async def test_the_doctor_names_own_orders_that_holders_refuse_and_why(
+    monkeypatch: pytest.MonkeyPatch, code: str, step: str
+) -> None:
+    async with lab(4) as nodes:
+        maker = nodes[0]
+        await until(lambda: all(len(node.peers()) == 3 for node in nodes))
+        fine = (await maker.add_order(DRAFT)).order.id
+        for other in nodes[1:]:
+            take = other._running.holdings.put
+
+            def put(wire: bytes, prefix: str | None, *asked: Any, take: Any = take) -> PutVerdict:
+                in_index = prefix is not None and wire[1] == Kind.ORDER
+                return PutVerdict(Taken.REFUSED, code=code) if in_index else take(wire, prefix, *asked)
+
+            monkeypatch.setattr(other._running.holdings, "put", put)
+        ids = [(await maker.add_order(DRAFT)).order.id for _ in range(5)]
+        check = checks_of((await maker.doctor()).checks)["orders"]
+        assert check.state == "fault"
+        assert f"; refused: {ids[0][:10]} (by 3 as {code}; 0 took it)" in check.finding
+        assert check.finding.endswith(", 2 more")
+        assert fine[:10] not in check.finding.partition("; refused: ")[2]
+        assert step in check.hint
 
 
 async def test_metrics_are_in_the_text_format_and_counters_end_in_total() -> None:

@@ -137,6 +137,9 @@ class Access:
             raise NoPeerError("nobody answers")
         return list(self.network.at_order.get(order_id, {}).values())
 
+    async def read_both(self, order: Record[Order]) -> list[AnyRecord]:
+        return await self.read(order.id)
+
     async def read_back(self, order_id: RecordId) -> list[AnyRecord]:
         records = await self.read(order_id)
         if self.network.few:
