@@ -249,12 +249,15 @@ class Troubles:
                 await self._boot(host)
 
     def _is_quiet(self, host: Host) -> bool:
-        """Whether everything that it has signed is known to others, and it knows what they know."""
+        """Whether everything that it has signed is known to others, and it knows what they know. What others were told
+        they may have lost again, with a disk as it once was."""
+        others = [other for other in self._hosts if other is not host and not other.lies]
         return (
             self._network.is_whole
             and all(other.up for other in self._hosts)
             and not host.parts.journal.unpublished()
             and host.up_for_s > 15.0
+            and all(any(other.holds(*each) for other in others) for each in host.said())
         )
 
     async def _disk_full(self) -> None:

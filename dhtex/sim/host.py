@@ -6,14 +6,16 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+from dhtex import limits
 from dhtex.config import NodeConfig
 from dhtex.errors import StateError
-from dhtex.market.ids import PublicKey
+from dhtex.market.holding import ANY_KIND
+from dhtex.market.ids import PublicKey, RecordId, order_key
 from dhtex.market.keyring import Keyring
 from dhtex.market.records import Order
 from dhtex.node import Node
 from dhtex.node.parts import Parts
-from dhtex.sim.clock import NodeClock
+from dhtex.sim.clock import EPOCH_S, NodeClock
 from dhtex.sim.disk import HELD, Disk, roll_back_held
 from dhtex.sim.history import History
 from dhtex.sim.loop import Crash, Life, VirtualLoop
@@ -23,6 +25,8 @@ from dhtex.store.database import Database
 
 NETWORK: Final = "sim"
 PORT: Final = 4000
+_ROOM_BYTES: Final = 1_000_000
+_NEVER: Final = 0.0  # a time at which nothing is over: looking must not let a node drop anything
 CALL_S_MAX: Final = 900.0  # of virtual time; whatever takes longer hangs
 Result = TypeVar("Result")
 
@@ -249,6 +253,17 @@ class Host:
         copying.put_back(self._backup, self._home() / "node.db", chance, force=True)
         self.on_loss(self)
         self._note("is restored")
+
+    def said(self) -> list[tuple[RecordId, bytes]]:
+        """The ends and answers that it has signed and can still be asked for, with their orders."""
+        told = "SELECT order_id, status_wire AS wire FROM orders UNION SELECT order_id, wire FROM answers"
+        sql = f"SELECT order_id, told.wire FROM ({told}) AS told JOIN orders USING (order_id) WHERE expires > ?"
+        earliest = EPOCH_S + self._loop.time() - limits.TOMBSTONE_S
+        return [(RecordId(order_id), wire) for order_id, wire in self.parts.database.rows(sql, earliest) if wire]
+
+    def holds(self, order_id: RecordId, wire: bytes) -> bool:
+        """Whether its node has a record where readers of an order look for it."""
+        return wire in self.parts.holdings.page(order_key(order_id), ANY_KIND, 0, _ROOM_BYTES, _NEVER).wires
 
     def set_clock(self, skew_s: float) -> None:
         """Let the wall clock jump."""

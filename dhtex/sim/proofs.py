@@ -6,14 +6,9 @@ does not bring back from a disk which was not touched, is still due.
 """
 
 from collections.abc import Iterable
-from typing import Final
 
-from dhtex.market.ids import RecordId, order_key
-from dhtex.market.records import Kind
+from dhtex.market.ids import RecordId
 from dhtex.sim.host import Host
-
-_ROOM_BYTES: Final = 10_000
-_NEVER: Final = 0.0  # a time at which nothing is over: looking must not let a node drop anything
 
 
 class Proofs:
@@ -64,5 +59,4 @@ class Proofs:
         return {end for order_id in self._ends for end in self._held_of(host, order_id)}
 
     def _held_of(self, host: Host, order_id: RecordId) -> set[bytes]:
-        page = host.parts.holdings.page(order_key(order_id), Kind.STATUS, 0, _ROOM_BYTES, _NEVER)
-        return set(page.wires).intersection(self._ends[order_id])
+        return {end for end in self._ends[order_id] if host.holds(order_id, end)}
