@@ -72,6 +72,7 @@ def test_contacts_survive_both_forms(node_id: bytes, ip: object, port: int) -> N
         [ID, "127.0.0.1", 70_000],
         [ID, "127.0.0.1", "80"],
         [ID, "127.0.0.1", 0],
+        [ID, "127.0.0.1", True],
         [ID, None, 80],
         [ID, 17, 80],
         [ID, "localhost", 80],
