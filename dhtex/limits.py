@@ -197,6 +197,7 @@ MINT_IDLE_S: Final = 30.0  # then the worker processes end and give their memory
 EVENTS_BUFFERED_MAX: Final = 1024  # per stream; a slower reader is told that it lost some
 PAIRS_PARALLEL: Final = 8  # read at a time; strangers decide how many there are, and each has two trees
 LISTING_ORDERS_MAX: Final = 100_000  # an answer stays within some tens of megabytes
+TRADES_LISTED_MAX: Final = 1000  # in one answer: each is two records that the event loop decodes, 60 ms in all
 FILLS_READ_MAX: Final = 1000  # of one pair at a time: each is compared with its order, which is read
 IMPORT_RECORDS_MAX: Final = 256  # in one request; each is put at two keys
 ID_PREFIX_DIGITS_MIN: Final = 6  # shorter ones are mistyped too easily

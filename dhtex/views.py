@@ -140,6 +140,13 @@ class TradeView(msgspec.Struct, frozen=True, kw_only=True):
     receipts: list[ReceiptView] = []
 
 
+class TradesView(msgspec.Struct, frozen=True, kw_only=True):
+    """Trades of this node, newest first. `next`: where they go on, for `after` of the next query; null at their end."""
+
+    trades: list[TradeView]
+    next: str | None = None
+
+
 class LevelView(msgspec.Struct, frozen=True, kw_only=True):
     """One price of the ladder: amount and number of orders there, and the amount down to here from the best price."""
 
@@ -275,6 +282,13 @@ class OrderQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     live: bool = False
     not_mine: bool = False
     sort: str = ""
+    after: str = ""
+
+
+class TradeQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which trades, of all from the newest on. `after`: the `next` of an earlier answer."""
+
+    limit: int = 100
     after: str = ""
 
 

@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from dhtex import config, nodefiles, spawn
+from dhtex import config, limits, nodefiles, spawn
 from dhtex.config import NodeConfig
 from dhtex.control.client import Client
 from dhtex.errors import DhtexError, RefusedError
@@ -80,6 +80,15 @@ class Place:
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """One request, again and again until the node is there and can answer."""
         return persistently(lambda: self.call(method, path, body), f"node {self.port}: {method} {path}")
+
+    def trades(self) -> list[dict[str, Any]]:
+        """All trades of its node, page by page."""
+        rows: list[dict[str, Any]] = []
+        after: str | None = ""
+        while after is not None:
+            page = self.ask("GET", f"trades?limit={limits.TRADES_LISTED_MAX}&after={after}")
+            rows, after = [*rows, *page["trades"]], page["next"]
+        return rows
 
 
 def eventually(condition: Callable[[], Result], what: str, limit_s: float = PATIENCE_S) -> Result:
@@ -220,7 +229,7 @@ class Contest:
         """Wait until no accept waits any more."""
 
         def waiting() -> int:
-            rows = [row for place in self.places for row in place.ask("GET", "trades")]
+            rows = [row for place in self.places for row in place.trades()]
             return sum(row["role"] == "taker" and row["state"] in RUNNING for row in rows)
 
         eventually(lambda: waiting() == 0, "every accept has an outcome", OUTCOMES_S_MAX)
@@ -286,8 +295,7 @@ class Contest:
 
 
 def _trades_of(place: Place, order: Order, role: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = place.ask("GET", "trades")
-    return [row for row in rows if row["order"] == order.id and row["role"] == role]
+    return [row for row in place.trades() if row["order"] == order.id and row["role"] == role]
 
 
 def _has_peers(place: Place, wanted: int) -> bool:

@@ -29,6 +29,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError("this needs the package ccxt, which is not installed: pip install 'dhtex[ccxt]'") from error
 
+from dhtex import limits
 from dhtex.ccxt.following import Follower
 from dhtex.ccxt.mistakes import translated
 from dhtex.ccxt.shapes import OPEN_STATES, draft_of, market_of, order_of, text_of, trade_of
@@ -167,9 +168,16 @@ class dhtex(Exchange):
     ) -> Any:
         """Confirmed trades, as maker and as taker, oldest first."""
         name = None if symbol is None else await self._symbol(symbol)
-        views = [view for view in await self._ask("GET", "/v1/trades") if view["state"] == "confirmed"]
-        trades = [trade_of(self, view) for view in views if name in (None, view["symbol"])]
-        return self.filter_by_since_limit(self.sort_by(trades, "timestamp"), since, limit)
+        trades: list[Any] = []
+        after: Any = ""
+        while after is not None:
+            page = await self._ask("GET", f"/v1/trades?limit={limits.TRADES_LISTED_MAX}&after={after}")
+            confirmed = [view for view in page["trades"] if view["state"] == "confirmed"]
+            trades += [trade_of(self, view) for view in confirmed if name in (None, view["symbol"])]
+            oldest = min((view["timestamp"] for view in page["trades"]), default=0)
+            enough = limit and len(trades) >= limit if since is None else oldest < since
+            after = None if enough else page["next"]
+        return self.filter_by_since_limit(self.sort_by(trades[::-1], "timestamp"), since, limit)
 
     # --- trading ------------------------------------------------------------------------------------------------------
 

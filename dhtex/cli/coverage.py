@@ -27,6 +27,11 @@ def coverage_lines(view: View, page: Page) -> list[str]:
     return lines
 
 
+def more(view: View) -> list[str]:
+    """Where a list goes on, if it does."""
+    return [clean(f"more: --after {view['next']}")] if view.get("next") else []
+
+
 def coverage_line(coverage: View, hidden: Mapping[str, int]) -> str:
     """How complete an answer is: `8 of 8 holders answered and agree; hidden: 2 expired, 1 silent`."""
     asked, answered, agreed = coverage["asked"], coverage["answered"], coverage["agreed"]

@@ -6,7 +6,7 @@ Whatever a stranger may have written passes `clean` (in `table` and `fields`, or
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from dhtex.cli.coverage import coverage_lines
+from dhtex.cli.coverage import coverage_lines, more
 from dhtex.cli.receipts import filled, in_short, left, receipt
 from dhtex.cli.text import Column, Page, ago, clean, fields, id_digits, plural, table
 
@@ -74,9 +74,7 @@ def listing(view: View, page: Page) -> list[str]:
     """The orders of a listing, then how complete it is."""
     orders: Sequence[View] = view["orders"]
     lines = order_table(orders, page) if orders else ["no orders"]
-    if view.get("next"):
-        lines.append(clean(f"more: --after {view['next']}"))
-    return [*lines, *coverage_lines(view, page)]
+    return [*lines, *more(view), *coverage_lines(view, page)]
 
 
 def order_table(orders: Sequence[View], page: Page) -> list[str]:
@@ -205,8 +203,9 @@ def renewed(views: Sequence[View], page: Page) -> list[str]:
     return [clean(line) for line in lines] or ["no open orders with --cancel-after"]
 
 
-def trades(views: Sequence[View], page: Page) -> list[str]:
+def trades(view: View, page: Page) -> list[str]:
     """A table of trades."""
+    views: Sequence[View] = view["trades"]
     if not views:
         return ["no trades"]
     digits = id_digits(trade["id"] for trade in views)
@@ -228,7 +227,8 @@ def trades(views: Sequence[View], page: Page) -> list[str]:
         )
         for trade in views
     ]
-    return table(TRADE_COLUMNS, rows, page, [_STATE_COLOURS.get(trade["state"], "") for trade in views])
+    lines = table(TRADE_COLUMNS, rows, page, [_STATE_COLOURS.get(trade["state"], "") for trade in views])
+    return [*lines, *more(view)]
 
 
 def trade(view: View, page: Page) -> list[str]:

@@ -11,10 +11,18 @@ app = typer.Typer()
 
 
 @app.command("list")
-def list_trades(context: typer.Context) -> None:
-    """List all trades of this node, as maker and as taker."""
+def list_trades(
+    context: typer.Context,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many trades, newest first.")] = 100,
+    after: Annotated[str, typer.Option("--after", metavar="CURSOR", help="Go on behind an earlier list.")] = "",
+) -> None:
+    """List the trades of this node, as maker and as taker, newest first.
+
+    A list ends with the cursor of the next page if there is more: the id of its last trade.
+    """
     session = session_of(context)
-    session.show(session.call("GET", path_of("trades")), render.trades)
+    query = {"limit": limit, "after": words.optional_id(after)}
+    session.show(session.call("GET", path_of("trades"), query=query), render.trades)
 
 
 @app.command("show")

@@ -46,6 +46,8 @@ from dhtex.views import (
     PublishView,
     ReceiptRequest,
     StatusView,
+    TradeQuery,
+    TradesView,
     TradeView,
     WhyView,
 )
@@ -271,8 +273,9 @@ async def _decline(call: Call) -> TradeView:
     return await call.node.decline_order(call.id, call.body.accept)
 
 
-async def _trades(call: Call) -> list[TradeView]:
-    return call.node.trades()
+async def _trades(call: Call) -> TradesView:
+    _check_limit(call.query.limit, limits.TRADES_LISTED_MAX)
+    return call.node.list_trades(call.query)
 
 
 async def _trade(call: Call) -> TradeView:
@@ -360,7 +363,7 @@ ROUTES: Final = (
     ),
     Route("POST", "/v1/orders/{id}/confirm", "Let an accept win", TradeView, _confirm, body=ConfirmRequest),
     Route("POST", "/v1/orders/{id}/decline", "Turn an accept down", TradeView, _decline, body=DeclineRequest),
-    Route("GET", "/v1/trades", "All trades of this node", list[TradeView], _trades),
+    Route("GET", "/v1/trades", "The trades of this node", TradesView, _trades, query=TradeQuery),
     Route("GET", "/v1/trades/{id}", "Show a trade", TradeView, _trade),
     Route("POST", "/v1/trades/{id}/receipt", "Say what became of a trade", TradeView, _settle, body=ReceiptRequest),
     Route("GET", "/v1/events", "Everything that happens here", EventView, stream=_events),

@@ -59,7 +59,8 @@ class Client:
             yield event or "result", value
 
     def _silence_of(self, path: str) -> float:
-        return min(self._silence_s, READY_SILENCE_S) if path in READY_ANSWERS else self._silence_s
+        is_ready = path.partition("?")[0] in READY_ANSWERS
+        return min(self._silence_s, READY_SILENCE_S) if is_ready else self._silence_s
 
     def _exchange(self, method: str, path: str, body: Any, steps: bool) -> Iterator[tuple[str, Any]]:
         """The events of a stream, or one event without a name."""

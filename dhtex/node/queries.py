@@ -27,8 +27,8 @@ from dhtex.node.counter import Progress
 from dhtex.node.events import ALL, Stream
 from dhtex.node.following import topic_of
 from dhtex.node.parts import Parts
-from dhtex.node.trades import find_trade, full_view
-from dhtex.views import BookView, EventView, ListingView, OrderQuery, OrderView, TradeView
+from dhtex.node.trades import find_trade, full_view, trades_page
+from dhtex.views import BookView, EventView, ListingView, OrderQuery, OrderView, TradeQuery, TradesView, TradeView
 
 FOLLOW_PAUSE_S: Final = 0.1  # nobody reads faster, and a burst of changes is one picture
 
@@ -50,6 +50,10 @@ class Queries:
         """All trades of this node, newest first."""
         journal = self._running.journal
         return [full_view(journal, trade) for trade in reversed(journal.trades())]
+
+    def list_trades(self, query: TradeQuery) -> TradesView:
+        """Some of them, and where the others begin. Raises UsageError, NotFoundError."""
+        return trades_page(self._running.journal, query)
 
     def trade(self, id_prefix: str) -> TradeView:
         """One trade, by the first digits of its accept's or order's id."""

@@ -8,7 +8,7 @@ from dhtex.node.naming import digits_of, only
 from dhtex.store.journal import Journal
 from dhtex.store.rows import Trade
 from dhtex.trading.settling import Settling
-from dhtex.views import ReceiptRequest, TradeView
+from dhtex.views import ReceiptRequest, TradeQuery, TradesView, TradeView
 
 _HINT = "see: dhtex trade list"
 
@@ -32,6 +32,18 @@ def find_pending(journal: Journal, order_id: RecordId, prefix: str) -> RecordId 
 def full_view(journal: Journal, trade: Trade) -> TradeView:
     """A trade with what both sides say became of it."""
     return trade_view(trade, journal.receipts_of(trade.accept_id))
+
+
+def trades_page(journal: Journal, query: TradeQuery) -> TradesView:
+    """Trades newest first, from a place on. A place is the last trade before it: each comes once, whatever is new.
+
+    Raises UsageError, NotFoundError for a place that is none.
+    """
+    last = find_trade(journal, query.after).accept_id if query.after else None
+    found = journal.trades_behind(last, query.limit + 1)
+    shown = found[: query.limit]
+    goes_on = shown[-1].accept_id.hex() if len(found) > len(shown) else None
+    return TradesView(trades=[full_view(journal, trade) for trade in shown], next=goes_on)
 
 
 def settle(journal: Journal, settling: Settling, prefix: str, request: ReceiptRequest) -> TradeView:

@@ -20,6 +20,8 @@ from dhtex.store.rows import Answer, Closed, KeptReceipt, NodeIdentity, OwnOrder
 
 _NO_SEQUEL: Final = Sequel()
 _LIVE: Final = statements.leading_to(MakerEvent.CANCEL)
+_BY_AGE: Final = "ORDER BY created, rowid"
+_OLDER: Final = "WHERE (created, rowid) < (SELECT created, rowid FROM trades WHERE accept_id = ?)"
 _NAMES_MAX: Final = 1000  # in one statement
 
 
@@ -94,9 +96,8 @@ class Journal:
         bytes; and the number of the last row. What these say never changes, so nobody has to ask for them again."""
         last = self._database.rows("SELECT max(rowid) FROM orders")[0][0] or 0
         sql = "SELECT order_id, expires, wire FROM orders WHERE ? < rowid AND rowid <= ? AND expires > ? ORDER BY rowid"
-        return last, [
-            (RecordId(one), end, wire) for one, end, wire in self._database.rows(sql, row, last, ending_after)
-        ]
+        rows = self._database.rows(sql, row, last, ending_after)
+        return last, [(RecordId(one), end, wire) for one, end, wire in rows]
 
     def open_wires(self, now: float) -> list[bytes]:
         """The bytes of our orders that may still be filled, or will be published soon, and have not expired."""
@@ -225,9 +226,8 @@ class Journal:
 
     def unpublished(self) -> list[Answer]:
         """Decisions of which no other node is known to have heard."""
-        return [
-            Answer(*row) for row in self._database.rows(f"SELECT {statements.ANSWER} FROM answers WHERE published = 0")
-        ]
+        rows = self._database.rows(f"SELECT {statements.ANSWER} FROM answers WHERE published = 0")
+        return [Answer(*row) for row in rows]
 
     def mark_published(self, accept_id: RecordId) -> None:
         """Note that another node holds an answer. Lost in a crash it does no harm: the same bytes are sent again."""
@@ -319,21 +319,24 @@ class Journal:
 
     def trades(self) -> list[Trade]:
         """All trades, oldest first."""
-        return self._trades("")
+        return self._trades(_BY_AGE)
+
+    def trades_behind(self, last: RecordId | None, count: int) -> list[Trade]:
+        """The newest so many trades, or the newest of those that are older than the `last` one; newest first."""
+        older, place = ("", ()) if last is None else (_OLDER, (last,))
+        return self._trades(f"{older} ORDER BY created DESC, rowid DESC LIMIT ?", *place, count)
 
     def trades_of(self, order_id: RecordId) -> list[Trade]:
         """The trades of one order, oldest first."""
-        return self._trades("WHERE order_id = ?", order_id)
+        return self._trades(f"WHERE order_id = ? {_BY_AGE}", order_id)
 
     def find_trades(self, hex_prefix: str) -> list[Trade]:
         """Trades whose accept or order has an id that begins with these hex digits."""
         ends = _from_to(hex_prefix)
-        return self._trades("WHERE accept_id BETWEEN ? AND ? OR order_id BETWEEN ? AND ?", *ends, *ends)
+        return self._trades(f"WHERE accept_id BETWEEN ? AND ? OR order_id BETWEEN ? AND ? {_BY_AGE}", *ends, *ends)
 
-    def _trades(self, where: str, *parameters: object) -> list[Trade]:
-        rows = self._database.rows(
-            f"SELECT {statements.TRADE} FROM trades {where} ORDER BY created, rowid", *parameters
-        )
+    def _trades(self, which: str, *parameters: object) -> list[Trade]:
+        rows = self._database.rows(f"SELECT {statements.TRADE} FROM trades {which}", *parameters)
         return [Trade(*row) for row in rows]
 
     def receipt(self, accept_id: RecordId, role: str) -> KeptReceipt | None:
@@ -342,10 +345,8 @@ class Journal:
 
     def receipts_of(self, accept_id: RecordId) -> list[KeptReceipt]:
         """What the sides of a trade last said about it, the maker first."""
-        rows = self._database.rows(
-            f"SELECT {statements.RECEIPT} FROM receipts WHERE accept_id = ? ORDER BY role", accept_id
-        )
-        return [KeptReceipt(*row) for row in rows]
+        sql = f"SELECT {statements.RECEIPT} FROM receipts WHERE accept_id = ? ORDER BY role"
+        return [KeptReceipt(*row) for row in self._database.rows(sql, accept_id)]
 
     def keep_receipt(self, receipt: KeptReceipt, before: KeptReceipt | None) -> bool:
         """Keep the newer word of a side. False, and nothing changed, when its last is not the one that was read."""

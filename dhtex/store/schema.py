@@ -6,7 +6,7 @@
 from typing import Final
 
 APPLICATION_ID: Final = 0x64687478  # "dhtx": tells our file from any other SQLite file
-VERSION: Final = 4
+VERSION: Final = 5
 
 # What version n adds to version n - 1, starting from an empty file.
 MIGRATIONS: Final[dict[int, str]] = {
@@ -70,5 +70,8 @@ CREATE TABLE held(
 );
 INSERT INTO held SELECT rowid, dht_key, record_id, prefix, anchored, wire FROM held_3 ORDER BY rowid;
 DROP TABLE held_3;
+""",
+    5: """
+CREATE INDEX trades_by_age ON trades(created);
 """,
 }

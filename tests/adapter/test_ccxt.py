@@ -12,6 +12,7 @@ from ccxt.base import errors
 
 import dhtex.ccxt
 from dhtex import errors as ours
+from dhtex import limits
 from dhtex.ccxt.following import Follower
 from dhtex.ccxt.mistakes import translated
 from dhtex.ccxt.shapes import market_of, order_of
@@ -73,7 +74,9 @@ async def test_an_order_is_published_found_changed_and_withdrawn(network: Networ
         assert await maker.fetch_open_orders() == []
 
 
-async def test_a_market_order_takes_and_both_sides_see_the_trade(network: Network, ports: list[int]) -> None:
+async def test_a_market_order_takes_and_both_sides_see_the_trade(
+    network: Network, ports: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with exchange(network, ports[0]) as maker, exchange(network, ports[1]) as taker:
         order = await maker.create_limit_sell_order(PAIR, 2, 50000, {"minimum": "0.5"})
         taken = await taker.create_market_buy_order(PAIR, 0.5)
@@ -85,6 +88,10 @@ async def test_a_market_order_takes_and_both_sides_see_the_trade(network: Networ
         assert await taker.fetch_my_trades("XMR/USD") == []
         part = await taker.create_order(PAIR, "limit", "buy", 5, 50000, {"timeInForce": "IOC"})
         assert (part["status"], part["filled"], part["remaining"]) == ("canceled", 1.5, 3.5)
+        monkeypatch.setattr(limits, "TRADES_LISTED_MAX", 1)  # more trades than a page has
+        assert [trade["amount"] for trade in await taker.fetch_my_trades()] == [0.5, 1.5]
+        assert [trade["amount"] for trade in await taker.fetch_my_trades(limit=1)] == [1.5]
+        assert [trade["amount"] for trade in await taker.fetch_my_trades(since=bought["timestamp"], limit=1)] == [0.5]
 
 
 async def test_a_watched_book_is_whole_and_comes_again_when_it_differs(network: Network, ports: list[int]) -> None:

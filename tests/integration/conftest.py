@@ -160,7 +160,7 @@ class Network:
         """Wait until a node's trade about an order has reached one of these states; the trade."""
 
         def find() -> dict[str, Any] | None:
-            rows = self.json("trade", "list", node=node)
+            rows = self.json("trade", "list", node=node)["trades"]
             return next((row for row in rows if row["order"] == order_id and row["state"] in states), None)
 
         found: dict[str, Any] = eventually(find, f"the trade of {order_id[:8]} at node {node} is {' or '.join(states)}")

@@ -25,7 +25,7 @@ def test_of_two_accepts_at_once_one_wins_and_the_other_is_told_taken(lab: Networ
 
     assert lab.trade(order, maker, "confirmed")["message"] == "hello"
     assert lab.trade(order, winner, "confirmed")["reply"] == "pay to DE00"
-    assert [row for row in lab.json("trade", "list", node=loser) if row["state"] == "confirmed"] == []
+    assert [row for row in lab.json("trade", "list", node=loser)["trades"] if row["state"] == "confirmed"] == []
     for node in lab.ports:
         assert order not in [row["id"] for row in lab.orders("BTC/USD", node)]
 

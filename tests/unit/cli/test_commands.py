@@ -77,7 +77,8 @@ ID = ORDER["id"][:10]
             {"amount": "1", "message": "hi", "wait_s": 2.5},
         ),
         ("book BTC/USD", "GET", "/v1/book?pair=BTC%2FUSD&limit=10", None),
-        ("trade list", "GET", "/v1/trades", None),
+        ("trade list", "GET", "/v1/trades?limit=100", None),
+        (f"trade list --limit 5 --after {ID}", "GET", f"/v1/trades?limit=5&after={ID}", None),
         ("trade show 777777", "GET", "/v1/trades/777777", None),
         ("status", "GET", "/v1/status", None),
         ("peers", "GET", "/v1/peers", None),
@@ -145,9 +146,10 @@ def test_an_empty_list_says_so_and_keeps_its_shape(dhtex: Dhtex, node: FakeNode)
     node.answer = {**EMPTY_LISTING, "hidden": {"expired": 2, "silent": 1}}
     assert dhtex("order list").out == ("no orders\n8 of 8 holders answered and agree; hidden: 2 expired, 1 silent\n")
     assert json.loads(dhtex("order list --json").out)["orders"] == []
-    node.answer = []
+    node.answer = {"trades": [], "next": None}
     assert dhtex("trade list").out == "no trades\n"
-    assert json.loads(dhtex("trade list --json").out) == []
+    assert json.loads(dhtex("trade list --json").out) == node.answer
+    node.answer = []
     assert dhtex("peers").out == "no peers\n"
 
 

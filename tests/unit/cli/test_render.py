@@ -95,7 +95,9 @@ def test_everything_about_a_trade() -> None:
     lines = render.trade({**TRADE, "state": "void", "code": "unheard"}, NOW)
     assert any(line.startswith("unheard ") and line.endswith("ask the maker whether there was one") for line in lines)
     assert not any(line.startswith("refused") for line in lines)
-    head, line = render.trades([TRADE], NOW)
+    page = {"trades": [TRADE], "next": TRADE["id"]}
+    assert render.trades(page, NOW)[2:] == [f"more: --after {TRADE['id']}"]
+    head, line = render.trades({**page, "next": None}, NOW)
     assert head.split() == ["ID", "STATE", "ROLE", "SIDE", "AMOUNT", "PRICE", "PAIR", "AGE", "ORDER"]
     assert line.split()[:4] == ["7777777777", "confirmed", "taker", "buy"]
 

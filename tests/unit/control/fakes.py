@@ -42,6 +42,8 @@ from dhtex.views import (
     ReceiptRequest,
     ReceiptView,
     StatusView,
+    TradeQuery,
+    TradesView,
     TradeView,
     WhyView,
 )
@@ -286,8 +288,9 @@ class FakeNode:
         await self._work("decline_order", id_prefix, accept_prefix)
         return trade_view(role="maker", state="refused", code="declined")
 
-    def trades(self) -> list[TradeView]:
-        return [trade_view()]
+    def list_trades(self, query: TradeQuery) -> TradesView:
+        self.calls.append(("list_trades", query))
+        return TradesView(trades=[trade_view()])
 
     def trade(self, id_prefix: str) -> TradeView:
         self.calls.append(("trade", id_prefix))

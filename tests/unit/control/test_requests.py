@@ -13,7 +13,7 @@ from dhtex import errors, limits
 from dhtex.control import api, client
 from dhtex.control.client import Client, error_from
 from dhtex.marketviews import QuoteQuery, StatsQuery, TakeRequest
-from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery
+from dhtex.views import AcceptRequest, Amendment, OrderDraft, OrderQuery, TradeQuery
 from tests.unit.control.conftest import TOKEN, Served
 from tests.unit.control.fakes import until
 
@@ -74,7 +74,7 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
     assert (await ask(served, "POST", "/v1/orders/abcdef/accept"))["state"] == "confirmed"
     await ask(served, "POST", "/v1/orders/abcdef/confirm", {"accept": "123456", "reply": "yes"})
     assert (await ask(served, "POST", "/v1/orders/abcdef/decline", {}))["code"] == "declined"
-    assert len(await ask(served, "GET", "/v1/trades")) == 1
+    assert (await ask(served, "GET", "/v1/trades?limit=9&after=efefef"))["next"] is None
     assert (await ask(served, "GET", "/v1/trades/efefef"))["role"] == "taker"
     assert served.node.calls == [
         ("connect", "::1", 3002),
@@ -96,6 +96,7 @@ async def test_every_route_reaches_its_method(served: Served) -> None:
         ("accept_order", "abcdef", AcceptRequest()),
         ("confirm_order", "abcdef", "123456", "yes"),
         ("decline_order", "abcdef", ""),
+        ("list_trades", TradeQuery(limit=9, after="efefef")),
         ("trade", "efefef"),
     ]
 
@@ -151,6 +152,12 @@ async def test_a_body_that_is_too_long_is_refused(served: Served) -> None:
 async def test_a_bad_query_is_a_usage_error(served: Served, query: str) -> None:
     with pytest.raises(errors.UsageError):
         await ask(served, "GET", f"/v1/orders?{query}")
+
+
+@pytest.mark.parametrize("limit", [-1, 0, limits.TRADES_LISTED_MAX + 1])
+async def test_a_page_of_trades_is_bounded(served: Served, limit: int) -> None:
+    with pytest.raises(errors.UsageError, match="out of range"):
+        await ask(served, "GET", f"/v1/trades?limit={limit}")
 
 
 async def test_unknown_paths_and_methods_are_named(served: Served) -> None:
@@ -285,14 +292,17 @@ async def test_a_silent_node_is_given_up(served: Served, method: str, path: str,
     served.node.wait.set()
 
 
-async def test_what_a_node_has_at_hand_is_not_waited_for_long(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path_asked", ["/v1/status", "/v1/trades?limit=9"])
+async def test_what_a_node_has_at_hand_is_not_waited_for_long(
+    served: Served, monkeypatch: pytest.MonkeyPatch, path_asked: str
+) -> None:
     monkeypatch.setattr(client, "READY_SILENCE_S", 0.05)
     link = socket.socket(socket.AF_UNIX)
     path = served.socket.with_name("hung.sock")
     link.bind(str(path))
     link.listen()
-    with pytest.raises(errors.NotRunningError, match="silent"):
-        await asyncio.to_thread(client.Client(path).call, "GET", "/v1/status")
+    with pytest.raises(errors.NotRunningError, match="silent for 0 seconds"):
+        await asyncio.to_thread(client.Client(path, silence_s=5).call, "GET", path_asked)
     link.close()
 
 

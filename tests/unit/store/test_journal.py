@@ -72,6 +72,20 @@ def test_first_digits_are_looked_up_in_an_index() -> None:
         assert not any("SCAN" in step for *_, step in database.rows(f"EXPLAIN QUERY PLAN {query}"))
 
 
+def test_a_page_of_trades_costs_no_sorting_of_all() -> None:
+    database = Database.open(None)
+    queries: list[str] = []
+    database._journal.set_trace_callback(queries.append)
+    for last in (None, name(1)):
+        Journal(database).trades_behind(last, 10)
+    database._journal.set_trace_callback(None)
+    assert len(queries) == 2
+    for query in queries:
+        plan = [step for *_, step in database.rows(f"EXPLAIN QUERY PLAN {query}")]
+        assert any("trades_by_age" in step for step in plan)
+        assert not any("TEMP B-TREE" in step for step in plan)
+
+
 def test_publishing_becomes_open_once(journal: Journal) -> None:
     journal.add_order(own_order(state="publishing"))
     assert journal.stamp_order(name(1), b"stamped")
