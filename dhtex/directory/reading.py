@@ -129,8 +129,13 @@ class IndexReading:
         others.sort(key=lambda order_id: order_id not in self.lonely)
         return doubtful[:most] + others[: max(0, min(most - len(doubtful), most // 4))]
 
+    def replaced(self) -> set[RecordId]:
+        """Orders that another listed one of the same key replaces: their end is on its way to where they are listed."""
+        ends = {(RecordId(order.body.replaces), order.body.author) for order in self.orders.values()}
+        return {old for old, maker in ends if old in self.orders and self.orders[old].body.author == maker}
+
     def leave_out(self, order_ids: Iterable[RecordId], reason: str = "unconfirmed") -> None:
-        """Do not show these: nobody was asked about them, and they may be over."""
+        """Do not show these."""
         for order_id in order_ids:
             del self.orders[order_id]
             self.reject(reason)

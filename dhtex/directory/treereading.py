@@ -84,6 +84,7 @@ class TreeReader:
             if not await self._settle(whole, walk, wants) or walk.finished:
                 break
             wants = _anything  # where some are closed, more are
+        whole.leave_out(whole.replaced(), "closed")
         left = [whole.orders[order_id] for order_id in whole.contested if order_id in whole.orders]
         whole.leave_out([order.id for order in left], "limit")
         for order in left:
@@ -182,7 +183,8 @@ class TreeReader:
 
     async def _settle(self, whole: IndexReading, walk: Walk, wants: Callable[[Rank], bool]) -> bool:
         """Ask about what is in doubt; whether something of it is not shown, so that the walk may want more."""
-        before = dict(whole.orders) if whole.contested else {}
+        replaced = whole.replaced()
+        before = dict(whole.orders) if whole.contested or replaced else {}
         doubtful = whole.doubtful(CONTESTED_MAX, wants)
         known = await asyncio.gather(*map(self.read_order, doubtful))
         sample = [reading for order_id, reading in zip(doubtful, known, strict=True) if order_id in whole.lonely]
@@ -203,7 +205,8 @@ class TreeReader:
                 (suspect.hidden if closed is None else suspect.revived).append(order_id)
                 if budget > 0:
                     budget -= self._mend(holder, prefix, (closed or order).wire)
-        gone = [order for order in before.values() if order.id not in whole.orders or order.id in whole.statuses]
+        over = replaced.union(whole.statuses)
+        gone = [order for order in before.values() if order.id not in whole.orders or order.id in over]
         for order in gone:
             walk.take_back(rank_of(order))
         return bool(gone)

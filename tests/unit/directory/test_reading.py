@@ -57,6 +57,17 @@ def test_what_few_holders_have_is_asked_about_first_and_left_out_when_it_is_too_
     assert reading.rejected == {"unconfirmed": 6}
 
 
+def test_an_order_is_replaced_by_one_of_its_own_maker_and_by_nobody_elses() -> None:
+    successor = make_order(number=5, replaces=ONE.id)
+    stranger = make_order(number=6, by=identity(4), replaces=TWO.id)
+    listed = [ONE, TWO, successor, stranger]
+    reading = merged(result(version(*(order.wire for order in listed), holders=8)))
+    assert set(reading.orders) == {order.id for order in listed}
+    assert reading.replaced() == {ONE.id}
+    del reading.orders[successor.id]
+    assert reading.replaced() == set()
+
+
 def test_who_delegates_an_order_hides_nothing_and_vouches_for_nothing() -> None:
     def named(wires: tuple[bytes, ...], *numbers: int) -> Version:
         below = pack([tree_path(ONE)[:2]])

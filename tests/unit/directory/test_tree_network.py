@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -138,6 +139,25 @@ async def test_a_closed_order_is_gone_wherever_its_copies_stand(network: list[Me
         assert made[3].id not in open_orders(reading)
         await tend(network)
     assert made[3].id not in open_orders(await read(network[-1]))
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+async def test_an_order_goes_as_its_successor_comes_whichever_is_told_first(
+    network: list[Member], limit: int | None
+) -> None:
+    made = orders(6)
+    best = made[0].body
+    terms: dict[str, Any] = {"price": "49999", "created": best.created + 1, "liveness": best.liveness}
+    successor = make_order(number=10, by=identity(5), replaces=made[0].id, **terms)
+    await publish(network[0], [*made, successor])  # the end of the old one is still on its way
+    reading = await read(network[-1], Wish(limit=limit))
+    shown = [successor, *made[1:]]
+    assert open_orders(reading) >= {order.id for order in shown[:limit]}
+    assert made[0].id not in reading.orders
+    assert reading.rejected == {"closed": 1}
+    stranger = make_order(number=11, by=identity(9), replaces=made[1].id, **terms)
+    await publish(network[1], [stranger])
+    assert open_orders(await read(network[-1])) == {order.id for order in (*shown, stranger)}
 
 
 async def test_a_late_copy_of_a_closed_order_does_not_come_back(network: list[Member]) -> None:
