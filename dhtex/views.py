@@ -69,7 +69,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListingView(msgspec.Struct, frozen=True, kw_only=True):
-    """Orders of one pair or all pairs known here; `hidden` counts what was left out, by reason.
+    """Orders of one pair or all pairs known here; `hidden` counts what was left out, by reason, and `pairs` that were
+    not read, as those before them fill the list.
 
     `next`: where the listing goes on, for `after` of the next query; null at its end, and when the orders stand in more
     than one line (several sides or pairs, without `sort`).

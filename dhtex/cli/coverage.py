@@ -8,7 +8,7 @@ from dhtex.cli.text import ID_DIGITS, Page, clean, plural
 View = Mapping[str, Any]
 
 NAMED_MAX: Final = 3
-_HIDDEN_WORDS: Final = {"bad_signature": "with a bad signature", "limit": "beyond the limit"}
+_HIDDEN_WORDS: Final = {"bad_signature": "with a bad signature", "limit": "beyond the limit", "pairs": "pairs not read"}
 _FAULTS: Final = {
     "hidden": "hides {}",
     "revived": "revives {}",

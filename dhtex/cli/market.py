@@ -182,7 +182,7 @@ def pairs(context: typer.Context) -> None:
     node has a list of all.
     """
     session = session_of(context)
-    view = session.call("GET", path_of("pairs"))
+    view = session.look(path_of("pairs"), None, "reading")
     session.show(view, figures.pairs)
     complain_of_gaps(view)
 

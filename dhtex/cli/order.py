@@ -50,6 +50,8 @@ def list_orders(
     --sort takes cheapest, dearest, largest, smallest, newest, oldest, soonest (to expire) or latest. A list that stands
     in one line (of one side and pair, or sorted) ends with the cursor of the next page if there is more. Paging
     goes on behind the last order shown: what comes or goes meanwhile moves no other order out of sight.
+
+    Without a pair and without --sort, no more pairs are read than fill the list; how many were not is said below it.
     """
     session = session_of(context)
     query = {
@@ -67,7 +69,7 @@ def list_orders(
         "sort": sort,
         "after": after,
     }
-    view = session.call("GET", path_of("orders"), query=query)
+    view = session.look(path_of("orders"), query, "reading")
     session.show(view, render.listing)
     complain_of_gaps(view)
 

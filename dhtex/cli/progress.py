@@ -11,12 +11,14 @@ _WHEEL: Final = "|/-\\"
 
 
 class Progress:
-    """Repaints itself until it is left: a bar while a fraction below 1 is known, else a turning wheel."""
+    """Repaints itself until it is left: a bar while a fraction below 1 is known, else a turning wheel. Nothing in the
+    first `quiet_s`."""
 
-    def __init__(self, doing: str, stream: TextIO) -> None:
+    def __init__(self, doing: str, stream: TextIO, quiet_s: float = 0.0) -> None:
         self._fraction: float | None = None
         self.doing = doing
         self._stream = stream
+        self._quiet_s = quiet_s
         self._done = threading.Event()
         self._painter = threading.Thread(target=self._paint, daemon=True)
 
@@ -35,6 +37,7 @@ class Progress:
 
     def _paint(self) -> None:
         turn = 0
+        self._done.wait(self._quiet_s)
         while not self._done.wait(FRAME_S):
             self._write(ERASE_LINE + frame(self.doing, self._fraction, turn))
             turn += 1

@@ -9,9 +9,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
 from urllib.parse import quote, urlencode
 
 import typer
@@ -20,6 +20,9 @@ from dhtex.cli.coverage import gaps
 from dhtex.cli.text import Page, clean
 from dhtex.clock import SystemClock
 from dhtex.errors import DhtexError, IncompleteError, went_away
+
+if TYPE_CHECKING:
+    from dhtex.cli.progress import Progress
 
 ERASE_LINE: Final = "\r\x1b[2K"
 Lines = Callable[[Any, Page], Iterable[str]]
@@ -88,17 +91,30 @@ class Session:
             raise interrupted(reached) from None
         raise went_away()
 
-    def steps(self, path: str, body: Any, doing: str) -> Iterator[tuple[str, Any]]:
-        """What happens while something takes a while, at last its `result`; at a terminal, how far it is between."""
-        from dhtex.cli.progress import Progress
+    def look(self, path: str, query: Mapping[str, Any] | None, doing: str) -> Any:
+        """Ask for what may take a while to read; who sits at a terminal for more than a second sees how far it is."""
+        for event, value in self.steps(with_query(path, query), None, doing, method="GET", quiet_s=1.0):
+            if event == "result":
+                return value
+        raise went_away()
 
-        shows = is_terminal(sys.stderr) and not self.json
-        with Progress(doing, sys.stderr) if shows else nullcontext() as progress:
-            for event, value in self.connect(self.node).stream("POST", path, body):
+    def steps(
+        self, path: str, body: Any, doing: str, *, method: str = "POST", quiet_s: float = 0.0
+    ) -> Iterator[tuple[str, Any]]:
+        """What happens while something takes a while, at last its `result`; at a terminal, how far it is between."""
+        with self._progress(doing, quiet_s) as progress:
+            for event, value in self.connect(self.node).stream(method, path, body):
                 if event != "progress":
                     yield event, value
                 elif progress is not None:
                     progress.advance(value["fraction"])
+
+    def _progress(self, doing: str, quiet_s: float) -> "AbstractContextManager[Progress | None]":
+        if self.json or not is_terminal(sys.stderr):
+            return nullcontext()
+        from dhtex.cli.progress import Progress
+
+        return Progress(doing, sys.stderr, quiet_s)
 
     def events(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Any]]:
         """Follow a stream of the node. Raises DhtexError."""

@@ -109,7 +109,7 @@ class StopView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProgressView(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the minting of a stamp is, 0 to 1."""
+    """How far the minting of a stamp or the reading of many pairs is, 0 to 1."""
 
     fraction: float
 
@@ -199,7 +199,7 @@ async def _add(call: Call) -> PublishView:
 
 async def _list(call: Call) -> ListingView:
     _check_limit(call.query.limit, limits.LISTING_ORDERS_MAX)
-    return await call.node.list_orders(call.query)
+    return await call.node.list_orders(call.query, call.progress)
 
 
 async def _book(call: Call) -> BookView:
@@ -247,7 +247,7 @@ async def _take(call: Call) -> TakeView:
 
 
 async def _pairs(call: Call) -> PairsView:
-    return await call.node.pairs()
+    return await call.node.pairs(call.progress)
 
 
 async def _stats(call: Call) -> StatsView:
@@ -317,7 +317,7 @@ ROUTES: Final = (
     Route("POST", "/v1/doctor", "Check the node", DoctorView, _doctor),
     Route("POST", "/v1/connect", "Meet a peer", ConnectView, _connect, body=ConnectRequest),
     Route("POST", "/v1/orders", "Publish an order", PublishView, _add, body=OrderDraft, steps=True, told=(OrderView,)),
-    Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery),
+    Route("GET", "/v1/orders", "List orders", ListingView, _list, query=OrderQuery, steps=True),
     Route("POST", "/v1/orders/cancel", "Withdraw own open orders", CancelView, _cancel_many, body=CancelRequest),
     Route("POST", "/v1/orders/renew", "Put off all dead man's switches", list[OrderView], _renew),
     Route(
@@ -334,7 +334,7 @@ ROUTES: Final = (
     Route(
         "POST", "/v1/take", "Take orders for an amount", TakeView, _take, body=TakeRequest, steps=True, told=STEPS_TOLD
     ),
-    Route("GET", "/v1/pairs", "The pairs that this node knows", PairsView, _pairs),
+    Route("GET", "/v1/pairs", "The pairs that this node knows", PairsView, _pairs, steps=True),
     Route("GET", "/v1/stats", "A pair in figures", StatsView, _stats, query=StatsQuery),
     Route("GET", "/v1/export", "The signed orders of a pair", ExportView, _export, query=PairQuery),
     Route("POST", "/v1/import", "Check and put signed records", ImportView, _import, body=ImportRequest),

@@ -41,12 +41,12 @@ class Client:
         self._silence_s = silence_s
 
     def call(self, method: str, path: str, body: Any = None, progress: Callable[[float], None] | None = None) -> Any:
-        """The answer to one request, as JSON reads it; `progress` is told how far a stamp is.
+        """The answer to one request, as JSON reads it; `progress` is told how far it is.
 
         Raises the error that the node names; NotRunningError if there is no node, OutcomeUnknownError if it goes
         or is silent before it has answered, and may have done what was asked for.
         """
-        for event, value in self._exchange(method, path, body, steps=method == "POST"):
+        for event, value in self._exchange(method, path, body):
             if event in ("", "result"):
                 return value
             if event == "progress" and progress is not None:
@@ -55,28 +55,28 @@ class Client:
 
     def stream(self, method: str, path: str, body: Any = None) -> Iterator[tuple[str, Any]]:
         """Events as they come, each a type and a value, until the node ends them. Raises as `call` does."""
-        for event, value in self._exchange(method, path, body, steps=True):
+        for event, value in self._exchange(method, path, body):
             yield event or "result", value
 
     def _silence_of(self, path: str) -> float:
         is_ready = path.partition("?")[0] in READY_ANSWERS
         return min(self._silence_s, READY_SILENCE_S) if is_ready else self._silence_s
 
-    def _exchange(self, method: str, path: str, body: Any, steps: bool) -> Iterator[tuple[str, Any]]:
+    def _exchange(self, method: str, path: str, body: Any) -> Iterator[tuple[str, Any]]:
         """The events of a stream, or one event without a name."""
         try:
-            yield from self._talk(method, path, body, steps)
+            yield from self._talk(method, path, body)
         except OutcomeUnknownError as error:
             if method != "GET" and path != "/v1/doctor":
                 raise
             raise NotRunningError(error.message, hint=error.hint) from None  # nothing was to be done
 
-    def _talk(self, method: str, path: str, body: Any, steps: bool) -> Iterator[tuple[str, Any]]:
+    def _talk(self, method: str, path: str, body: Any) -> Iterator[tuple[str, Any]]:
         silence_s = self._silence_of(path)
         with self._connect() as link:
             link.settimeout(silence_s)
             try:
-                self._send(link, method, path, body, "text/event-stream" if steps else "application/json")
+                self._send(link, method, path, body)
                 with link.makefile("rb") as reader:
                     status, headers = _head(reader)
                     pieces = _pieces(reader, headers)
@@ -116,11 +116,11 @@ class Client:
                 f"no node answers: {error.strerror or 'it took too long'}", hint="see which run: dhtex nodes"
             ) from None
 
-    def _send(self, link: socket.socket, method: str, path: str, body: Any, accept: str) -> None:
+    def _send(self, link: socket.socket, method: str, path: str, body: Any) -> None:
         if not path.isascii() or any(character <= " " for character in path):
             raise UsageError("a path of the control interface must be quoted")
         content = b"" if body is None else _encoded(body)
-        lines = [f"{method} {path} HTTP/1.1", f"Accept: {accept}", "Connection: close"]
+        lines = [f"{method} {path} HTTP/1.1", "Accept: text/event-stream", "Connection: close"]
         if isinstance(self._address, tuple):
             host, port, token = self._address
             lines += [f"Host: {host}:{port}", f"Authorization: Bearer {token}"]

@@ -32,6 +32,7 @@ from dhtex.market.present import is_live, milliseconds, order_look, order_view, 
 from dhtex.market.pricebits import price_bits, price_bound
 from dhtex.market.records import Closing, Order, Record, Side, Status, is_a, parse_record
 from dhtex.market.trade import MakerState
+from dhtex.node.counter import Progress
 from dhtex.node.naming import digits_of, only, whole
 from dhtex.node.offers import LIVE, Offers
 from dhtex.node.ownpairs import OwnPairs
@@ -71,35 +72,44 @@ class Market:
         self._pairs: set[str] = set()
         self.watched: set[str] = set()  # pairs that somebody follows
 
-    async def listing(self, query: OrderQuery) -> ListingView:
-        """Orders that pass the query's filters, best first within each side, and how complete that is."""
+    async def listing(self, query: OrderQuery, progress: Progress | None = None) -> ListingView:
+        """Orders that pass the query's filters, best first within each side, and how complete that is.
+
+        Of many pairs no more are read than fill the list, unless it is sorted: the best order of each side comes before
+        any second one, side by side in the order of the pairs.
+        """
         matcher = book.Matcher.of(query)
         pairs = [str(Pair.parse(query.pair))] if query.pair else sorted(self.known_pairs())
         sides = [Side(query.side)] if query.side else list(SIDES)
-        gate = asyncio.Semaphore(limits.PAIRS_PARALLEL)
+        gate, is_sorted = asyncio.Semaphore(limits.PAIRS_PARALLEL), bool(paging.beginning(query)[0])
+        hidden, begun, best = Counter[str](), 0, 0
 
-        async def read_one(pair: str) -> tuple[LiveBook, Coverage, dict[str, int]]:
+        async def read_one(pair: str) -> tuple[list[OrderView], Coverage] | None:
+            nonlocal begun, best
             async with gate:
-                return await self._read(pair, sides, *self._wish(query, matcher))
-
-        read = await asyncio.gather(*map(read_one, pairs))
-        orders: list[OrderView] = []
-        hidden: dict[str, int] = {}
-        unread = 0
-        for live, _coverage, rejected in read:
-            unread += rejected.pop("limit", 0)
+                if best > query.limit and not is_sorted:
+                    hidden["pairs"] += 1
+                    return None
+                begun += 1
+                if progress is not None:
+                    progress(begun / len(pairs))
+                live, coverage, rejected = await self._read(pair, sides, *self._wish(query, matcher))
             views, closed = self.views(live, query.all, query.mine)
-            orders += [view for view in views if matcher.matches(view)]
-            for reasons in (rejected, closed):
-                for reason, count in reasons.items():
-                    hidden[reason] = hidden.get(reason, 0) + count
-        shown, left, goes_on = paging.page(orders, query)
+            found = [view for view in views if matcher.matches(view)]
+            best += len({view.side for view in found})
+            hidden.update(rejected)
+            hidden.update(closed)
+            return found, coverage
+
+        read = [part for part in await asyncio.gather(*map(read_one, pairs)) if part is not None]
+        shown, left, goes_on = paging.page([view for found, _ in read for view in found], query)
         if any(view.mine for view in shown):
             switches = self._offers.switches()
             shown = [msgspec.structs.replace(view, cancelAt=switches.get(view.id)) for view in shown]
-        if left or unread:
-            hidden["limit"] = left + unread
-        return ListingView(orders=shown, coverage=add_coverage(row for _, row, _ in read), hidden=hidden, next=goes_on)
+        hidden["limit"] += left
+        return ListingView(
+            orders=shown, coverage=add_coverage(row for _, row in read), hidden=dict(+hidden), next=goes_on
+        )
 
     def known_pairs(self) -> dict[str, list[str]]:
         """The pairs that this node knows of, each with the reasons: held, own, watched, listed."""

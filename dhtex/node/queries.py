@@ -64,9 +64,9 @@ class Queries:
         async for event in self._running.hub.join(ALL).read():
             yield event
 
-    async def list_orders(self, query: OrderQuery) -> ListingView:
+    async def list_orders(self, query: OrderQuery, progress: Progress | None = None) -> ListingView:
         """Orders that pass the filters, and how complete that is."""
-        return await self._running.market.listing(query)
+        return await self._running.market.listing(query, progress)
 
     async def show_order(self, id_prefix: str) -> OrderView:
         """One order, by its id or at least 6 first digits of it, in its newest state."""
@@ -101,9 +101,9 @@ class Queries:
         parts = self._running
         return await taking.Taking(parts.market, parts.desk, request, progress, tell).best()
 
-    async def pairs(self) -> PairsView:
+    async def pairs(self, progress: Progress | None = None) -> PairsView:
         """All pairs that this node knows, with counts and best prices."""
-        return await statistics.pairs(self._running.market)
+        return await statistics.pairs(self._running.market, progress)
 
     async def stats(self, query: StatsQuery) -> StatsView:
         """A pair in figures: spread, depth, latest fills, candles."""

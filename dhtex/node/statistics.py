@@ -13,16 +13,17 @@ from dhtex.market.money import Pair
 from dhtex.market.present import iso_time, milliseconds
 from dhtex.market.records import Record, Side, Status
 from dhtex.marketviews import FillView, PairsView, PairView, StatsQuery, StatsView
+from dhtex.node.counter import Progress
 from dhtex.node.market import Market
 from dhtex.views import OrderQuery, OrderView
 
 ORDERS_READ_PARALLEL: Final = 16  # of fills, to be compared with them
 
 
-async def pairs(market: Market) -> PairsView:
+async def pairs(market: Market, progress: Progress | None) -> PairsView:
     """All pairs that this node knows, each read from its holders."""
     known = market.known_pairs()
-    listing = await market.listing(OrderQuery(limit=limits.LISTING_ORDERS_MAX))
+    listing = await market.listing(OrderQuery(limit=limits.LISTING_ORDERS_MAX), progress)
     orders: dict[str, list[OrderView]] = {}
     for symbol, group in groupby(listing.orders, key=lambda order: order.symbol):
         orders[symbol] = list(group)

@@ -88,7 +88,7 @@ class FakeNode:
         return answer
 
     def stream(self, method: str, path: str, body: Any = None) -> Iterator[tuple[str, Any]]:
-        if not self.events and method == "POST":
+        if not self.events and self.answer is not None:
             yield "result", self.call(method, path, body)
             return
         self.calls.append((method, path, body))

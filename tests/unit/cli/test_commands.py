@@ -142,6 +142,17 @@ def test_json_is_the_answer_as_it_came(dhtex: Dhtex, node: FakeNode, command: st
     assert result.out.strip().isprintable()
 
 
+@pytest.mark.parametrize(("command", "path"), [("order list", "/v1/orders?limit=100"), ("pairs", "/v1/pairs")])
+def test_what_may_take_long_to_read_is_followed(dhtex: Dhtex, node: FakeNode, command: str, path: str) -> None:
+    view = {**EMPTY_LISTING, "pairs": [], "hidden": {"pairs": 7}}
+    node.events = [("progress", {"fraction": 0.5}), ("result", view)]
+    result = dhtex(command)
+    assert (result.status, result.err, node.calls) == (0, "", [("GET", path, None)])
+    assert result.out.endswith("8 of 8 holders answered and agree; hidden: 7 pairs not read\n")
+    node.events = [("progress", {"fraction": 0.5}), ("result", KeyboardInterrupt())]
+    assert dhtex(command).status == 130
+
+
 def test_an_empty_list_says_so_and_keeps_its_shape(dhtex: Dhtex, node: FakeNode) -> None:
     node.answer = {**EMPTY_LISTING, "hidden": {"expired": 2, "silent": 1}}
     assert dhtex("order list").out == ("no orders\n8 of 8 holders answered and agree; hidden: 2 expired, 1 silent\n")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dhtex.cli import ladder, render
-from dhtex.cli.progress import Progress, frame
+from dhtex.cli.progress import FRAME_S, Progress, frame
 from dhtex.cli.session import page_of
 from dhtex.cli.text import Page, width_of
 from tests.unit.cli.conftest import COVERAGE, ORDER, TRADE
@@ -189,6 +189,21 @@ def test_frames_of_a_progress_line() -> None:
     assert frame("stamping", 0.5, 0) == "stamping [############            ]  50%"
     assert frame("stamping", 7.0, 0).endswith("] 100%")
     assert [frame("waiting", None, turn)[-1] for turn in range(5)] == list("|/-\\|")
+
+
+def test_a_progress_line_may_be_quiet_at_first() -> None:
+    screen, waits = io.StringIO(), list[float]()
+
+    class Clock:
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            return len(waits) == 3
+
+    progress = Progress("reading", screen, quiet_s=5)
+    progress._done = Clock()  # type: ignore[assignment]
+    progress._paint()
+    assert waits == [5, FRAME_S, FRAME_S]
+    assert screen.getvalue().count("reading") == 1
 
 
 def test_a_progress_line_is_wiped_when_it_is_done() -> None:

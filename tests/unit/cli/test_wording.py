@@ -17,7 +17,7 @@ ID = ORDER["id"][:10]
 def test_what_is_no_text_is_said_of_the_option_that_has_it(dhtex: Dhtex, tmp_path: Path) -> None:
     client = Client(tmp_path / "no.sock")
     with socket.socket() as link, pytest.raises(UsageError, match="the note is not valid text"):
-        client._send(link, "POST", "/v1/orders", {"side": "sell", "note": "\udcff"}, "")
+        client._send(link, "POST", "/v1/orders", {"side": "sell", "note": "\udcff"})
     result = dhtex("order", "list", "\udcff")
     assert (result.status, result.err) == (2, "error: what was typed is not valid text (write it in UTF-8)\n")
 

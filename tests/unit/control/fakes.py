@@ -185,7 +185,8 @@ class FakeNode:
         await self._work("add_order", draft)
         return PublishView(order=order_view(side=draft.side), holders=3)
 
-    async def list_orders(self, query: OrderQuery) -> ListingView:
+    async def list_orders(self, query: OrderQuery, progress: Progress | None = None) -> ListingView:
+        self._report(progress)
         await self._work("list_orders", query)
         return ListingView(orders=[order_view(symbol=query.pair or "BTC/USD")], coverage=COVERAGE, hidden={})
 
@@ -260,7 +261,8 @@ class FakeNode:
         amounts |= {"average": None, "cost": None}
         return TakeView(symbol=request.pair, side=request.side, **amounts, tries=[tried], coverage=COVERAGE)
 
-    async def pairs(self) -> PairsView:
+    async def pairs(self, progress: Progress | None = None) -> PairsView:
+        self._report(progress)
         await self._work("pairs")
         return PairsView(pairs=[], coverage=COVERAGE, hidden={})
 

@@ -116,6 +116,28 @@ async def test_an_operation_streams_progress_and_result(served: Served) -> None:
     assert found[3] is None
 
 
+@pytest.mark.parametrize("path", ["/v1/orders", "/v1/pairs"])
+async def test_who_reads_many_pairs_is_told_how_far_it_is(served: Served, path: str) -> None:
+    served.node.fractions = [0.1, 0.9]
+    told: list[float] = []
+    view = await asyncio.to_thread(served.unix_client.call, "GET", path, None, told.append)
+    assert (told, view["hidden"]) == ([0.1, 0.9], {})
+
+
+@pytest.mark.parametrize("path", ["/v1/orders", "/v1/pairs"])
+async def test_a_long_reading_is_not_taken_for_silence_and_ends_with_its_reader(
+    served: Served, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(limits, "CONTROL_HEARTBEAT_S", 0.02)
+    served.node.wait = asyncio.Event()
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n"
+    reader, writer = await open_raw(served, request.encode())
+    for _ in range(3):
+        await asyncio.wait_for(reader.readuntil(b":\n\n"), 5)
+    await finish(writer)
+    await asyncio.wait_for(served.node.cancelled.wait(), 5)
+
+
 async def test_an_operation_that_fails_ends_with_its_error(served: Served) -> None:
     served.node.fractions = [0.1]
     served.node.error = errors.RefusedError("too late", reason="taken")
