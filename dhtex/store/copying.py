@@ -164,7 +164,7 @@ def _facts_of(path: Path) -> dict[str, Any]:
     try:
         with contextlib.closing(database.connect_to_read(path)) as connection:
             return dict(connection.execute("SELECT name, value FROM facts"))
-    except sqlite3.Error:
+    except (sqlite3.Error, database.UnusableError):
         return {}
 
 

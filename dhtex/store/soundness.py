@@ -79,5 +79,5 @@ def check_rows(database: Database) -> str:
 def _damaged(table: str) -> StateError:
     return StateError(
         f"the state file is damaged: its table {table} holds what nobody wrote",
-        hint="put back a backup, or move the file away, with its -wal and -shm if there are any, and begin anew",
+        hint="put back a backup, or move the file away, with its -wal, -shm and -journal if any, and begin anew",
     )
