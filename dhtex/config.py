@@ -28,7 +28,7 @@ NETWORK_OF_STATE: Final = ""
 SOCKET_PATH_BYTES_MAX: Final = 100  # sun_path has 104 bytes on some systems, 108 on Linux
 SOCKET_FOLDER_HINT: Final = "remove it, or set a shorter DHTEX_HOME"  # of /tmp: it holds nothing but a socket
 
-_NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 1}}}")
+NETWORK_NAME: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 1}}}")
 _HOST: Final = re.compile(r"(?!.*\.\.|.*[^.]{64})[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 
@@ -70,7 +70,7 @@ class NodeConfig:
         if self.http_port is not None:
             check_port(self.http_port)
         _check_host(self.host)
-        if self.network != NETWORK_OF_STATE and _NETWORK.fullmatch(self.network) is None:
+        if self.network != NETWORK_OF_STATE and NETWORK_NAME.fullmatch(self.network) is None:
             raise UsageError(
                 f"'{_shown(self.network)}' cannot name a network",
                 hint=f"use 1 to {limits.NETWORK_CHARS_MAX} lower-case letters, digits and dashes",

@@ -147,7 +147,7 @@ def is_held(folder: Path) -> bool:
 def sweep(folder: Path) -> None:
     """Remove what says that a node runs here, and what a restore that was killed has left. Only for the holder of the
     lock."""
-    for path in (folder / NOTE, config.socket_path(folder), *folder.glob(f"{DATABASE}.*.part")):
+    for path in (folder / NOTE, config.socket_path(folder), *folder.glob(f"{DATABASE}.*.part*")):
         path.unlink(missing_ok=True)
 
 

@@ -6,10 +6,10 @@ from functools import lru_cache
 from typing import Final
 
 from dhtex import limits
+from dhtex.config import NETWORK_NAME
 from dhtex.errors import UsageError
 from dhtex.market.money import Pair
 
-NETWORK: Final = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{limits.NETWORK_CHARS_MAX - 1}}}")
 PAYMENT: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 ._+-]{{0,{limits.PAYMENT_CHARS_MAX - 1}}}")
 REFERENCE: Final = re.compile(rf"[\x21-\x7e]{{0,{limits.REFERENCE_CHARS_MAX}}}")
 _TIME_MAX: Final = 1 << 40
@@ -59,7 +59,7 @@ def check_text(text: str, what: str, chars_max: int, bytes_max: int) -> None:
 
 @lru_cache(_REMEMBERED)
 def check_network(network: str) -> None:
-    check(NETWORK.fullmatch(network) is not None, "not a network name")
+    check(NETWORK_NAME.fullmatch(network) is not None, "not a network name")
 
 
 @lru_cache(_REMEMBERED)

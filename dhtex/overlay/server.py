@@ -114,7 +114,7 @@ class Overlay(StockServer):
         assert self.transport is None, "listening already"
         self.transport = await self._open_endpoint(self.protocol, host, port)
         self.protocol.transport = self.transport
-        self._tasks.spawn(self._maintain())
+        self._tasks.keep_up(self._maintain)
         return self.transport.port
 
     async def close(self) -> None:

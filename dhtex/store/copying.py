@@ -17,6 +17,8 @@ whatever moment the machine ends at. The order of steps:
 """
 
 import contextlib
+import fcntl
+import glob
 import os
 import random
 import sqlite3
@@ -93,9 +95,11 @@ def check(source: Path) -> None:
 @contextlib.contextmanager
 def _draft(source: Path, target: Path) -> Iterator[tuple[Path, sqlite3.Connection]]:
     """A copy in the folder of `target`, under a name that nobody has and on disk; gone when the block is left."""
-    draft = None
+    draft = folder = None
     try:
-        descriptor, name = tempfile.mkstemp(".part", f"{target.name}.", target.parent)
+        folder = os.open(target.parent, os.O_RDONLY | os.O_CLOEXEC)
+        _sweep(folder, target)
+        descriptor, name = tempfile.mkstemp(".part", f"{target.name}.dhtex-", target.parent)
         os.close(descriptor)
         draft = Path(name)
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
@@ -112,6 +116,19 @@ def _draft(source: Path, target: Path) -> Iterator[tuple[Path, sqlite3.Connectio
         if draft is not None:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
+        if folder is not None:
+            os.close(folder)
+
+
+def _sweep(folder: int, target: Path) -> None:
+    """Remove drafts for `target` whose processes were killed. All who have a draft in a folder share its lock until
+    they close it, so nobody has one while somebody has that lock alone."""
+    with contextlib.suppress(OSError):  # others are at work here, or this disk has no locks
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in target.parent.glob(f"{glob.escape(target.name)}.dhtex-*.part*"):
+            left.unlink()
+    with contextlib.suppress(OSError):
+        fcntl.flock(folder, fcntl.LOCK_SH)
 
 
 def _name(draft: Path, target: Path) -> None:
@@ -164,7 +181,7 @@ def _facts_of(path: Path) -> dict[str, Any]:
     try:
         with contextlib.closing(database.connect_to_read(path)) as connection:
             return dict(connection.execute("SELECT name, value FROM facts"))
-    except sqlite3.Error:
+    except (sqlite3.Error, database.UnusableError):
         return {}
 
 

@@ -12,9 +12,14 @@ it has not come through for long does SQLite do it itself, within a commit.
 A file that cannot be trusted is never repaired or overwritten: opening it fails, and only when `fresh` is asked for is
 it put aside under a new name. So is a log whose file is gone: SQLite would replay it into whatever gets that name, and
 it may hold the last that a node decided.
+
+A node decides in WAL mode only. So a *rollback journal* that has to be played back takes no decision away: it undoes
+what another program began to write, or the first start after a restore. SQLite does that for whoever opens the file to
+write. It is sound unless there is a write-ahead log too: then one of the two belongs to another file.
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import sqlite3
@@ -26,9 +31,12 @@ from typing import Any, Final
 from dhtex.errors import StateError
 from dhtex.store import schema
 
+log = logging.getLogger(__name__)
+
 _BUSY_TIMEOUT_S: Final = 5.0  # another process that reads the file, such as a backup, may hold it for a moment
 _ASIDE_TRIES: Final = 10_000
-_LOGS: Final = ("-wal", "-journal")
+_AHEAD: Final = "-wal"
+_LOGS: Final = (_AHEAD, "-journal")
 _COMPANIONS: Final = ("", *_LOGS, "-shm")
 _CACHE_KIB: Final = 512  # of a connection: what is read often is in memory already, and not as pages
 _FOLD_ROWS: Final = 2_000  # written since the last time: some megabytes of log, more while others go on writing
@@ -260,8 +268,42 @@ def _fold(path: Path) -> None:
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that leaves the file as it is, to the byte, and its log too unless the file is empty."""
+    """A connection that leaves the file as it is, to the byte, and its log too unless the file is empty. Only what was
+    left half written is undone before. Raises UnusableError or StateError when it cannot be."""
+    if _is_half_written(path):
+        _roll_back(path)
+    return _connect_only_to_read(path)
+
+
+def _connect_only_to_read(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_TIMEOUT_S)
+
+
+def _is_half_written(path: Path) -> bool:
+    """Whether a rollback journal has to be played back: not one of a transaction that has ended, or goes on."""
+    try:
+        with contextlib.closing(_connect_only_to_read(path)) as connection:
+            connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.DatabaseError as error:
+        return error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK
+    return False
+
+
+def _roll_back(path: Path) -> None:
+    """Let SQLite play the journal back. Both are kept as they are now, since a journal would spoil a file that somebody
+    has put in the place of its own."""
+    if path.with_name(path.name + _AHEAD) in logs_of(path):
+        raise UnusableError("it has a write-ahead log and a rollback journal, and one of them is not its own")
+    try:
+        aside = copy_aside(path)
+    except OSError as error:
+        raise StateError(
+            f"{path} was left half written, and cannot be copied before that is undone: {error.strerror}",
+            hint="free some space, or check the rights of its folder",
+        ) from error
+    with contextlib.closing(_connect(str(path))) as connection:
+        connection.execute("PRAGMA user_version").fetchone()
+    log.warning("%s was left half written, which is undone; as it was it is kept as %s", path, aside)
 
 
 def fold_all(path: Path) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Final
 
 from dhtex import limits
+from dhtex.config import NETWORK_NAME
 from dhtex.errors import StateError
 from dhtex.market.admission import signature_holds
-from dhtex.market.fields import NETWORK
 from dhtex.market.records import Kind, Record, parse_record
 from dhtex.market.trade import MakerState, TakerState
 from dhtex.store.database import Database
@@ -40,7 +40,7 @@ _FACTS: Final[dict[str, Callable[[object], bool]]] = {
     "seed": _bytes_of(32),
     "node_id": _bytes_of(20),
     "epoch": _number_below(_EPOCH_MAX),
-    "network": lambda value: isinstance(value, str) and NETWORK.fullmatch(value) is not None,
+    "network": lambda value: isinstance(value, str) and NETWORK_NAME.fullmatch(value) is not None,
     "pow_bits": _number_below(limits.STAMP_BITS_MAX + 1),
     "public_ip": lambda value: isinstance(value, str),
 }
@@ -79,5 +79,5 @@ def check_rows(database: Database) -> str:
 def _damaged(table: str) -> StateError:
     return StateError(
         f"the state file is damaged: its table {table} holds what nobody wrote",
-        hint="put back a backup, or move the file away, with its -wal and -shm if there are any, and begin anew",
+        hint="put back a backup, or move the file away, with its -wal, -shm and -journal if any, and begin anew",
     )

@@ -77,6 +77,7 @@ async def joined(stack: AsyncExitStack, count: int) -> list[Ours]:
     nodes = [await stack.enter_async_context(ours(number)) for number in range(count)]
     for node in nodes[1:]:
         assert await node.overlay.connect(nodes[0].address)
+    await until(lambda: all(len(node.overlay.peers()) == count - 1 for node in nodes))
     return nodes
 
 

@@ -63,7 +63,7 @@ async def test_a_node_is_alone_then_ready_and_degraded_when_its_canary_does_not_
         assert not alone.health().ready
     async with lab(3) as nodes:
         await until(lambda: all(node.health().ready for node in nodes))
-        assert nodes[0].status().network_nodes == 3
+        await until(lambda: nodes[0].status().network_nodes == 3)
         first = nodes[0]._parts
         assert first is not None
         for other in nodes[1:]:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -68,7 +69,8 @@ async def test_what_one_order_costs_does_not_grow_with_their_number(monkeypatch:
             before = read()
             view = (await node.add_order(draft(number))).order
             costs.append(read() - before)
-        assert max(costs[MANY // 2 :]) <= max(costs[: MANY // 2]) < 20
+        # In between the node itself looks after its orders once a while, and reads some.
+        assert median(costs[MANY // 2 :]) <= median(costs[: MANY // 2]) < 20
         before = read()
         assert (await node.cancel_order(view.id)).status == "canceled"
         assert read() - before < 20

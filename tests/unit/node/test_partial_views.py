@@ -14,10 +14,11 @@ from dhtex import limits
 from dhtex.clock import SystemClock
 from dhtex.directory import pricetree
 from dhtex.directory.pricetree import Wish
+from dhtex.directory.reading import OrderReading
 from dhtex.market import branches
 from dhtex.market.admission import Verifier
 from dhtex.market.holding import IDS, Page
-from dhtex.market.ids import DhtKey, index_key
+from dhtex.market.ids import DhtKey, RecordId, index_key
 from dhtex.market.keyring import Keyring
 from dhtex.market.pricebits import price_bits
 from dhtex.market.records import Closing, Kind, Liveness, Order, Record
@@ -217,14 +218,22 @@ async def test_pages_skip_nothing_where_one_price_fills_several_nodes(
     assert seen == [one.id for one in whole.orders]
 
 
-async def test_what_is_pushed_and_listed_by_nobody_is_asked_about_once_in_a_while(network: list[Member]) -> None:
+async def test_what_is_pushed_and_listed_by_nobody_is_asked_about_once_in_a_while(
+    network: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
     await publish(network, [order(number, 50_000 + number) for number in range(3)])
     _, reader = liar_and_reader(network)
     following, _, _ = following_of(reader)
     await following.begin(PAIR, LEVELS)
     for number in range(100):
         following.heard(KEY, order(1000 + number, 40_000 + number))
-    asked = lookups(reader)
+    asked: list[bytes] = []
+
+    async def most_know_no_end(order_id: RecordId) -> OrderReading:
+        asked.append(order_id)
+        return OrderReading(answered=8, lead=8)
+
+    monkeypatch.setattr(reader.directory._reader, "read_order", most_know_no_end)
     for _ in range(3):
         await asyncio.gather(*map(following.pull, following.at(KEY)))
     assert len(asked) == 100

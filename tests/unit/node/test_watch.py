@@ -14,6 +14,7 @@ from dhtex.node import Node
 from dhtex.node.market import Market
 from dhtex.views import OrderDraft
 from tests.builders import make_order
+from tests.unit.overlay.fakes import until
 
 DRAFT = OrderDraft(side="sell", amount="1", pair="BTC/USD", price="50000")
 
@@ -61,11 +62,11 @@ async def test_an_order_is_looked_at_again_only_when_time_may_have_changed_it(mo
     async with Node(NodeConfig(host="127.0.0.1", network="lab", pow_bits=0), clock=clock) as reader:
         events = reader.watch(DRAFT.pair)
         waiting = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0.1)
+        following = reader._running.following
+        await until(lambda: DRAFT.pair in following._followed and following._followed[DRAFT.pair].ready)
         created = int(clock.now())
         orders = [make_order(number=n, network="lab", created=created, expires=created + 200 + n) for n in range(20)]
         orders.append(make_order(number=99, network="lab", created=created, liveness=Liveness.MAILBOX))
-        following = reader._running.following
         followed = following._followed[DRAFT.pair]
         for order in orders:
             following.heard(next(key for key, side in followed.keys.items() if side == order.body.side), order)

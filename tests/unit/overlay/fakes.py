@@ -2,15 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from unittest.mock import patch
 
+from dhtex import limits
 from dhtex.clock import SystemClock
 from dhtex.market.holding import IDS, NO_DIGEST, NO_KIND, SHORT_ID_BYTES, WHOLE, Page, PutVerdict, Span, Taken
 from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay.contact import Peer
 from dhtex.overlay.pages import digest_of, wire_id
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.transport import OpenEndpoint, open_endpoint
+from dhtex.overlay.wire import GET, Verb
 
 
 class FakeHoldings:
@@ -84,13 +89,15 @@ def address_of(overlay: Overlay, ip: str = "127.0.0.1") -> tuple[str, int]:
 
 @asynccontextmanager
 async def cluster(count: int, host: str | None = "127.0.0.1") -> AsyncIterator[list[Overlay]]:
-    """So many nodes that know each other."""
+    """So many nodes of one network; few of them all know each other, of many each learns of some only later."""
     nodes = [make_overlay(number) for number in range(count)]
     try:
         for number, node in enumerate(nodes):
             await node.listen(0, host)
             if number:
                 assert await node.connect(address_of(nodes[number // 2], host or "127.0.0.1"))
+        if count <= limits.HOLDERS:
+            await until(lambda: all(len(node.peers()) == count - 1 for node in nodes))
         yield nodes
     finally:
         await asyncio.gather(*(node.close() for node in nodes))
@@ -102,6 +109,25 @@ async def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "it did not happen in time"
         await asyncio.sleep(0.005)
+
+
+@contextmanager
+def asking(node: Overlay) -> Iterator[list[tuple[Verb, Any]]]:
+    """What a node asks others meanwhile, each question once, however often it is sent: verbs and their arguments."""
+    asked: list[tuple[Verb, Any]] = []
+    ask = node.protocol.ask
+
+    def noting(peer: Peer, verb: Verb, args: Any, *rest: Any, **named: Any) -> None:
+        asked.append((verb, args))
+        ask(peer, verb, args, *rest, **named)
+
+    with patch.object(node.protocol, "ask", noting):
+        yield asked
+
+
+def gets(asked: list[tuple[Verb, Any]], key: DhtKey) -> int:
+    """How many of these questions are about a key."""
+    return sum(verb is GET and args.key == key for verb, args in asked)
 
 
 async def timed(work: Awaitable[object]) -> float:

@@ -12,6 +12,7 @@ from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Peer, PeerKind, contact_at
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.trailer import network_tag, request_trailer
+from dhtex.sim.clock import NodeClock
 from tests.unit.overlay.fakes import held, record
 from tests.unit.overlay.test_hostile import HERE, ID, request, wired
 from tests.unit.overlay.test_overlay import key_of
@@ -111,7 +112,7 @@ async def test_once_the_address_is_proven_the_answer_is_long(name: str) -> None:
 @pytest.mark.parametrize("name", ["find_node", "find_value, ours"])
 async def test_a_proven_address_gets_few_answers_that_somebody_else_may_have_asked_for(name: str) -> None:
     verb, arguments, trailer = ASKED[name]
-    async with wired() as (node, line):
+    async with wired(NodeClock(lambda: 0.0, 1000.0)) as (node, line):
         fill(node)
         node.protocol.peer_at(HERE).verified_until = node.protocol.monotonic() + 60
         for number in range(20 * limits.STOCK_FINDS_PER_S):

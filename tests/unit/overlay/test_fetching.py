@@ -1,7 +1,7 @@
 """A fetch asks one holder where answers come at once, and never waits for it alone where they do not."""
 
 import asyncio
-from unittest.mock import Mock, patch
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -13,9 +13,9 @@ from dhtex.overlay.addresses import Address
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.serving import Serving
-from dhtex.overlay.wire import GET, GetArgs, GetReply
+from dhtex.overlay.wire import GetArgs, GetReply
 from tests.unit.overlay import sky
-from tests.unit.overlay.fakes import held, record, timed
+from tests.unit.overlay.fakes import asking, gets, held, record, timed
 from tests.unit.overlay.sky import PORT, Sky, end, virtually
 from tests.unit.overlay.test_overlay import key_of
 
@@ -40,9 +40,9 @@ async def network(
 
 async def fetched(reader: Overlay) -> tuple[float, int]:
     """How long a fetch took, and how many nodes were asked."""
-    with patch.object(reader.protocol, "ask", wraps=reader.protocol.ask) as ask:
+    with asking(reader) as asked:
         took_s = await timed(reader.fetch(KEY, 0, record(KEY).__eq__))
-    return took_s, sum(call.args[1] is GET and call.args[2].key == KEY for call in ask.call_args_list)
+    return took_s, gets(asked, KEY)
 
 
 @pytest.mark.parametrize(("delay_s", "asked"), [(NEAR_S, 1), (0.02, limits.FETCH_PARALLEL)])

@@ -11,7 +11,9 @@ from dhtex import limits
 from dhtex.market.holding import WHOLE, Page, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.addresses import Address
+from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import FakeHoldings, cluster, held, record
+from tests.unit.overlay.sky import Sky, end, virtually
 
 
 def key_of(number: int) -> DhtKey:
@@ -50,41 +52,49 @@ async def test_a_holder_that_repeats_the_digest_of_others_hides_nothing() -> Non
             liar.protocol.stock.serving._holdings = shelf
 
 
-async def test_a_holder_that_stalls_ends_the_reading_late_but_not_never(monkeypatch: pytest.MonkeyPatch) -> None:
+def stall(liar: Overlay, honest: Overlay) -> None:
+    """Let a node invent a list without end, and answer late."""
+    liar.protocol.stock.serving._holdings = Liar(held(honest), limits.RECORDS_PER_INDEX_KEY_MAX)
+    send, loop = liar.protocol.send, asyncio.get_running_loop()
+
+    def send_late(data: bytes, address: Address) -> None:
+        loop.call_later(0.04, send, data, address)
+
+    liar.protocol.send = send_late  # type: ignore[method-assign]
+
+
+def test_a_holder_that_stalls_ends_the_reading_late_but_not_never(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "READ_S_MAX", 0.5)
-    async with cluster(3) as (reader, honest, liar):
+
+    async def story() -> None:
+        reader, honest, liar = nodes = await Sky().network(3)
         key = key_of(1)
         held(honest).rows[key] = [(None, record(key))]
-        liar.protocol.stock.serving._holdings = Liar(held(honest), limits.RECORDS_PER_INDEX_KEY_MAX)
-        send, loop = liar.protocol.send, asyncio.get_running_loop()
-
-        def send_late(data: bytes, address: Address) -> None:
-            loop.call_later(0.04, send, data, address)
-
-        liar.protocol.send = send_late  # type: ignore[method-assign]
+        stall(liar, honest)
         async with asyncio.timeout(5):
             read = await reader.get(key)
         lie = next(version for version in read.versions if version.digest == b"invented")
         assert not lie.complete
         assert any(record(key) in version.wires and version.complete for version in read.versions)
+        await end(nodes)
+
+    virtually(story())
 
 
-async def test_a_holder_that_stalls_costs_little_once_most_have_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_stalls_costs_little_once_most_have_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "READ_GRACE_S", 0.2)
-    async with cluster(4) as (reader, *honest, liar):
+
+    async def story() -> None:
+        reader, *honest, liar = nodes = await Sky().network(4)
         key = key_of(1)
-        for node in honest:
+        for node in (reader, *honest):
             held(node).rows[key] = [(None, record(key))]
-        held(reader).rows[key] = [(None, record(key))]
-        liar.protocol.stock.serving._holdings = Liar(held(honest[0]), limits.RECORDS_PER_INDEX_KEY_MAX)
-        send, loop = liar.protocol.send, asyncio.get_running_loop()
-
-        def send_late(data: bytes, address: Address) -> None:
-            loop.call_later(0.04, send, data, address)
-
-        liar.protocol.send = send_late  # type: ignore[method-assign]
+        stall(liar, honest[0])
         async with asyncio.timeout(5):
             read = await reader.get(key)
         assert read.versions[0].wires == (record(key),)
         assert (read.versions[0].holders, read.versions[0].complete) == (3, True)
         assert not read.versions[-1].complete
+        await end(nodes)
+
+    virtually(story())

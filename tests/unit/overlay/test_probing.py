@@ -11,6 +11,7 @@ from dhtex.overlay.addresses import Address, pack_address
 from dhtex.overlay.contact import Peer
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.trailer import network_tag
+from dhtex.sim.clock import NodeClock
 from tests.unit.overlay.sky import PORT, Sky, end, virtually
 from tests.unit.overlay.test_hostile import ID, request, wired
 
@@ -135,7 +136,7 @@ def probe(token: bytes, target: bytes, number: int = 0) -> bytes:
 
 
 async def test_a_knock_goes_where_it_is_asked_for_within_a_budget_and_is_shorter_than_the_request() -> None:
-    async with wired() as (node, line):
+    async with wired(NodeClock(lambda: 0.0, 1000.0)) as (node, line):
         target: Address = ("9.9.9.9", 3001)
         asked = [probe(node.protocol.tokens.issue(THERE[0]), pack_address(target), n) for n in range(100)]
         for datagram in asked:

@@ -12,7 +12,8 @@ from dhtex.market.ids import DhtKey
 from dhtex.overlay.contact import Peer
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.server import Overlay
-from tests.unit.overlay.fakes import address_of, cluster, held, make_overlay, record, timed, until
+from tests.unit.overlay.fakes import address_of, asking, cluster, gets, held, make_overlay, record, timed, until
+from tests.unit.overlay.sky import Sky, end, virtually
 
 HOST = "127.0.0.1"
 
@@ -30,20 +31,25 @@ def _most_hold(key: DhtKey, nodes: list[Overlay]) -> bool:
     return sum(key in held(node).rows for node in nodes) >= len(nodes) - 1
 
 
-async def test_a_put_among_the_dead_reaches_all_living_holders_in_the_end() -> None:
-    async with cluster(32) as nodes:
+def test_a_put_among_the_dead_reaches_all_living_holders_in_the_end() -> None:
+    async def story() -> None:
+        nodes = await Sky().network(32)
         dead = nodes[2::4]
-        await asyncio.gather(*(node.close() for node in dead))
+        await end(dead)
         living = [node for node in nodes if node not in dead]
         for number in range(6):
             key = key_of(number)
             assert await timed(living[number].put(key, record(key), None)) < 1.0
             await until(partial(_most_hold, key, near(key, living)))
+        await end(living)
+
+    virtually(story())
 
 
-async def test_a_put_asks_few_before_it_hands_over() -> None:
-    async with cluster(32) as nodes:
-        await until(lambda: all(len(node.peers()) >= 20 for node in nodes), within_s=20.0)  # one search a second
+def test_a_put_asks_few_before_it_hands_over() -> None:
+    async def story() -> None:
+        nodes = await Sky().network(32)
+        await asyncio.sleep(60)
         for node in nodes:  # learn tokens, so that none must be asked for
             await node.get(key_of(0))
         counts = []
@@ -53,6 +59,9 @@ async def test_a_put_asks_few_before_it_hands_over() -> None:
             assert (await nodes[number].put(key, record(key), None)).holders >= limits.HOLDERS - 1
             counts.append(sum(node.counters["datagrams_out"] for node in nodes) - before)
         assert sorted(counts)[5] < 2 * (limits.HOLDERS + limits.HOLDERS)  # one more search node would be all of them
+        await end(nodes)
+
+    virtually(story())
 
 
 async def test_who_watches_a_key_and_puts_there_searches_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,6 +103,6 @@ async def test_a_fetch_asks_two_where_any_holder_will_do() -> None:
         await nodes[0].put(key, record(key), None)
         reader = next(node for node in nodes if key not in held(node).rows)
         await reader.get(key)  # learns tokens
-        before = sum(node.counters["datagrams_out"] for node in nodes)
-        assert await reader.fetch(key, 0, lambda wire: wire == record(key)) is not None
-        assert sum(node.counters["datagrams_out"] for node in nodes) - before <= 4
+        with asking(reader) as asked:
+            assert await reader.fetch(key, 0, lambda wire: wire == record(key)) is not None
+        assert gets(asked, key) <= 2

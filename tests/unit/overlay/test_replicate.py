@@ -11,7 +11,7 @@ from dhtex.overlay import replicate, wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Contact
 from dhtex.overlay.server import Overlay
-from tests.unit.overlay.fakes import address_of, cluster, held, record, until
+from tests.unit.overlay.fakes import address_of, asking, cluster, gets, held, record, until
 from tests.unit.overlay.test_hints import kill
 from tests.unit.overlay.test_overlay import key_of
 
@@ -32,7 +32,6 @@ def compare(giver: Overlay, taker: Overlay, key: DhtKey) -> None:
 @pytest.mark.parametrize(("rows", "missing"), [(300, [7, 299]), (5, [0]), (3, [1]), (3, [0, 1]), (130, [])])
 async def test_only_what_differs_is_sent(monkeypatch: pytest.MonkeyPatch, rows: int, missing: list[int]) -> None:
     async with cluster(2) as (giver, taker):
-        await until(lambda: len(giver.peers()) == 1)
         key = key_of(1)
         wires = sorted(record(key, b"text %03d" % number) for number in range(rows))
         held(giver).rows[key] = [(None, one) for one in wires]
@@ -55,7 +54,6 @@ async def test_only_what_differs_is_sent(monkeypatch: pytest.MonkeyPatch, rows: 
 async def test_an_order_is_not_handed_to_who_has_its_end() -> None:
     order, status = (bytes((0x92, kind, 0xC4, 1)) + bytes(1) for kind in (1, 2))
     async with cluster(2) as (giver, taker):
-        await until(lambda: len(giver.peers()) == 1)
         key, handed = key_of(1), []
         giver._replicator._hand_on = lambda contact, rows: handed.extend(rows)  # type: ignore[method-assign]
         held(giver).rows[key] = [(None, order), (None, status)]
@@ -70,30 +68,29 @@ async def test_an_order_is_not_handed_to_who_has_its_end() -> None:
 
 async def test_what_came_since_the_keys_were_looked_through_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
     async with cluster(2) as (giver, taker):
-        await until(lambda: len(giver.peers()) == 1)
         replicator, key = giver._replicator, key_of(1)
         held(giver).rows[key] = [(None, record(key))]
         replicator._prefixes = replicator._holdings.keys(0.0)
         for node in (giver, taker):
             held(node).rows[key] = [(None, record(key)), (None, record(key, b"what came since"))]
         monkeypatch.setattr(replicator, "_hand_on", lambda contact, rows: pytest.fail("nothing is missing there"))
-        replicator._compare(key, [contact_of(giver, taker)])
-        assert giver.protocol.requests
+        with asking(giver) as asked:
+            replicator._compare(key, [contact_of(giver, taker)])
+        assert gets(asked, key)
         await until(lambda: not giver.protocol.requests)
 
 
 async def test_of_two_that_hold_the_same_only_one_asks() -> None:
     async with cluster(2) as (giver, taker):
-        await until(lambda: len(giver.peers()) == len(taker.peers()) == 1)
         key = key_of(1)
         for node in (giver, taker):
             held(node).rows[key] = [(None, record(key, b"text %d" % number)) for number in range(4)]
 
         async def asks(one: Overlay, other: Overlay) -> bool:
-            compare(one, other, key)
-            asked = len(one.protocol.requests) > 0
+            with asking(one) as asked:
+                compare(one, other, key)
             await until(lambda: not one.protocol.requests)
-            return asked
+            return gets(asked, key) > 0
 
         assert await asks(giver, taker)
         assert not await asks(taker, giver)  # it has been told
@@ -165,7 +162,6 @@ async def test_a_round_ends_before_the_next_may_begin(
     monkeypatch: pytest.MonkeyPatch, count: int, at_once: int
 ) -> None:
     async with cluster(2) as (giver, _):
-        await until(lambda: len(giver.peers()) == 1)
         alone = Alone(giver, count, monkeypatch)
         most = 0
         for _ in range(int(limits.REPLICATE_INTERVAL_S * replicate.ROUND_PART) + 1):
@@ -179,7 +175,6 @@ async def test_a_round_ends_before_the_next_may_begin(
 
 async def test_keys_that_lost_a_holder_go_before_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     async with cluster(2) as (giver, _):
-        await until(lambda: len(giver.peers()) == 1)
         alone = Alone(giver, 20_000, monkeypatch)
         alone.tick(900)  # more have come up than could be compared
         urgent = [key_of(number) for number in range(100)]
@@ -193,7 +188,6 @@ async def test_keys_that_lost_a_holder_go_before_a_round(monkeypatch: pytest.Mon
 
 async def test_changes_without_end_are_noted_in_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
     async with cluster(2) as (giver, _):
-        await until(lambda: len(giver.peers()) == 1)
         alone = Alone(giver, 2000, monkeypatch)
         for _ in range(60):
             alone.replicator.peer_found(alone.neighbour)
@@ -204,7 +198,6 @@ async def test_changes_without_end_are_noted_in_bounded_room(monkeypatch: pytest
 
 async def test_who_invents_ids_without_end_costs_a_bounded_number_of_questions() -> None:
     async with cluster(2) as (giver, liar):
-        await until(lambda: len(giver.peers()) == 1)
         key = key_of(1)
         held(giver).rows[key] = [(None, record(key, b"text %d" % number)) for number in range(10)]
         held(liar).rows[key] = [(None, record(key, b"other"))]

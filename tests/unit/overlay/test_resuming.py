@@ -5,9 +5,11 @@ import random
 
 from dhtex import limits
 from dhtex.clock import SystemClock
+from dhtex.errors import StateError
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.trailer import View
+from dhtex.sim.clock import NodeClock
 from tests.unit.overlay.fakes import FakeHoldings, address_of, cluster, until
 from tests.unit.overlay.sky import PORT, Sky, end, virtually
 from tests.unit.overlay.test_overlay import key_of
@@ -72,6 +74,31 @@ async def test_another_public_address_counts_as_a_sleep_and_another_port_does_no
         for voter in range(1, 6):
             vote(voter, "8.8.8.8", 1, limits.MOVED_PAUSE_S + 1)
         assert node.counters["resumed"] == count + 1
+
+
+def test_a_node_that_fails_once_goes_on_with_its_chores() -> None:
+    async def story() -> None:
+        air = Sky()
+        node, other = await air.network(2)
+        refusals = [OSError("too many open files"), StateError("the state file cannot be read")]
+
+        def refuse() -> None:
+            if refusals:
+                raise refusals.pop()
+
+        node.on_resumed = refuse
+        clock = node._clock
+        assert isinstance(clock, NodeClock)
+        for _ in range(2):
+            clock.skew_s += 2 * limits.RESUMED_S
+            await asyncio.sleep(60)
+        assert not refusals
+        await other.close()
+        await asyncio.sleep(10 * 60)
+        assert node.peers() == []  # it has asked, and nobody was there
+        await node.close()
+
+    virtually(story())
 
 
 def test_peers_of_an_earlier_life_count_as_silent_holders_until_they_are_back_or_it_is_long_over() -> None:

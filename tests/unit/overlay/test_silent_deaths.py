@@ -1,11 +1,13 @@
 """What a quarter of all nodes, killed silently a moment ago, costs those who put and get: next to nothing."""
 
+import asyncio
 import statistics
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.server import Overlay
-from tests.unit.overlay.fakes import cluster, held, record, timed, until
+from tests.unit.overlay.fakes import held, record, timed, until
+from tests.unit.overlay.sky import Sky, end, virtually
 from tests.unit.overlay.test_hints import kill
 from tests.unit.overlay.test_overlay import key_of
 
@@ -15,8 +17,9 @@ def true_holders(nodes: list[Overlay], key: DhtKey) -> list[Overlay]:
     return sorted(nodes, key=lambda node: int.from_bytes(node.protocol.own_id) ^ goal)[: limits.HOLDERS]
 
 
-async def test_puts_reach_all_live_holders_and_nobody_waits_for_the_dead() -> None:
-    async with cluster(64) as nodes:
+def test_puts_reach_all_live_holders_and_nobody_waits_for_the_dead() -> None:
+    async def story() -> None:
+        nodes = await Sky().network(64)
         keys = [key_of(number) for number in range(10)]
         for number, key in enumerate(keys):
             await nodes[number].put(key, record(key), None)
@@ -31,15 +34,20 @@ async def test_puts_reach_all_live_holders_and_nobody_waits_for_the_dead() -> No
             reader = next(node for node in living[11 * number % 40 :] + living if key not in held(node).rows)
             gets.append(await timed(reader.fetch(key, 0, record(key).__eq__)))
             misses.append(await timed(living[-number - 1].get(key_of(200 + number))))
-        assert unplaced <= 1, "of 80 places"  # a live holder may look slow on a busy machine
+        assert unplaced <= 1, "of 80 places"  # in a network that is five seconds old not everybody knows enough
         assert statistics.median(puts) < 0.5
-        assert statistics.median(gets) < 0.05  # a few round trips; the aim is 0.01, the rest is for a busy machine
+        assert statistics.median(gets) < 0.05
         assert statistics.median(misses) < 0.5
+        await end(nodes)
+
+    virtually(story())
 
 
-async def test_a_put_that_met_silence_says_that_it_goes_on_and_ends_complete() -> None:
-    async with cluster(24) as nodes:
-        await until(lambda: all(len(node.peers()) >= 20 for node in nodes), within_s=30)
+def test_a_put_that_met_silence_says_that_it_goes_on_and_ends_complete() -> None:
+    async def story() -> None:
+        nodes = await Sky().network(24)
+        await asyncio.sleep(60)
+        assert all(len(node.peers()) == 23 for node in nodes)
         for node in nodes[1::4]:
             kill(node)
         living = [node for number, node in enumerate(nodes) if number % 4 != 1]
@@ -51,3 +59,6 @@ async def test_a_put_that_met_silence_says_that_it_goes_on_and_ends_complete() -
         await until(lambda: all(key in held(node).rows for key, node in places))
         settled = await living[0].put(keys[0], record(keys[0]), None)
         assert settled.holders + settled.local >= limits.HOLDERS
+        await end(nodes)
+
+    virtually(story())

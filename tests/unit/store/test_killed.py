@@ -1,15 +1,18 @@
-"""A process that is killed with SIGKILL: what it acknowledged is there, what it had not finished is not."""
+"""A process that is killed with SIGKILL: what it acknowledged is there, what it had not finished is not, nor stays."""
 
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from dhtex.store import copying
 from dhtex.store.database import Database
 from dhtex.store.journal import Journal
 from tests.unit.store.samples import STATUS, name, own_order, trade
+from tests.unit.store.test_half_written import decide
 
 DECIDER = """
 import os, random, signal, sys
@@ -34,10 +37,20 @@ sys.stdin.read()
 """
 
 
-def run(path: Path, what: str) -> subprocess.Popen[str]:
+BACKER = """
+import os, signal, sys
+from pathlib import Path
+from dhtex.store import copying
+
+copying._count = lambda connection: os.kill(os.getpid(), signal.SIGKILL)
+copying.back_up(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def run(path: Path, what: str, script: str = DECIDER) -> subprocess.Popen[str]:
     root = Path(__file__).resolve().parents[3]
     return subprocess.Popen(
-        [sys.executable, "-c", DECIDER, str(path), what],
+        [sys.executable, "-c", script, str(path), what],
         cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -76,3 +89,30 @@ def test_a_decision_cut_short_never_happened(tmp_path: Path) -> None:
     assert Journal(database).orders() == [own_order()]
     assert Journal(database).unpublished() == []
     database.close()
+
+
+def test_a_backup_cut_short_leaves_nothing_behind_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, copy, mine = tmp_path / "node.db", tmp_path / "copy", tmp_path / "copy.20261130.part"
+    decide(path)
+    mine.touch()
+    with run(path, str(copy), BACKER) as process:
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    (left,) = set(tmp_path.glob("copy.*.part")) - {mine}
+    left.with_name(f"{left.name}-journal").touch()  # so it looks when it is killed some moments before
+    count, drafts = copying._count, list[Path]()
+
+    def count_beside_another(connection: sqlite3.Connection) -> copying.Copied:
+        drafts[:] = tmp_path.glob("copy*.part*")
+        with monkeypatch.context() as patch:
+            patch.setattr(copying, "_count", count)
+            copying.back_up(path, tmp_path / "copy")
+        assert all(draft.exists() for draft in drafts)
+        copy.unlink()
+        return count(connection)
+
+    monkeypatch.setattr(copying, "_count", count_beside_another)
+    copying.back_up(path, copy)
+    assert len(drafts) == 2
+    assert left not in drafts
+    assert sorted(tmp_path.iterdir()) == [copy, mine, path]
