@@ -175,8 +175,9 @@ class Offers:
         ):
             raise self._closed_meanwhile(order_id)
         signed(successor)
-        published = await asyncio.gather(self._publish(successor), self.say_closed(order_id, status))
-        return await self._stamped_enough(successor, published[0], progress)
+        closing = asyncio.create_task(self.say_closed(order_id, status))  # else nobody awaits it if the other fails
+        published, _ = await asyncio.gather(self._publish(successor), closing)
+        return await self._stamped_enough(successor, published, progress)
 
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
