@@ -90,6 +90,7 @@ class Peer:
         "allowance_at",
         "client",
         "contact",
+        "failed_at",
         "failures",
         "first_seen",
         "in_table",
@@ -111,6 +112,7 @@ class Peer:
         self.rtt = Rtt()
         self.client = False  # says that it cannot be reached: nobody routes to it
         self.failures = 0
+        self.failed_at = 0.0
         self.first_seen = now
         self.last_seen = 0.0
         self.last_asked = 0.0

@@ -145,12 +145,14 @@ class Protocol:
         peer = request.peer
         if request.verb is wire.PING:
             peer.pinging = False
-        if request.tries:  # who was not even asked is not to blame
-            peer.failures += 1
+        if request.tries and request.sent_at >= peer.failed_at:  # was asked, and not within a silence that has counted
+            peer.failures, peer.failed_at = peer.failures + 1, self.monotonic()
             if self.table.failed(peer):
                 self._evict(peer)
             elif self.table.is_contested(peer) and request.verb is wire.PING:
                 self.later(limits.CONTESTED_PAUSE_S, lambda: self._ping_contested(peer))
+            elif peer.in_table and not peer.pinging:
+                self.ping(peer)
         request.done(request, None)
 
     def _evict(self, peer: Peer) -> None:

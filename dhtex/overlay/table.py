@@ -3,7 +3,7 @@
 Theory of operation. Peers are sorted into buckets by the length of the prefix that their id shares with ours, k to a
 bucket (Maymounkov and Mazières, 2002, section 2.2). Only a peer that has answered us is offered to the table, so a
 forged source cannot enter it. A full bucket keeps who is there: old peers live longest; newcomers wait as spares, and
-one takes the place of a peer that failed to answer FAILURES_BEFORE_EVICTION requests in a row. Ids are public: where
+one takes the place of a peer that was silent FAILURES_BEFORE_EVICTION times in a row. Ids are public: where
 two addresses claim one, who was there first has it, also when it comes back from an outage that has cost it its place.
 
 The closest peers to a target are exact. For a target t at the distance d = own xor t, bucket i holds distances that

@@ -1,11 +1,17 @@
 """Who leaves the routing table, and who takes its place, is told to those who live by it."""
 
+import asyncio
+
 import pytest
 
+from dhtex import limits
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import Peer
 from dhtex.overlay.trailer import reply_trailer
+from tests.unit.overlay.fakes import until
+from tests.unit.overlay.sky import PORT, Sky, end, virtually
 from tests.unit.overlay.test_hostile import HERE, pack, pong, wired
+from tests.unit.overlay.test_overlay import key_of
 
 THERE: Address = ("127.0.0.1", 4002)
 
@@ -33,3 +39,23 @@ async def test_who_shows_another_id_or_network_is_lost_and_its_spare_found(forei
             pong(node, line, far + b"\2" * 19)
         assert told == [("lost", first), ("found", spare)]
         assert list(protocol.table) == [spare]
+
+
+def test_one_silence_is_one_failure_however_many_questions_it_leaves_open() -> None:
+    async def story() -> None:
+        sky = Sky()
+        asker, other = nodes = await sky.network(2)
+        peer = asker.protocol.table.get(other.protocol.own_id)
+        assert peer is not None
+        place = ("8.1.1.1", PORT)
+        line = sky.plugs.pop(place)
+        await asyncio.gather(*(asker.get(key_of(number)) for number in range(4 * limits.FAILURES_BEFORE_EVICTION)))
+        assert (peer.in_table, peer.failures) == (True, 1)
+        sky.plugs[place] = line
+        await until(lambda: not peer.failures)
+        del sky.plugs[place]
+        await asker.get(key_of(0))
+        await until(lambda: not peer.in_table, within_s=10)  # the others come of pings
+        await end(nodes)
+
+    virtually(story())

@@ -1,10 +1,13 @@
 """Down hints: a silent node is forgotten soon by those who name it, and nobody is forgotten by hearsay."""
 
+import asyncio
+
 from dhtex import limits
 from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
 from dhtex.overlay.server import Overlay
-from tests.unit.overlay.fakes import address_of, cluster, make_overlay, until
+from tests.unit.overlay.fakes import address_of, cluster, until
+from tests.unit.overlay.sky import PORT, Sky, end, virtually
 
 
 def kill(node: Overlay) -> None:
@@ -18,24 +21,22 @@ def knows(node: Overlay, other: Overlay) -> bool:
     return node.protocol.table.get(other.protocol.own_id) is not None
 
 
-async def test_who_named_a_silent_node_is_told_and_forgets_it_after_own_pings() -> None:
-    async with cluster(12) as nodes:
-        dead, *living = nodes
-        stranger = make_overlay(500)
-        await stranger.listen(0, "127.0.0.1")
-        try:
-            await until(lambda: all(knows(node, dead) for node in living))
-            kill(dead)
-            for node in living:
-                for peer in node.protocol.table:
-                    peer.last_asked -= limits.HINT_PAUSE_S  # the network is older than the test
-            assert await stranger.connect(address_of(living[0]))  # meets the dead one by name
-            await stranger.get(DhtKey(dead.protocol.own_id))
-            await until(lambda: sum(node.counters.get("hints_followed", 0) for node in living) > 0)
-            told = [node for node in living if node.counters.get("hints_followed", 0)]
-            await until(lambda: not any(knows(node, dead) for node in told), within_s=10)
-        finally:
-            await stranger.close()
+def test_who_named_a_silent_node_is_told_and_forgets_it_after_own_pings() -> None:
+    async def story() -> None:
+        sky = Sky()
+        dead, *living = nodes = await sky.network(12)
+        stranger = await sky.node(50)
+        await asyncio.sleep(60)  # nobody looks around any more
+        assert all(knows(node, dead) for node in living)
+        kill(dead)
+        assert await stranger.connect(("8.1.1.1", PORT))  # meets the dead one by name
+        await stranger.get(DhtKey(dead.protocol.own_id))
+        await until(lambda: sum(node.counters.get("hints_followed", 0) for node in living) > 0)
+        told = [node for node in living if node.counters.get("hints_followed", 0)]
+        await until(lambda: not any(knows(node, dead) for node in told), within_s=10)
+        await end([*nodes, stranger])
+
+    virtually(story())
 
 
 async def test_hearsay_about_a_living_node_costs_one_ping_and_evicts_nobody() -> None:
