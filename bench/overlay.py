@@ -50,9 +50,9 @@ transports receive into 256 KiB: where the heap of a process has no room for tha
 the system more. Which it is is chance, for the tables above too; stock nodes and the echo are twice as quick with room,
 dhtex is as quick without.
 
-The aim is 5 times the round trips of stock. With room on the heap even the floor does only some 4 times what stock
-does, and the two calls of the system at each end alone (`sendto`, `recvfrom`), without an event loop, took 5.8 µs a
-round trip on a day when stock took 62.
+The aim is 5 times the round trips of stock. How far off that is depends on the machine and the day: the floor, which
+does next to nothing, did 6.5 to 7.0 times what stock did without room on the heap and 4.0 to 4.2 times with room in one
+run, 4.5 and 2.7 times in another. Compiled, dhtex does with many in flight what the floor does.
 
 {rates}
 """
