@@ -62,7 +62,7 @@ class Stay:
 
 
 async def interleave(
-    contestants: Mapping[str, Callable[[int], Awaitable[None]]], rounds: int, operations: int
+    contestants: Mapping[str, Callable[[int], Awaitable[object]]], rounds: int, operations: int
 ) -> dict[str, Timing]:
     """Let contestants take turns: each round everyone does so many operations, one after the other.
 

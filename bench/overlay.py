@@ -13,7 +13,7 @@ from dhtex import limits
 from dhtex.market.ids import order_key
 from dhtex.market.records import Order, Record
 
-Operation = Callable[[int], Awaitable[None]]
+Operation = Callable[[int], Awaitable[object]]
 
 SEED = 20_250_701
 PINGS = 200

@@ -225,7 +225,7 @@ def _table(size: int, contestants: list[Contestant]) -> str:
 
 
 def _lost(contestants: list[Contestant]) -> dict[str, int]:
-    """How many gets found nothing, of those whose network does not end when they do."""
+    """How many gets found nothing, of those that say so."""
     gets = {it.name: [it.sums[key] for key in list(it.sums) if key[0] in VERBS[1:]] for it in contestants}
     return {CONTESTANTS[name]: sum(each.results.count(False) for each in sums) for name, sums in gets.items()}
 
