@@ -175,8 +175,8 @@ class Offers:
         ):
             raise self._closed_meanwhile(order_id)
         signed(successor)
-        closing = asyncio.create_task(self.say_closed(order_id, status))  # else nobody awaits it if the other fails
-        published, _ = await asyncio.gather(self._publish(successor), closing)
+        opening = asyncio.create_task(self._publish(successor))  # else nobody awaits it if the other fails
+        published, _ = await asyncio.gather(opening, self.say_closed(order_id, status))
         return await self._stamped_enough(successor, published, progress)
 
     async def withdraw_overdue(self) -> None:
