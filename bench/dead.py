@@ -22,12 +22,15 @@ from dhtex.overlay.server import Overlay
 SEED = 20_250_702
 SIZE = 64
 DEAD = SIZE // 4
+PATIENCE_S = 10.0
+LOOKS = 5000
 INTRO = """## After silent deaths
 
 {size} nodes, {dead} of which were killed silently a moment ago, so that nobody knows yet. Milliseconds. A put ends when
-all live holders have the record (checked after each: {placed} of {due} places; {in_the_end} once the searches in the
-background had ended), a get reads a held record from a node that does not hold it, a miss reads a key at which there is
-nothing. The aims: put below 500, get below 10 (median), miss below 500.
+those who were found have the record, which is at {placed} of {due} places, and goes on in the background where somebody
+was silent; *everywhere* is when all live holders have it, {patience_ms:,.0f} when they have not by then. A get reads a
+held record from a node that does not hold it, a miss reads a key at which there is nothing. The aims: put everywhere
+below 500, get below 10 (median), miss below 500.
 
 {rows}
 """
@@ -38,13 +41,18 @@ async def run(quick: bool) -> str:
     chance = random.Random(SEED)
     ours = await _ours(chance, 12 if quick else 40)
     stock = await _stock(chance, 4 if quick else 8)
-    rows = [[name, *_figures(ours[name]), *_figures(stock[name])] for name in ("put", "get", "miss")]
+    rows = [[name, *_figures(ours[name]), *_figures(stock.get(name))] for name in ("put", "everywhere", "get", "miss")]
     head = ["operation", "dhtex median", "p90", "max", "stock median", "p90", "max"]
-    placed, due, in_the_end = map(int, ours["placed"])
-    return INTRO.format(size=SIZE, dead=DEAD, placed=placed, due=due, in_the_end=in_the_end, rows=table(head, rows))
+    placed, due = map(int, ours["placed"])
+    rows[1][0] = "put, everywhere"
+    return INTRO.format(
+        size=SIZE, dead=DEAD, placed=placed, due=due, patience_ms=PATIENCE_S * 1000, rows=table(head, rows)
+    )
 
 
-def _figures(times_s: list[float]) -> list[float]:
+def _figures(times_s: list[float] | None) -> list[object]:
+    if times_s is None:
+        return ["", "", ""]
     return [statistics.median(times_s) * 1000, percentile(times_s, 0.9) * 1000, max(times_s) * 1000]
 
 
@@ -71,7 +79,7 @@ async def _ours(chance: random.Random, operations: int) -> dict[str, list[float]
     orders = make_orders(3 * operations, 10, chance)
     held, fresh, absent = orders[:operations], orders[operations : 2 * operations], orders[2 * operations :]
     network = OverlayNetwork(SIZE, chance)
-    times: dict[str, list[float]] = {"put": [], "get": [], "miss": [], "placed": [0, 0, 0]}
+    times: dict[str, list[float]] = {"put": [], "get": [], "miss": [], "placed": [0, 0], "everywhere": []}
     try:
         await network.start()
         await network.settle()
@@ -90,15 +98,19 @@ async def _ours(chance: random.Random, operations: int) -> dict[str, list[float]
         # Each operation from another node, as far as there are: what one has learnt does not help the next.
         for turn in range(operations):
             key = order_key(fresh[turn].id)
-            times["put"].append(await _timed(alive[turn % len(alive)].put(key, fresh[turn].wire, None)))
-            true = closest(alive, key)
+            began, true = time.perf_counter(), closest(alive, key)
+            await alive[turn % len(alive)].put(key, fresh[turn].wire, None)
+            times["put"].append(time.perf_counter() - began)
             times["placed"][0] += sum(holds(node, fresh[turn]) for node in true)
             times["placed"][1] += len(true)
+            for _ in range(LOOKS):
+                if all(holds(node, fresh[turn]) for node in true):
+                    break
+                await asyncio.sleep(PATIENCE_S / LOOKS)
+            times["everywhere"].append(time.perf_counter() - began)
             strangers = [node for node in alive if not holds(node, held[turn])]
             times["get"].append(await _timed(_fetch(strangers[(7 * turn) % len(strangers)], held[turn])))
             times["miss"].append(await _timed(alive[(turn + 20) % len(alive)].get(order_key(absent[turn].id))))
-        await network.settle()
-        times["placed"][2] = sum(holds(node, order) for order in fresh for node in closest(alive, order_key(order.id)))
         return times
     finally:
         await network.stop()

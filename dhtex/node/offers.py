@@ -176,8 +176,8 @@ class Offers:
             raise self._closed_meanwhile(order_id)
         signed(successor)
         opening = asyncio.create_task(self._publish(successor))  # else nobody awaits it if the other fails
-        published, _ = await asyncio.gather(opening, self.say_closed(order_id, status))
-        return await self._stamped_enough(successor, published, progress)
+        await asyncio.gather(opening, self.say_closed(order_id, status))
+        return await self._stamped_enough(successor, opening.result(), progress)
 
     async def withdraw_overdue(self) -> None:
         """Cancel the orders whose dead man's switch went off. One that cannot be is tried again at the next call."""
