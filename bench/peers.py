@@ -47,7 +47,8 @@ INTRO = """## Beside other DHTs
 
 The same work on networks of dhtex's overlay, the stock package as shipped, OpenDHT and libtorrent: values of about 500
 bytes are put from random nodes, then read at nodes that do not hold them. One at a time for the percentiles, then
-{parallel} at a time. CPU and datagrams are those of all nodes together, without what the idle network does.
+{parallel} at a time. CPU and datagrams are those of all nodes together, without what the idle network does: medians of
+some batches.
 
 All may use the same cores. The nodes in C++ share one process for each network, in which they have threads of their
 own. Those in Python have none, so they are dealt out evenly to {workers}, one for each core, which divide
@@ -87,15 +88,15 @@ class Sum:
     wall_s: list[float] = field(default_factory=list)
     results: list[Any] = field(default_factory=list)
     batch_s: float = 0.0
-    datagrams: float = 0.0
-    cpu_s: float = 0.0
+    datagrams: list[float] = field(default_factory=list)  # of one operation, by batch
+    cpu_s: list[float] = field(default_factory=list)
 
     def add(self, answer: dict[str, Any]) -> None:
         self.wall_s += answer["wall_s"]
         self.results += answer["results"]
         self.batch_s += answer["batch_s"]
-        self.datagrams += answer["datagrams"]
-        self.cpu_s += answer["cpu_s"]
+        self.datagrams.append(answer["datagrams"] / len(answer["wall_s"]))
+        self.cpu_s.append(answer["cpu_s"] / len(answer["wall_s"]))
 
     @property
     def per_s(self) -> float:
@@ -104,13 +105,14 @@ class Sum:
 
     @property
     def cpu_ms(self) -> float:
-        """CPU of one operation."""
-        return self.cpu_s / len(self.wall_s) * 1000
+        """CPU of one operation; the median of the batches, as nodes that began together look around together, and one
+        batch meets that."""
+        return statistics.median(self.cpu_s) * 1000
 
     @property
     def datagrams_each(self) -> float:
-        """Datagrams of one operation."""
-        return self.datagrams / len(self.wall_s)
+        """Datagrams of one operation, the median of the batches too."""
+        return statistics.median(self.datagrams)
 
 
 class Contestant:
