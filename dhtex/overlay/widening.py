@@ -45,7 +45,8 @@ class Widening:
         if found := crawl.closest():
             if not len(self.size):
                 self.size.begin(self._network.own_id, self._neighbours())
-            self.size.add(crawl.target, [contact.id for contact in found])
+            bucket = _shared_bits(crawl.target, self._network.own_id)
+            self.size.add(crawl.target, [contact.id for contact in found], 0.5 ** (bucket + 1))
 
     def network_size(self) -> int:
         """An estimate of the number of dhtex nodes, ourselves included."""

@@ -1,12 +1,18 @@
 """The network's size from the density of ids, and the suspicion that a key is crowded: measured on simulated ids."""
 
 import random
-from statistics import median
+from functools import partial
+from statistics import median, quantiles
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from dhtex import limits
 from dhtex.overlay.estimate import SAMPLES_MIN, SizeEstimate, chance_of, nodes_for, span
+from dhtex.overlay.table import Table, random_id_at
+from dhtex.overlay.upkeep import BUCKETS_AFTER_JOIN
+from dhtex.overlay.widening import Widening
 
 
 def some_ids(count: int, chance: random.Random) -> list[bytes]:
@@ -32,7 +38,7 @@ def sybils(target: bytes, count: int, shared_bits: int, chance: random.Random) -
     return [(head | chance.getrandbits(160 - shared_bits)).to_bytes(20) for _ in range(count)]
 
 
-@pytest.mark.parametrize(("nodes", "error"), [(3, 0.0), (8, 0.2), (16, 0.2), (64, 0.2), (1000, 0.2), (20_000, 0.2)])
+@pytest.mark.parametrize(("nodes", "error"), [(3, 1e-9), (8, 0.2), (16, 0.2), (64, 0.2), (1000, 0.2), (20_000, 0.2)])
 def test_the_size_is_right_within_a_fifth(nodes: int, error: float) -> None:
     chance = random.Random(nodes)
     errors = []
@@ -41,6 +47,25 @@ def test_the_size_is_right_within_a_fifth(nodes: int, error: float) -> None:
         errors.append(abs(estimated(ids, chance).others() / nodes - 1))
     assert median(errors) <= error / 2
     assert max(errors) <= max(error, 0.0) * 1.75
+
+
+@pytest.mark.parametrize("nodes", [64, 256])
+def test_a_node_that_searches_each_bucket_as_often_does_not_tell_of_its_own_neighbourhood(nodes: int) -> None:
+    chance = random.Random(nodes)
+    ids = some_ids(nodes, chance)
+    estimated = []
+    for own in ids:
+        others = [one for one in ids if one != own]
+        network: Any = SimpleNamespace(own_id=own, table=Table(own), monotonic=float)
+        widening = Widening(network, lambda *_, **__: None, chance)
+        for turn in range(limits.SIZE_SAMPLES_MAX):
+            point = random_id_at(own, turn % BUCKETS_AFTER_JOIN, chance.randbytes(20))
+            near = [SimpleNamespace(id=one) for one in closest(others, point)]
+            search: Any = SimpleNamespace(target=point, closest=partial(list, near))
+            widening.sample(search)
+        estimated.append(widening.size.others())
+    tenth, half, ninth = quantiles(estimated, n=10)[0::4]
+    assert 0.8 * nodes < tenth < half < ninth < 1.25 * nodes
 
 
 def test_without_samples_there_is_nobody() -> None:
