@@ -70,7 +70,7 @@ async def run(quick: bool) -> str:
     shares = ["dhtex / stock", f"dhtex / k={limits.HOLDERS}"]
     return INTRO.format(
         copies=limits.HOLDERS,
-        contacts=limits.LOOKUP_CONTACTS,
+        contacts=limits.LOOKUP_CONTACTS_ALONE,
         operations=table([*head, "stock / dhtex", f"k={limits.HOLDERS} / dhtex"], rows),
         trips=table(["nodes", "verb", "dhtex µs", "stock µs", f"stock k={limits.HOLDERS} µs", *shares], trips),
         per_s=f"{limits.PEER_DATAGRAMS_PER_S:,}",

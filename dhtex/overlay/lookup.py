@@ -74,6 +74,11 @@ class _Row:
         self.state = _KNOWN
         self.suspect = suspect
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is not waited for, nor believed to be there before it answers."""
+        return self.suspect or self.source.discredited
+
 
 _DISTANCE: Final = attrgetter("distance")
 
@@ -164,9 +169,9 @@ class Lookup:
                 continue
             if row.state != _KNOWN:
                 counting += 1
-            elif row.suspect or row.source.discredited:
-                row.suspect = True
+            elif row.doubtful:
                 if self._suspects < self._suspects_max:
+                    row.suspect = True
                     self._ask(row, _SLOW, chosen)
             else:
                 counting += 1
@@ -256,7 +261,7 @@ class Lookup:
                 answered += 1
                 if answered >= self.wanted:
                     return True
-            elif row.state == _ASKED or (self._may_ask(now) and not row.suspect and not row.source.discredited):
+            elif row.state == _ASKED or (self._may_ask(now) and not row.doubtful):
                 return False
         return answered > 0 and (answered >= self._slow or now - self._started >= PATIENCE_S)
 
@@ -269,7 +274,7 @@ class Lookup:
     def near(self) -> list[Contact]:
         """Those that answered and those that nobody needed to ask, closest first, with the bounds of `result`."""
         near: dict[bytes, int] = {}
-        rows = (row for row in self._rows if row.state <= _ANSWERED and not row.suspect and not row.source.discredited)
+        rows = (row for row in self._rows if row.state == _ANSWERED or (row.state < _ANSWERED and not row.doubtful))
         found = [row.contact for row in rows if not _crowded(row, near)]
         return list({contact.id: contact for contact in reversed(found)}.values())[::-1]
 

@@ -2,8 +2,8 @@
 
 Theory of operation. A quick search asks the few closest nodes, which know their neighbours; the record goes to all that
 they name. Whoever does not answer in its usual time may be dead: the next one is asked beside it, and nobody waits for
-it any more. What the few named is then in doubt, so a thorough search follows, for which only those wait who have no
-other proof that the record is held.
+it any more; nor for the last ones, for whom there is no other, if most have answered. What the few named is then in
+doubt, so a thorough search follows, for which only those wait who have no other proof that the record is held.
 """
 
 from collections.abc import Callable, Iterable
@@ -74,30 +74,30 @@ class Putting:
         self._spares: list[Contact] = []
         self._asked: set[Contact] = set()
         self._answered = 0
-        self.silent = 0
+        self._silent = 0
         self.troubled = False  # whether anybody has not answered in time
         self._awaited = 0
+        self._last: set[Request] = set()  # are slow, and there is nobody else; silent until they answer
         self._finished = False
 
     @property
     def enough(self) -> bool:
         """Whether most of those answered who were asked for lack of nobody else."""
-        return self.silent <= self._answered // 2
+        return self._silent <= self._answered // 2
 
     def start(self, targets: list[Contact], wanted: int, slow: Iterable[Contact], done: Callable[[], None]) -> None:
         """Ask the first `wanted` of `targets`, except those that have been asked before."""
         self._done = done
         self._finished = False
-        self.silent = 0
+        self._silent = len(self._last)
         self._spares = [contact for contact in targets[wanted:] if contact not in self._asked][::-1]
-        fresh = [contact for contact in targets[:wanted] if contact not in self._asked]
-        self._awaited = len(fresh)
-        for contact in fresh:
-            self._ask(contact, awaited=True)
+        self._awaited = 0
+        for contact in targets[:wanted]:
+            if contact not in self._asked:
+                self._ask(contact, awaited=True)
         for contact in slow:
             self.start_late(contact)
-        if not fresh:
-            self._end()
+        self._settle()
 
     def start_late(self, contact: Contact) -> None:
         """Ask one more node, whose answer to the crawl came late; it is not waited for."""
@@ -106,40 +106,49 @@ class Putting:
 
     def _ask(self, contact: Contact, *, awaited: bool) -> None:
         self._asked.add(contact)
+        self._awaited += awaited
         network = self._network
         args = wire.PutArgs(network.net, network.own_id, b"", self.prefix, self.record)
         network.ask(network.peer_at(contact.address, contact), wire.PUT, args, self._put, self._slow, awaited)
 
     def _slow(self, request: Request) -> None:
         self.troubled = True
-        if request.context and self._spares and not self._finished:
+        if request.context and not self._finished:
             request.context = False
+            self._awaited -= 1
+            if not self._ask_another():
+                self._last.add(request)
+            self._settle()
+
+    def _ask_another(self) -> bool:
+        """Wait for somebody else instead of one that does not answer; whether there is anybody."""
+        if self._spares:
             self._ask(self._spares.pop(), awaited=True)
+            return True
+        self.tally.asked += 1
+        self._silent += 1
+        return False
 
     def _put(self, request: Request, answer: wire.PutReply | None) -> None:
-        awaited: bool = request.context
-        if self._finished:
-            return
-        tally = self.tally
+        tally, counted = self.tally, request in self._last
+        self._last.discard(request)
         if answer is not None:
             self._answered += 1
-            tally.asked += 1
+            tally.asked += not counted
+            self._silent -= counted
             tally.holders += tally.add(answer.taken, answer.code, answer.bits, answer.newer)
-        elif awaited:
-            self.troubled = True
-            tally.asked += 1
-            if self._spares:
-                self._ask(self._spares.pop(), awaited=True)
-                return
-            self.silent += 1
-        if awaited:
+        if request.context:
             self._awaited -= 1
-            if not self._awaited:
-                self._end()
+            if answer is None:
+                self.troubled = True
+                self._ask_another()
+        self._settle()
 
-    def _end(self) -> None:
-        self._finished = True
-        self._done()
+    def _settle(self) -> None:
+        """End if nobody is waited for, or only the last few slow ones while most have answered."""
+        if not self._finished and not self._awaited and (not self._last or self.enough):
+            self._finished = True
+            self._done()
 
 
 def hand_on(

@@ -41,9 +41,8 @@ class Serving:
         return self._reply(args, token, self._contacts(args) if args.want_contacts else [])
 
     def _contacts(self, args: wire.GetArgs) -> list[bytes]:
-        near = self._table.closest(
-            args.key, limits.LOOKUP_CONTACTS, dhtex_only=True, sound_only=True, exclude=args.sender
-        )
+        count = limits.LOOKUP_CONTACTS_ALONE if args.kind == NO_KIND else limits.LOOKUP_CONTACTS
+        near = self._table.closest(args.key, count, dhtex_only=True, sound_only=True, exclude=args.sender)
         return [peer.contact.wire for peer in near if peer.contact is not None]
 
     def _reply(self, args: wire.GetArgs, token: bytes, contacts: list[bytes]) -> wire.GetReply:

@@ -106,3 +106,32 @@ async def test_a_fetch_asks_two_where_any_holder_will_do() -> None:
         with asking(reader) as asked:
             assert await reader.fetch(key, 0, lambda wire: wire == record(key)) is not None
         assert gets(asked, key) <= 2
+
+
+@pytest.mark.parametrize("number", [10, 11, 17])
+def test_nobody_waits_for_the_last_slow_ones_when_most_have_answered(number: int) -> None:
+    async def story() -> None:
+        nodes = await Sky().network(limits.HOLDERS + 1)
+        await asyncio.sleep(60)
+        await end(nodes[-2:])
+        key = key_of(number)
+        assert await timed(nodes[0].put(key, record(key), None)) < 0.25  # to be sure of a death takes 0.3 s
+        assert _most_hold(key, nodes[:-2])
+        await end(nodes[:-2])
+
+    virtually(story())
+
+
+def test_a_search_begins_with_those_that_have_not_failed_however_many_nearer_ones_have() -> None:
+    async def story() -> None:
+        nodes = await Sky().network(24)
+        await asyncio.sleep(60)
+        node, key = nodes[0], key_of(9)
+        *failed, sound = node.protocol.table.closest(key, 16)
+        for peer in failed:
+            peer.failures = 1
+        node._searches.start(key, lambda crawl: None, narrow=True)
+        assert sound.last_asked == node.protocol.monotonic()
+        await end(nodes)
+
+    virtually(story())

@@ -1,13 +1,16 @@
 """What a quarter of all nodes, killed silently a moment ago, costs those who put and get: next to nothing."""
 
 import asyncio
+import random
 import statistics
+
+import pytest
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import held, record, timed, until
-from tests.unit.overlay.sky import Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtually
 from tests.unit.overlay.test_hints import kill
 from tests.unit.overlay.test_overlay import key_of
 
@@ -62,3 +65,39 @@ def test_a_put_that_met_silence_says_that_it_goes_on_and_ends_complete() -> None
         await end(nodes)
 
     virtually(story())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_put_reaches_every_living_holder_within_a_second_or_so(seed: int) -> None:
+    """Also where most of those near the key are dead, and all who answer name them; a round trip takes 40 ms."""
+
+    async def story() -> None:
+        sky, chance = Sky(), random.Random(seed)
+        nodes = [await sky.node(64 * seed + number, ip=f"8.{number}.1.1") for number in range(64)]
+        for number, node in enumerate(nodes[1:]):
+            assert await node.connect((f"8.{number // 2}.1.1", PORT))
+        await asyncio.sleep(60)
+        living = [node for number, node in enumerate(nodes) if number % 4]
+        for node in nodes[::4]:
+            kill(node)
+        for node in living:
+            key = key_among_the_dead(nodes[::4], living, chance)
+            assert await timed(put_everywhere(node, key, true_holders(living, key))) < 1.5
+        await end(nodes)
+
+    virtually(story())
+
+
+async def put_everywhere(node: Overlay, key: DhtKey, places: list[Overlay]) -> None:
+    """Put a record, and wait until it is everywhere where it belongs."""
+    await node.put(key, record(key), None)
+    await until(lambda: all(key in held(place).rows for place in places))
+
+
+def key_among_the_dead(dead: list[Overlay], living: list[Overlay], chance: random.Random) -> DhtKey:
+    """A key near which at least half of the nodes are dead."""
+    while True:
+        key = DhtKey(chance.randbytes(20))
+        near = true_holders([*dead, *living], key)
+        if sum(node in dead for node in near) >= limits.HOLDERS // 2:
+            return key
