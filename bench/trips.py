@@ -108,6 +108,34 @@ class _Bare:
         self._socket.close()
 
 
+class _Calls:
+    """The four calls of the system that a round trip takes, of datagrams as long as a ping and its answer: no loop, no
+    frame, nobody who waits."""
+
+    def __init__(self) -> None:
+        self._ends = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+        for end in self._ends:
+            end.bind((HOST, 0))
+        self._addresses = [end.getsockname() for end in self._ends]
+        self._ping = bytes(wire.PONG_BYTES)
+        self._pong = bytes(wire.FRAME_BYTES + 22)
+
+    def cpu_us(self, count: int) -> float:
+        """CPU microseconds of one."""
+        (near, far), (here, there), ping, pong = self._ends, self._addresses, self._ping, self._pong
+        began = time.process_time()
+        for _ in range(count):
+            near.sendto(ping, there)
+            far.recvfrom(limits.DATAGRAM_BYTES_RECEIVE_MAX)
+            far.sendto(pong, here)
+            near.recvfrom(limits.DATAGRAM_BYTES_RECEIVE_MAX)
+        return (time.process_time() - began) / count * 1e6
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
+
+
 def _ping(asker: Protocol, peer: Peer) -> Awaitable[object]:
     answered: asyncio.Future[object] = asyncio.get_running_loop().create_future()
     asker.ping(peer, lambda _, answer: answered.set_result(answer))
@@ -123,7 +151,7 @@ async def _measure(quick: bool) -> dict[str, dict[int, float]]:
     echo, _ = await loop.create_datagram_endpoint(_Echo, local_addr=(HOST, 0))
     calls, caller = await loop.create_datagram_endpoint(lambda: _Caller(chance), local_addr=(HOST, 0))
     place = echo.get_extra_info("sockname")
-    bare, other = _Bare(chance), _Bare(chance)
+    bare, other, alone = _Bare(chance), _Bare(chance), _Calls()
     asker, server = ours.nodes[0].protocol, stock.servers[0]
     peers = itertools.cycle([asker.peer_at((HOST, port)) for port in ours.ports[1:]])
     addresses = itertools.cycle([each.transport.get_extra_info("sockname") for each in stock.servers[1:]])
@@ -134,8 +162,9 @@ async def _measure(quick: bool) -> dict[str, dict[int, float]]:
             "echo": lambda: caller.call(place),
             "bare": lambda: bare.call(other.address),
         }
-        return await _take_turns(trips, 3 if quick else 9, 640 if quick else 3200)
+        return await _take_turns(trips, alone, 3 if quick else 9, 640 if quick else 3200)
     finally:
+        alone.close()
         bare.close()
         other.close()
         calls.close()
@@ -144,10 +173,13 @@ async def _measure(quick: bool) -> dict[str, dict[int, float]]:
         await ours.stop()
 
 
-async def _take_turns(trips: dict[str, Trip], rounds: int, count: int) -> dict[str, dict[int, float]]:
+async def _take_turns(trips: dict[str, Trip], alone: _Calls, rounds: int, count: int) -> dict[str, dict[int, float]]:
     """CPU microseconds of one trip, the median of the rounds."""
-    taken: dict[str, dict[int, list[float]]] = {name: {width: [] for width in IN_FLIGHT} for name in trips}
+    names = (*trips, "calls")
+    taken: dict[str, dict[int, list[float]]] = {name: {width: [] for width in IN_FLIGHT} for name in names}
     for _ in range(rounds):
+        for width in IN_FLIGHT:
+            taken["calls"][width].append(alone.cpu_us(count))
         for name, trip in trips.items():
             for width in IN_FLIGHT:
                 taken[name][width].append(await _cpu_us(trip, width, count))
@@ -172,9 +204,10 @@ def rates(quick: bool) -> list[list[object]]:
         plain = _measured(heap, quick, False)
         quicker = _measured(heap, quick, True) if compiled.is_there() else None
         for width in IN_FLIGHT:
-            dhtex, stock, echo, bare = (plain[name][width] for name in ("dhtex", "stock", "echo", "bare"))
-            per_s = [f"{1e6 / one:,.0f}" for one in (dhtex, stock, echo, bare)]
-            ratios = [f"{stock / dhtex:.1f}x", f"{echo / dhtex:.2f}", f"{bare / dhtex:.2f}"]
+            names = ("dhtex", "stock", "echo", "bare", "calls")
+            dhtex, stock, echo, bare, calls = (plain[name][width] for name in names)
+            per_s = [f"{1e6 / one:,.0f}" for one in (dhtex, stock, echo, bare, calls)]
+            ratios = [f"{stock / dhtex:.1f}x", f"{echo / dhtex:.2f}", f"{bare / dhtex:.2f}", f"{stock / calls:.1f}x"]
             made = ["", ""]
             if quicker is not None:
                 made_us = quicker["dhtex"][width]
