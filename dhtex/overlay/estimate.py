@@ -3,10 +3,11 @@
 Theory of operation. Ids are spread evenly, so the distance from any point to the k-th closest of N ids is about k/N of
 the whole range; its median is (k - 1/3)/(N + 1/3), nearly exactly, down to N = k. Each search for a point that nobody
 could foresee is one sample. A node searches each of its buckets as often as the others, though one is half of the range
-and the next half of the rest: so a sample weighs as much as the part of the range for which it speaks, or most would
-tell of our own neighbourhood, again and again. Of the room that a node has by each sample the mean of the middle half
-is taken, which hardly knows of outliers, and errs less than a median: whoever wants to shift it by much must crowd the
-neighbourhoods of half of all points.
+and the next half of the rest: so a sample weighs as much as the part of the range for which it speaks (up to a bound:
+no single one is to decide), or most would tell of our own neighbourhood, again and again. Of the room that a node has
+by each sample the mean of the middle half is taken, which errs less than a median: whoever wants to shift it by much
+must crowd the neighbourhoods of nearly half of all points. A search that found fewer than HOLDERS nodes tells of
+trouble, and nothing of the network, unless all did.
 
 Whoever wants a key for himself makes ids that are closer to it than all others. Then more ids lie near the key than
 chance would put there: their number is Poisson distributed around N times the distance. Where that is less likely than
@@ -24,6 +25,7 @@ from dhtex import limits
 
 ID_BITS: Final = 160
 CROWDED_CHANCE: Final = 0.01  # so often an honest neighbourhood is suspected, which costs three more searches
+_WEIGHT_MAX: Final = 1 / 8  # of a sample: of the first eight, one to a bucket, none has more than a quarter of all
 SAMPLES_MIN: Final = 4  # before anybody is suspected
 _DRIFT: Final = 1.5  # of our neighbourhood, since the samples were taken: a network that has grown looks crowded
 _ERROR_OF_ONE: Final = 0.4  # of a sample, relative: 1/sqrt(8), and the middle half is a tenth less exact than all
@@ -64,10 +66,11 @@ class SizeEstimate:
         """Learn from a search: the ids of the HOLDERS closest other nodes that answered, of all if there are fewer.
         `weight` is the part of all points for which this one was drawn."""
         near = closest[: limits.HOLDERS]
-        self._samples.append((_others(target, near, limits.HOLDERS), weight))
-        weights = [weight for _, weight in self._samples]
+        self._samples.append((_others(target, near, limits.HOLDERS), min(weight, _WEIGHT_MAX)))
+        whole = sorted(sample for sample in self._samples if sample[0] >= limits.HOLDERS) or sorted(self._samples)
+        weights = [weight for _, weight in whole]
         quarter, seen, room = sum(weights) / 4, 0.0, 0.0  # room: what one node has of the range
-        for others, weight in sorted(self._samples):
+        for others, weight in whole:
             middle = min(seen + weight, 3 * quarter) - max(seen, quarter)
             room += max(0.0, middle) / (2 * quarter) / (others + 1 / 3)
             seen += weight

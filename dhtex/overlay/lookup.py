@@ -170,8 +170,8 @@ class Lookup:
             if row.state != _KNOWN:
                 counting += 1
             elif row.doubtful:
+                row.suspect = True
                 if self._suspects < self._suspects_max:
-                    row.suspect = True
                     self._ask(row, _SLOW, chosen)
             else:
                 counting += 1

@@ -54,8 +54,17 @@ class Tally:
 
     def result(self, *, unfinished: bool = False) -> PutResult:
         """What came of it until now."""
-        newer = tuple(self.newer)
-        return PutResult(self.asked, self.holders, self.local, self.refusals, self.bits, newer, self.moved, unfinished)
+        refusals, newer, moved = dict(self.refusals), tuple(self.newer), dict(self.moved)
+        return PutResult(self.asked, self.holders, self.local, refusals, self.bits, newer, moved, unfinished)
+
+
+class _Turn:
+    """One node's turn to answer, through all repetitions of the request: whether it is waited for."""
+
+    __slots__ = ("awaited",)
+
+    def __init__(self, awaited: bool) -> None:
+        self.awaited = awaited
 
 
 class Putting:
@@ -77,20 +86,21 @@ class Putting:
         self._silent = 0
         self.troubled = False  # whether anybody has not answered in time
         self._awaited = 0
-        self._last: set[Request] = set()  # are slow, and there is nobody else; silent until they answer
+        self._last: set[_Turn] = set()  # are slow, and there is nobody else; silent until they answer
         self._finished = False
 
     @property
     def enough(self) -> bool:
-        """Whether most of those answered who were asked for lack of nobody else."""
-        return self._silent <= self._answered // 2
+        """Whether anybody answered, and most of those did who were asked for lack of nobody else."""
+        return self._answered > 0 and self._silent <= self._answered // 2
 
     def start(self, targets: list[Contact], wanted: int, slow: Iterable[Contact], done: Callable[[], None]) -> None:
-        """Ask the first `wanted` of `targets`, except those that have been asked before."""
+        """Ask the first `wanted` of `targets`, except those that have been asked before; HOLDERS more may follow."""
         self._done = done
         self._finished = False
         self._silent = len(self._last)
-        self._spares = [contact for contact in targets[wanted:] if contact not in self._asked][::-1]
+        spares = [contact for contact in targets[wanted:] if contact not in self._asked]
+        self._spares = spares[: limits.HOLDERS][::-1]
         self._awaited = 0
         for contact in targets[:wanted]:
             if contact not in self._asked:
@@ -109,15 +119,16 @@ class Putting:
         self._awaited += awaited
         network = self._network
         args = wire.PutArgs(network.net, network.own_id, b"", self.prefix, self.record)
-        network.ask(network.peer_at(contact.address, contact), wire.PUT, args, self._put, self._slow, awaited)
+        network.ask(network.peer_at(contact.address, contact), wire.PUT, args, self._put, self._slow, _Turn(awaited))
 
     def _slow(self, request: Request) -> None:
         self.troubled = True
-        if request.context and not self._finished:
-            request.context = False
+        turn: _Turn = request.context
+        if turn.awaited and not self._finished:
+            turn.awaited = False
             self._awaited -= 1
             if not self._ask_another():
-                self._last.add(request)
+                self._last.add(turn)
             self._settle()
 
     def _ask_another(self) -> bool:
@@ -130,14 +141,15 @@ class Putting:
         return False
 
     def _put(self, request: Request, answer: wire.PutReply | None) -> None:
-        tally, counted = self.tally, request in self._last
-        self._last.discard(request)
+        tally, turn = self.tally, request.context
+        counted = turn in self._last
+        self._last.discard(turn)
         if answer is not None:
             self._answered += 1
             tally.asked += not counted
             self._silent -= counted
             tally.holders += tally.add(answer.taken, answer.code, answer.bits, answer.newer)
-        if request.context:
+        if turn.awaited:
             self._awaited -= 1
             if answer is None:
                 self.troubled = True

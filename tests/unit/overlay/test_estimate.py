@@ -68,6 +68,22 @@ def test_a_node_that_searches_each_bucket_as_often_does_not_tell_of_its_own_neig
     assert 0.8 * nodes < tenth < half < ninth < 1.25 * nodes
 
 
+@pytest.mark.parametrize("bucket", range(8))
+def test_one_search_in_trouble_or_among_a_crowd_does_not_decide(bucket: int) -> None:
+    for seed in range(20):
+        chance = random.Random(seed)
+        own, *ids = some_ids(300, chance)
+        clean, few, crowded = SizeEstimate(), SizeEstimate(), SizeEstimate()
+        for prefix in range(8):
+            point = random_id_at(own, prefix, chance.randbytes(20))
+            near, weight = closest(ids, point), 0.5 ** (prefix + 1)
+            clean.add(point, near, weight)
+            few.add(point, near[:2] if prefix == bucket else near, weight)
+            crowded.add(point, sybils(point, 8, 60, chance) if prefix == bucket else near, weight)
+        assert 0.6 < few.others() / clean.others() < 1.6
+        assert 0.8 < crowded.others() / clean.others() < 2
+
+
 def test_without_samples_there_is_nobody() -> None:
     assert SizeEstimate().others() == 0.0
     assert not SizeEstimate().crowded(bytes(20), some_ids(8, random.Random(1)))

@@ -12,6 +12,7 @@ from dhtex.market.ids import DhtKey
 from dhtex.overlay.contact import Peer
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.server import Overlay
+from tests.unit.overlay import sky
 from tests.unit.overlay.fakes import address_of, asking, cluster, gets, held, make_overlay, record, timed, until
 from tests.unit.overlay.sky import Sky, end, virtually
 
@@ -118,6 +119,36 @@ def test_nobody_waits_for_the_last_slow_ones_when_most_have_answered(number: int
         assert await timed(nodes[0].put(key, record(key), None)) < 0.25  # to be sure of a death takes 0.3 s
         assert _most_hold(key, nodes[:-2])
         await end(nodes[:-2])
+
+    virtually(story())
+
+
+@pytest.mark.parametrize("count", [2, 9])
+def test_a_put_ends_when_those_who_were_slow_want_another_token(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        nodes = await Sky().network(count)
+        await asyncio.sleep(60)
+        node, key = nodes[0], key_of(3)
+        await node.get(key)  # its holders are remembered now
+        for peer in node.protocol.table:
+            peer.token = bytes(8)
+        monkeypatch.setattr(sky, "DELAY_S", 0.05)
+        result = await asyncio.wait_for(node.put(key, record(key), None), 5.0)
+        assert 0 < result.holders <= result.asked <= count
+        await end(nodes)
+
+    virtually(story())
+
+
+def test_a_put_that_nobody_answers_in_time_does_not_say_that_enough_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        nodes = await Sky().network(6)
+        await asyncio.sleep(60)
+        monkeypatch.setattr(sky, "DELAY_S", 0.15)
+        key = key_of(4)
+        result = await nodes[0].put(key, record(key), None)
+        assert result.holders or not result.unfinished
+        await end(nodes)
 
     virtually(story())
 
