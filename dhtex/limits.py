@@ -76,6 +76,7 @@ READ_GRACE_S: Final = 1.0  # for a minority of holders, once what most of them v
 REQUEST_TRIES: Final = 3  # with 10 % loss each way, one in 150 requests fails for good
 REQUEST_TIMEOUT_S_FIRST: Final = 0.5  # before a peer's round trip is known
 REQUEST_TIMEOUT_S_MIN: Final = 0.05  # a busy loop at the other end is not a lost datagram
+REQUEST_TIMEOUT_S_BACKED_OFF: Final = 1.5  # of somebody who was silent: lines by satellite take 0.7 s
 REQUEST_TIMEOUT_S_MAX: Final = 3.0  # a peer that is slower is no help to a lookup
 REQUESTS_OUTSTANDING_MAX: Final = 4096  # memory of the request engine
 FAILURES_BEFORE_EVICTION: Final = 3  # in a row: one lost reply, or a moment in which many are lost, says nothing

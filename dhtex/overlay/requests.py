@@ -96,9 +96,11 @@ class Requests:
         request.sent_at = now
         request.tries = 1
         request.deadline = request.soft_at = now + request.timeout_s
-        if rtt.smooth_s is None and request.soft is not _nobody:
-            request.soft_at = now + min(request.timeout_s, max(SOFT_S_MIN, self._everybody.timeout_s))
-            self._push(request.soft_at, request)
+        if request.soft is not _nobody:
+            usual_s = rtt.usual_s if rtt.smooth_s is not None else max(SOFT_S_MIN, self._everybody.usual_s)
+            if usual_s < request.timeout_s:
+                request.soft_at = now + usual_s
+                self._push(request.soft_at, request)
         self._push(request.deadline, request)
         self._send(request.datagram, request.peer.address)
 
@@ -155,6 +157,8 @@ class Requests:
                 request.soft(request)
             if not request.open or request.deadline > now:
                 continue
+            if request.tries:
+                request.peer.rtt.back_off(request.sent_at, now)
             if request.tries >= request.tries_max:
                 self._open.pop(request.id, None)
                 request.open = False

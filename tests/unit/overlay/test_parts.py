@@ -224,6 +224,42 @@ def test_an_answer_to_a_repeated_request_teaches_no_round_trip() -> None:
     assert second.peer.rtt.smooth_s is None
 
 
+def test_after_a_silence_we_wait_twice_as_long_until_the_first_copy_is_answered() -> None:
+    rtt = Rtt()
+    rtt.back_off(0.0, 1.0)
+    assert rtt.timeout_s == limits.REQUEST_TIMEOUT_S_FIRST  # nobody knows what a stranger's line is like
+    for _ in range(50):
+        rtt.sample(0.04)
+    usual_s = rtt.timeout_s
+    rtt.back_off(2.0, 3.0)
+    rtt.back_off(2.9, 3.1)  # was under way together with the first
+    assert (rtt.timeout_s, rtt.usual_s) == (2 * usual_s, usual_s)
+    for turn in range(10):
+        rtt.back_off(4.0 + turn, 4.0 + turn)
+    assert rtt.timeout_s == limits.REQUEST_TIMEOUT_S_BACKED_OFF
+    rtt.sample(0.04)
+    assert rtt.timeout_s == rtt.usual_s < 1.1 * usual_s
+    rtt.sample(100.0)
+    rtt.back_off(50.0, 51.0)
+    assert rtt.timeout_s == limits.REQUEST_TIMEOUT_S_MAX
+
+
+def test_who_was_silent_is_slow_after_its_usual_time_and_asked_again_later() -> None:
+    line = _Line()
+    first = line.start(number=1)
+    line.requests.settle(first, 0.04)
+    first.peer.rtt.back_off(1.0, 1.5)
+    first.peer.rtt.back_off(1.5, 2.0)
+    again = Request(first.peer, wire.PING, None, lambda request, answer: None, line.softs.append)
+    again.id = b"again"
+    line.requests.start(again, 3.0)
+    usual_s = first.peer.rtt.usual_s
+    line.requests.expire(3.0 + usual_s, 0.0)
+    assert (line.softs, again.tries) == ([again], 1)
+    line.requests.expire(3.0 + 4 * usual_s, 0.0)
+    assert (line.softs, again.tries) == ([again], 2)
+
+
 def test_when_we_were_late_ourselves_the_peer_gets_more_time() -> None:
     line = _Line()
     line.start()
