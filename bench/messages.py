@@ -23,7 +23,8 @@ key that has to be searched for, 3 leases at the order's key for accepts to come
 stand, and 3 pushes for each watcher of the pair. An accept is 8 puts, 3 pushes to the maker and to the taker, whose
 leases and readings are its own, and who asks the 8 holders of the pair's index whether they know an end of the order;
 the end is 8 puts at either key, pushes to both sides and to the watcher, and two readings. With 8 nodes each node holds
-every key, so some of that is no message; from 16 on nothing of it depends on their number, only whether a search is due.
+every key, so some of that is no message; from 16 on nothing of it depends on their number, only whether a search is
+due.
 
 {rows}
 """
