@@ -2,8 +2,8 @@
 
 Theory of operation. A quick search asks the few closest nodes, which know their neighbours; the record goes to all that
 they name. Whoever does not answer in its usual time may be dead: the next one is asked beside it, and nobody waits for
-it any more; nor for the last ones, for whom there is no other, if most have answered. What the few named is then in
-doubt, so a thorough search follows, for which only those wait who have no other proof that the record is held.
+it any more; nor for the last ones, for whom there is no other. What the few named is then in doubt, so a thorough
+search follows, for which only those wait who have no other proof that the record is held; then also for the last ones.
 """
 
 from collections.abc import Callable, Iterable
@@ -87,6 +87,7 @@ class Putting:
         self.troubled = False  # whether anybody has not answered in time
         self._awaited = 0
         self._last: set[_Turn] = set()  # are slow, and there is nobody else; silent until they answer
+        self._patient = False
         self._finished = False
 
     @property
@@ -94,9 +95,13 @@ class Putting:
         """Whether anybody answered, and most of those did who were asked for lack of nobody else."""
         return self._answered > 0 and self._silent <= self._answered // 2
 
-    def start(self, targets: list[Contact], wanted: int, slow: Iterable[Contact], done: Callable[[], None]) -> None:
-        """Ask the first `wanted` of `targets`, except those that have been asked before; HOLDERS more may follow."""
+    def start(
+        self, targets: list[Contact], wanted: int, slow: Iterable[Contact], done: Callable[[], None], *, patient: bool
+    ) -> None:
+        """Ask the first `wanted` of `targets`, except those that have been asked before; HOLDERS more may follow. If
+        `patient`, wait for the last slow ones until it is enough."""
         self._done = done
+        self._patient = patient
         self._finished = False
         self._silent = len(self._last)
         spares = [contact for contact in targets[wanted:] if contact not in self._asked]
@@ -157,8 +162,8 @@ class Putting:
         self._settle()
 
     def _settle(self) -> None:
-        """End if nobody is waited for, or only the last few slow ones while most have answered."""
-        if not self._finished and not self._awaited and (not self._last or self.enough):
+        """End if nobody is waited for any more."""
+        if not self._finished and not self._awaited and (not self._patient or not self._last or self.enough):
             self._finished = True
             self._done()
 

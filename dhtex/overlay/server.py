@@ -219,7 +219,7 @@ class Overlay(StockServer):
         known = self._searches.regions.holders(key)
         if known is not None:
             self._put_here(key, list(known), putting)
-            await self._put_at(putting, list(known), [])
+            await self._put_at(putting, list(known), [], patient=False)
         if known is None or putting.troubled:
             await self._put_near(key, putting, quick=True)
         if putting.troubled:
@@ -237,7 +237,7 @@ class Overlay(StockServer):
         crawl.late.append(putting.start_late)
         putting.troubled |= crawl.doubtful
         self._put_here(key, crawl.near(), putting)
-        await self._put_at(putting, crawl.ranked(), crawl.slow(), len(crawl.beside))
+        await self._put_at(putting, crawl.ranked(), crawl.slow(), len(crawl.beside), patient=not quick)
 
     def _put_here(self, key: DhtKey, others: list[Contact], putting: Putting) -> None:
         """Keep the record ourselves if we are a holder, given the closest others."""
@@ -246,11 +246,13 @@ class Overlay(StockServer):
             putting.tally.local = putting.tally.add(verdict.taken, verdict.code, verdict.bits, verdict.newer)
             putting.tally.judged = True
 
-    async def _put_at(self, putting: Putting, found: list[Contact], slow: list[Contact], more: int = 0) -> None:
+    async def _put_at(
+        self, putting: Putting, found: list[Contact], slow: list[Contact], more: int = 0, *, patient: bool
+    ) -> None:
         """Hand the record to the closest of `found`, `more` of them than usual."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         wanted = limits.HOLDERS - putting.tally.judged + more
-        putting.start(found, wanted, slow[:wanted], lambda: _settle(done, None))
+        putting.start(found, wanted, slow[:wanted], lambda: _settle(done, None), patient=patient)
         await done
         for newer in putting.tally.newer if putting.tally.judged else ():
             self.protocol.serving.store(newer, putting.prefix, None)

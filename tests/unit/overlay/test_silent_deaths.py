@@ -67,22 +67,42 @@ def test_a_put_that_met_silence_says_that_it_goes_on_and_ends_complete() -> None
     virtually(story())
 
 
+async def minute_old(first: int) -> list[Overlay]:
+    """64 nodes that have known each other for a minute; `first` numbers the chance of the first one."""
+    sky = Sky()
+    nodes = [await sky.node(first + number, ip=f"8.{number}.1.1") for number in range(64)]
+    for number, node in enumerate(nodes[1:]):
+        assert await node.connect((f"8.{number // 2}.1.1", PORT))
+    await asyncio.sleep(60)
+    return nodes
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_each_put_reaches_every_living_holder_within_a_second_or_so(seed: int) -> None:
     """Also where most of those near the key are dead, and all who answer name them; a round trip takes 40 ms."""
 
     async def story() -> None:
-        sky, chance = Sky(), random.Random(seed)
-        nodes = [await sky.node(64 * seed + number, ip=f"8.{number}.1.1") for number in range(64)]
-        for number, node in enumerate(nodes[1:]):
-            assert await node.connect((f"8.{number // 2}.1.1", PORT))
-        await asyncio.sleep(60)
+        nodes, chance = await minute_old(64 * seed), random.Random(seed)
         living = [node for number, node in enumerate(nodes) if number % 4]
         for node in nodes[::4]:
             kill(node)
         for node in living:
             key = key_among_the_dead(nodes[::4], living, chance)
             assert await timed(put_everywhere(node, key, true_holders(living, key))) < 1.5
+        await end(nodes)
+
+    virtually(story())
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_no_put_waits_for_the_dead_when_half_of_all_are(seed: int) -> None:
+    async def story() -> None:
+        nodes = await minute_old(64 * seed)
+        for node in nodes[::2]:
+            kill(node)
+        for number, node in enumerate(nodes[1::2]):
+            key = key_of(100 * seed + number)
+            assert await timed(node.put(key, record(key), None)) < 1.7
         await end(nodes)
 
     virtually(story())
