@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from dhtex.market.ids import RecordId
 from dhtex.sim.host import Host
 from dhtex.sim.network import Network, Weather, rough
 
@@ -115,6 +116,7 @@ class Troubles:
         self._boot = boot
         self._on_restored = on_restored
         self._counts = counts
+        self._told: dict[Host, list[tuple[RecordId, bytes]]] = {}  # what restored machines had signed, and may not know
 
     def routines(self) -> list[Coroutine[Any, Any, None]]:
         """One for each kind of fault, to be cancelled when the trouble ends."""
@@ -225,8 +227,9 @@ class Troubles:
                 host.remember_held()
             await self._pause(90.0)
             if host.life is not None:
+                needed = self._is_needed(host)
                 host.crash(power=False)
-                if host.forget_since():
+                if not needed and host.forget_since():
                     self._counts["stale_returns"] += 1
                 await asyncio.sleep(self._entropy.uniform(1.0, 20.0))
                 await self._boot(host)
@@ -242,6 +245,7 @@ class Troubles:
             if not host.backed_up or self._entropy.random() < 0.5:
                 host.back_up()
             elif self._is_quiet(host):
+                self._told[host] = list({*self._told.get(host, ()), *host.said()})
                 host.restore()
                 self._counts["restores"] += 1
                 self._on_restored(host)
@@ -250,7 +254,7 @@ class Troubles:
 
     def _is_quiet(self, host: Host) -> bool:
         """Whether everything that it has signed is known to others, and it knows what they know. What others were told
-        they may have lost again, with a disk as it once was."""
+        they may have lost again, with a disk as it once was; and it must not be the last who could tell another."""
         others = [other for other in self._hosts if other is not host and not other.lies]
         return (
             self._network.is_whole
@@ -258,7 +262,20 @@ class Troubles:
             and not host.parts.journal.unpublished()
             and host.up_for_s > 15.0
             and all(any(other.holds(*each) for other in others) for each in host.said())
+            and not self._is_needed(host)
         )
+
+    def _is_needed(self, host: Host) -> bool:
+        """Whether it alone holds what a restored machine had signed, and does not know again yet."""
+        for owner, told in self._told.items():
+            others = [other for other in self._hosts if other not in (owner, host) and other.up and not other.lies]
+            if owner.up:  # of an order that it has forgotten it will sign nothing more
+                known, order = set(owner.said()), owner.parts.journal.order
+                self._told[owner] = told = [each for each in told if each not in known and order(each[0]) is not None]
+            for each in told if host.up and owner is not host else ():
+                if host.holds(*each) and not any(other.holds(*each) for other in others):
+                    return True
+        return False
 
     async def _disk_full(self) -> None:
         while True:
