@@ -249,7 +249,7 @@ class Overlay(StockServer):
     async def _put_at(
         self, putting: Putting, found: list[Contact], slow: list[Contact], more: int = 0, *, patient: bool
     ) -> None:
-        """Hand the record to the closest of `found`, `more` of them than usual."""
+        """Hand the record to the closest of `found`, `more` of them than usual; `patient` as `Putting.start` has it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         wanted = limits.HOLDERS - putting.tally.judged + more
         putting.start(found, wanted, slow[:wanted], lambda: _settle(done, None), patient=patient)

@@ -268,13 +268,14 @@ class Troubles:
     def _is_needed(self, host: Host) -> bool:
         """Whether it alone holds what a restored machine had signed, and does not know again yet."""
         for owner, told in self._told.items():
+            if owner is host or not host.up:
+                continue
             others = [other for other in self._hosts if other not in (owner, host) and other.up and not other.lies]
             if owner.up:  # of an order that it has forgotten it will sign nothing more
                 known, order = set(owner.said()), owner.parts.journal.order
                 self._told[owner] = told = [each for each in told if each not in known and order(each[0]) is not None]
-            for each in told if host.up and owner is not host else ():
-                if host.holds(*each) and not any(other.holds(*each) for other in others):
-                    return True
+            if any(host.holds(*each) and not any(other.holds(*each) for other in others) for each in told):
+                return True
         return False
 
     async def _disk_full(self) -> None:
