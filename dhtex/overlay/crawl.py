@@ -57,6 +57,10 @@ class Network(Protocol):
         ...
 
 
+def _nothing(_crawl: "Crawl") -> None:
+    return
+
+
 class Crawl:
     """One lookup. With a `kind`, each holder's first page of the key's records is in `answers`, by contact; of orders
     those in the `span`.
@@ -80,6 +84,7 @@ class Crawl:
         self.kind = kind
         self.span = span
         self._enough = enough
+        self._ends_early = enough is not None
         self.answers: dict[Contact, wire.GetReply] = {}
         self.beside: list[Contact] = []  # further holders, when the closest nodes are a crowd; see `widening`
         self.late: list[Callable[[Contact], None]] = []
@@ -163,7 +168,8 @@ class Crawl:
     def _end(self) -> None:
         if not self.finished:
             self.finished = True
-            self._done(self)
+            done, self._done, self._enough = self._done, _nothing, None  # who waited and what came can go together
+            done(self)
 
     def _ask(self, contact: Contact) -> None:
         peer = self._network.peer_at(contact.address, contact)
@@ -185,10 +191,11 @@ class Crawl:
                 self._network.hint(self._namers[contact], contact)
         else:
             self.answers[contact] = answer
+            if self._ends_early and self.finished:
+                return
             if self._enough is not None:
-                if not self.finished and self._enough(answer):
+                if self._enough(answer):
                     self._end()
-                if self.finished:
                     return
                 if self._lookup.parallel < limits.FETCH_PARALLEL:
                     self.hurry()  # with somebody else, before those that this one names, who may be nobody

@@ -192,6 +192,10 @@ def _holders(crawl: Crawl, contacts: list[Contact]) -> dict[Contact, Holder]:
     return {contact: Holder(contact.id, contact.address, crawl.answers[contact].branches) for contact in contacts}
 
 
+def _nothing(_result: GetResult) -> None:
+    return
+
+
 class Reading:
     """One get. `own` is our own page of the key if we hold it: all records, or the first `limit`.
 
@@ -281,8 +285,10 @@ class Reading:
             self._finished = True
             versions = [*self._versions, *(version for pull in self._pulls for version in pull.versions())]
             versions.sort(key=lambda version: (-version.holders, -version.total, version.digest))
-            own = self._own
-            self._done(GetResult(self._asked, self._answered, tuple(versions), own is not None))
+            result = GetResult(self._asked, self._answered, tuple(versions), self._own is not None)
+            done, self._done, self._hurry = self._done, _nothing, None  # all of it can go when its last question does
+            self._pulls.clear()
+            done(result)
         elif not self._finished and self._hurry is not None and 2 * self._vouched() > self._answered:
             self._hurry()
             self._hurry = None

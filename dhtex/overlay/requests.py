@@ -8,7 +8,8 @@ is still welcome. After the last try `done` is called without an answer.
 A timeout that fires late shows that *we* were busy: the answer may lie unread in the socket. Then the requests get a
 little more time, and the peer gets no blame.
 
-Deadlines live in a heap whose entries stay there when their request is settled, and are swept out when they are many.
+Deadlines live in a heap, with the ids of their requests. They stay there when the request is settled, which is gone at
+once with all that its asker knows, and are swept out when they are many.
 """
 
 import heapq
@@ -41,8 +42,8 @@ class Request:
     often it was sent."""
 
     __slots__ = (
-        "args", "context", "datagram", "deadline", "done", "graces", "id", "open", "peer", "renewed", "sent_at",
-        "soft", "soft_at", "timeout_s", "tries", "tries_max", "verb",
+        "args", "context", "datagram", "deadline", "done", "graces", "id", "peer", "renewed", "sent_at", "soft",
+        "soft_at", "timeout_s", "tries", "tries_max", "verb",
     )  # fmt: skip
 
     def __init__(
@@ -60,7 +61,6 @@ class Request:
         self.tries_max = limits.REQUEST_TRIES
         self.graces = 0
         self.renewed = False
-        self.open = True
         self.sent_at = 0.0
         self.timeout_s = 0.0
         self.deadline = 0.0
@@ -73,8 +73,8 @@ class Requests:
     def __init__(self, send: Callable[[bytes, Address], None]) -> None:
         self._send = send
         self._open: dict[bytes, Request] = {}
-        self._heap: list[tuple[float, int, Request]] = []
-        self._entries = 0
+        self._heap: list[tuple[float, bytes]] = []
+        self._refused: list[Request] = []
         self.families = Families()
         self._everybody = Rtt()  # what a round trip to a peer that we do not know yet may take
 
@@ -85,10 +85,8 @@ class Requests:
         """Send a request that has its id and datagram. Beyond REQUESTS_OUTSTANDING_MAX it fails at once, unsent: the
         next `expire` returns it."""
         if len(self._open) >= limits.REQUESTS_OUTSTANDING_MAX:
-            request.tries_max = 0
-            request.graces = GRACES_MAX
-            request.deadline = request.soft_at = now
-            self._push(now, request)
+            request.soft_at = now
+            self._refused.append(request)
             return
         self._open[request.id] = request
         rtt = request.peer.rtt
@@ -100,13 +98,9 @@ class Requests:
             usual_s = rtt.usual_s if rtt.smooth_s is not None else max(SOFT_S_MIN, self._everybody.usual_s)
             if usual_s < request.timeout_s:
                 request.soft_at = now + usual_s
-                self._push(request.soft_at, request)
-        self._push(request.deadline, request)
+                heapq.heappush(self._heap, (request.soft_at, request.id))
+        heapq.heappush(self._heap, (request.deadline, request.id))
         self._send(request.datagram, request.peer.address)
-
-    def _push(self, deadline: float, request: Request) -> None:
-        self._entries += 1
-        heapq.heappush(self._heap, (deadline, self._entries, request))
 
     def find(self, request_id: bytes) -> Request | None:
         """The open request with this id."""
@@ -115,7 +109,6 @@ class Requests:
     def settle(self, request: Request, now: float) -> None:
         """Its answer came: learn the round trip time. The caller calls `done`."""
         del self._open[request.id]
-        request.open = False
         self.families.answered(request.peer.address)
         if request.tries == 1:
             rtt, rtt_s = request.peer.rtt, now - request.sent_at
@@ -126,7 +119,7 @@ class Requests:
     def next_deadline(self) -> float | None:
         """When `expire` should be called next."""
         heap = self._heap
-        while heap and not heap[0][2].open:
+        while heap and heap[0][1] not in self._open:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
@@ -137,47 +130,44 @@ class Requests:
         """
         heap = self._heap
         if len(heap) > 2 * len(self._open) + _SETTLED_MAX:  # one sweep is cheaper than to take each off the top
-            heap[:] = [entry for entry in heap if entry[2].open]
+            heap[:] = [entry for entry in heap if entry[1] in self._open]
             heapq.heapify(heap)
-        failed: list[Request] = []
+        failed, self._refused = self._refused, []
         while heap and heap[0][0] <= now:
-            request = heapq.heappop(heap)[2]
-            if not request.open or min(request.soft_at or request.deadline, request.deadline) > now:
+            request = self._open.get(heapq.heappop(heap)[1])
+            if request is None or min(request.soft_at or request.deadline, request.deadline) > now:
                 continue  # settled, or postponed by another entry
             if late_s > LAG_S and request.graces < GRACES_MAX:
                 request.graces += 1
                 request.soft_at = now + LAG_S if request.soft_at else 0.0
                 request.deadline = max(request.deadline, now + LAG_S)
-                self._push(now + LAG_S, request)
+                heapq.heappush(heap, (now + LAG_S, request.id))
                 if request.deadline > now + LAG_S:
-                    self._push(request.deadline, request)
+                    heapq.heappush(heap, (request.deadline, request.id))
                 continue
             if request.soft_at and request.soft_at <= now:
                 request.soft_at = 0.0
                 request.soft(request)
-            if not request.open or request.deadline > now:
+            if request.id not in self._open or request.deadline > now:
                 continue
-            if request.tries:
-                request.peer.rtt.back_off(request.sent_at, now)
+            request.peer.rtt.back_off(request.sent_at, now)
             if request.tries >= request.tries_max:
-                self._open.pop(request.id, None)
-                request.open = False
-                if request.tries > 1:  # one try proves little, and none nothing
+                del self._open[request.id]
+                if request.tries > 1:  # one try proves little
                     self.families.silent(request.peer.address)
                 failed.append(request)
                 continue
             request.tries += 1
             request.timeout_s *= BACKOFF
             request.deadline = now + request.timeout_s
-            self._push(request.deadline, request)
+            heapq.heappush(heap, (request.deadline, request.id))
             self._send(request.datagram, request.peer.address)
         return failed
 
     def abandon(self) -> list[Request]:
         """Give up all; returns them, so that their askers can be told."""
-        requests = [*self._open.values(), *(request for _, _, request in self._heap if not request.tries_max)]
-        for request in requests:
-            request.open = False
+        requests = [*self._open.values(), *self._refused]
         self._open.clear()
         self._heap.clear()
+        self._refused.clear()
         return requests

@@ -61,6 +61,28 @@ class Regions:
         return contacts
 
 
+class _Search:
+    """What follows when a search has ended."""
+
+    timer: asyncio.TimerHandle
+
+    def __init__(self, searches: "Searches", done: Callable[[Crawl], None], narrow: bool) -> None:
+        self._searches = searches
+        self._done = done
+        self._narrow = narrow
+
+    def finish(self, crawl: Crawl) -> None:
+        self.timer.cancel()
+        if self._narrow:
+            self._done(crawl)
+        else:
+            self._searches.widening.widen(crawl, self._widened)
+
+    def _widened(self, crawl: Crawl) -> None:
+        self._searches.regions.remember(crawl)
+        self._done(crawl)
+
+
 class Searches:
     """The searches of one node. Unless `narrow`, they find holders beside a crowd too (see `widening`)."""
 
@@ -82,20 +104,9 @@ class Searches:
         narrow: bool = False,
     ) -> None:
         """Search for the `wanted` nodes nearest to a key; LOOKUP_S_MAX at most."""
-
-        def finish(crawl: Crawl) -> None:
-            timer.cancel()
-            if narrow:
-                done(crawl)
-            else:
-                self.widening.widen(crawl, widened)
-
-        def widened(crawl: Crawl) -> None:
-            self.regions.remember(crawl)
-            done(crawl)
-
-        crawl = Crawl(self._network, key, finish, kind=kind, span=span, wanted=wanted)
-        timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
+        search = _Search(self, done, narrow)
+        crawl = Crawl(self._network, key, search.finish, kind=kind, span=span, wanted=wanted)
+        search.timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
         crawl.start(seeds)
 
     async def run(self, key: DhtKey, *, quick: bool) -> Crawl:
