@@ -11,6 +11,7 @@ DATAGRAM_BYTES_RECEIVE_MAX: Final = 8400  # stock peers send up to 8,192 bytes a
 RECORD_BYTES_MAX: Final = 1000  # a record with the envelope of any verb around it stays within one datagram
 DRAIN_DATAGRAMS_MAX: Final = 32  # per turn of the event loop: an endless stream must not starve timers
 SOCKET_BUFFER_BYTES: Final = 1 << 21  # absorbs a burst while the loop is busy elsewhere
+OPENING_BYTES: Final = 640  # of a first question: pays for 16 contacts and a ping back, or for most orders
 CONTACTS_PER_REPLY_MAX: Final = 20  # k; a longer list is cut, never followed
 
 # --- Records ------------------------------------------------------------------------------------------------------

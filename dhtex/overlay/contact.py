@@ -88,6 +88,7 @@ class Peer:
         "address",
         "allowance",
         "allowance_at",
+        "came_first",
         "client",
         "contact",
         "failed_at",
@@ -119,6 +120,7 @@ class Peer:
         self.verified_until = 0.0
         self.view_due = 0.0
         self.pinging = False
+        self.came_first = False  # asked us before we ever sent anything there, as far as its address is to be believed
         self.in_table = False
         self.allowance = float(limits.PEER_DATAGRAMS_PER_S)
         self.allowance_at = now

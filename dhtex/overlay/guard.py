@@ -2,7 +2,8 @@
 
 A UDP source address is a claim until something that we sent there comes back. Until then we answer with no more bytes
 than came in, so that nobody can aim us at a third party. Our own verbs prove it by a token: eight bytes only the owner
-of the address can have read. Stock verbs know no token; their sender is pinged, and the request is *parked* meanwhile.
+of the address can have read; a first dx_get has none, and is as long as its answer instead. Stock verbs know no token;
+their sender is pinged, and the request is *parked* meanwhile.
 """
 
 import hashlib

@@ -37,8 +37,8 @@ class Holdings(Protocol):
 class Answering(Protocol):
     """Answers what others ask of a holder; honest is `serving.Serving`."""
 
-    def get(self, args: GetArgs, token: bytes, address: Address) -> GetReply:
-        """Contacts near a key and a page of its records."""
+    def get(self, args: GetArgs, token: bytes, address: Address, room_bytes: int = ...) -> GetReply:
+        """Contacts near a key and a page of its records, in an answer of at most `room_bytes`."""
         ...
 
     def put(self, args: PutArgs, token: bytes, address: Address) -> PutReply:

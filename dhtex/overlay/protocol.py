@@ -6,7 +6,8 @@ task, no future, no logging. Answers are matched by id *and* by the address that
 
 Whoever answers one of our requests has proven its address for a while and is offered to the routing table; nothing that
 merely arrives is. A stranger's ping is answered and pinged back, if it was long enough to pay for both; other stock
-requests of strangers are parked until the stranger's pong. Our own verbs carry tokens instead (see `guard`).
+requests of strangers are parked until the stranger's pong. Our own verbs carry tokens instead (see `guard`), and the
+first question to a node is long enough to be answered without one.
 Whether a peer speaks our verbs is told by the trailer behind its answers to stock verbs; see `wire`.
 """
 
@@ -22,14 +23,15 @@ from dhtex.market.ids import NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.alarm import Alarm
-from dhtex.overlay.contact import Contact, Peer, PeerKind, Peers, contact_at
+from dhtex.overlay.contact import Contact, Peer, PeerKind, Peers
 from dhtex.overlay.guard import Parking, Strangers, Tokens, within_rate
+from dhtex.overlay.meeting import Meetings
 from dhtex.overlay.ports import Answering
 from dhtex.overlay.requests import Done, Request, Requests, Soft, _nobody
 from dhtex.overlay.selfview import SelfView
-from dhtex.overlay.serving import ask_for_token
+from dhtex.overlay.serving import answer_opening, ask_for_token
 from dhtex.overlay.stock import StockVerbs
-from dhtex.overlay.table import Offer, Table
+from dhtex.overlay.table import Table
 from dhtex.overlay.trailer import cut_trailer, reply_marks, reply_trailer, reply_view, request_net, request_trailer
 from dhtex.overlay.transport import Endpoint
 
@@ -53,12 +55,11 @@ class Protocol:
         self.serving: Answering
         self.net = net
         self.peers = Peers()
+        self.meetings = Meetings(self)
         self.counts: dict[str, int] = {}
         self.tokens = Tokens(entropy, clock.monotonic())
         self.requests = Requests(self.send)
         self.worth_asking = self.requests.families.worth_asking
-        self.on_peer: Callable[[Peer], None]
-        self.on_peer_lost: Callable[[Peer], None]
         self.on_verb: dict[wire.Verb, Callable[[Any, bytes, Peer], Any]] = {}
         self.selfview: SelfView
         self.on_push: Callable[[wire.PushArgs, Address], bool]
@@ -92,10 +93,14 @@ class Protocol:
         self, peer: Peer, verb: wire.Verb, args: Any, done: Done, soft: Soft = _nobody, context: Any = None
     ) -> None:
         """Send one of our own verbs; `done` gets the answer, or None when none came."""
+        request = Request(peer, verb, args, done, soft, context)
         if verb is not wire.PUSH:
             args.token = peer.token
-        body = wire.encode(args if peer.token or verb is not wire.PUT else args.bare())
-        self._start(Request(peer, verb, args, done, soft, context), verb.head + body)
+        if peer.token or verb is wire.PUSH:
+            self._start(request, verb.head + wire.encode(args))
+        else:  # it may be a third party's address: one padded question is enough, and repetitions are short
+            again = verb.head + wire.encode(args) if verb is wire.GET else b""
+            self._start(request, verb.head + wire.encode(args.opening()), again)
 
     def ask_find_node(self, peer: Peer, target: bytes, done: Done, soft: Soft = _nobody, context: Any = None) -> None:
         """Ask a peer of any kind for contacts; its answer tells what it is."""
@@ -110,7 +115,8 @@ class Protocol:
         request.tries_max = tries
         self._start(request, self._ping_back if peer.verified_until > self.monotonic() else self._ping_first)
 
-    def _ping_stranger(self, peer: Peer, marked: bool) -> None:
+    def ping_stranger(self, peer: Peer, marked: bool) -> None:
+        """Ask somebody whose address is not proven who he is, once; `marked`: he says to be a dhtex node."""
         if not peer.pinging:
             peer.pinging = True
             body = self._ping_back if marked else self._ping_stock
@@ -118,13 +124,14 @@ class Protocol:
             request.tries_max = 1  # a forged source must not get more than it paid for
             self._start(request, body)
 
-    def _start(self, request: Request, body: bytes) -> None:
+    def _start(self, request: Request, body: bytes, again: bytes = b"") -> None:
         if self._closed:
             asyncio.get_running_loop().call_soon(request.done, request, None)
             return
         now = self.monotonic()
         request.id = self._random_bytes(20)
         request.datagram = b"\0" + request.id + body
+        request.again = b"\0" + request.id + again if again else b""
         request.peer.last_asked = now
         self.requests.start(request, now)
         if request.soft_at < self._alarm.at:
@@ -146,20 +153,8 @@ class Protocol:
         if request.verb is wire.PING:
             peer.pinging = False
         if request.tries and request.sent_at >= peer.failed_at:  # was asked, and not within a silence that has counted
-            peer.failures, peer.failed_at = peer.failures + 1, self.monotonic()
-            if self.table.failed(peer):
-                self._evict(peer)
-            elif self.table.is_contested(peer) and request.verb is wire.PING:
-                self.later(limits.CONTESTED_PAUSE_S, lambda: self._ping_contested(peer))
-            elif peer.in_table and not peer.pinging:
-                self.ping(peer)
+            self.meetings.silent(peer, pinged=request.verb is wire.PING)
         request.done(request, None)
-
-    def _evict(self, peer: Peer) -> None:
-        spares = self.table.remove(peer)
-        self.on_peer_lost(peer)
-        for spare in spares:
-            self.on_peer(spare)
 
     def close(self) -> None:
         """Answer nothing and ask nothing any more; askers are told that no answer will come."""
@@ -173,37 +168,6 @@ class Protocol:
     def peer_at(self, address: Address, contact: Contact | None = None) -> Peer:
         """What we know of an address; remembers at most ADDRESSES_TRACKED_MAX of them, those of the table for sure."""
         return self.peers.at(address, contact, self.monotonic())
-
-    def _offer(self, peer: Peer, responder: NodeId) -> None:
-        known, offer = self.table.get(responder), self.table.offer(peer)
-        if known is not None and not known.in_table:
-            self.on_peer_lost(known)
-        if offer is Offer.ADDED:
-            self.on_peer(peer)
-        elif offer is Offer.RIVAL and known is not None:
-            self._ping_contested(known)
-
-    def _ping_contested(self, peer: Peer) -> None:
-        if self.table.is_contested(peer) and not peer.pinging:
-            self.ping(peer)
-
-    def _met(self, sender: NodeId, address: Address, peer: Peer | None) -> Peer:
-        """Somebody sent a request from an address that is his; ask who he is if that could be of use."""
-        if peer is not None and peer.in_table and peer.contact is not None and peer.contact.id == sender:
-            return peer
-        if peer is None:
-            peer = self.peer_at(address)
-        now = self.monotonic()
-        peer.verified_until = max(peer.verified_until, now + limits.TOKEN_LIFE_S)
-        if not peer.last_asked:
-            self.selfview.unasked(now)
-        contact = contact_at(sender, *address)
-        asked_lately = now < peer.last_asked + limits.PING_IDLE_S
-        if contact is None or peer.pinging or (peer.client and asked_lately):
-            return peer
-        if self.table.wants(contact, peer.first_seen) or peer.in_table or peer.client:
-            self.ping(peer)
-        return peer
 
     # --- Receiving -------------------------------------------------------------------------------------------------
 
@@ -245,14 +209,7 @@ class Protocol:
         peer.failures = 0
         peer.last_seen = now
         peer.verified_until = now + limits.TOKEN_LIFE_S
-        if responder is not None and (peer.contact is None or peer.contact.id != responder):
-            if peer.in_table:
-                self._evict(peer)
-            peer.contact, peer.first_seen = contact_at(responder, *addr), now
-        if peer.client and peer.in_table:
-            self._evict(peer)
-        elif not peer.client and not peer.in_table and responder is not None:
-            self._offer(peer, responder)
+        self.meetings.answered(peer, responder, now)
         if request.args is not None and getattr(answer, "ok", wire.OK) != wire.OK:
             self._renew(request)
         else:
@@ -286,7 +243,7 @@ class Protocol:
             self.count("foreign_peers")
             peer.kind = PeerKind.FOREIGN
             if peer.in_table:
-                self._evict(peer)
+                self.meetings.evict(peer)
             return None, None
         peer.kind, peer.token, peer.client = PeerKind.DHTEX, token, client
         votes = peer.in_table or self.selfview.address is None  # who wants a vote must first find a place in the table
@@ -347,10 +304,16 @@ class Protocol:
         else:
             token = self.tokens.issue(addr[0])
             if not self.tokens.valid(addr[0], args.token):
-                self.count("tokens_renewed")
-                reply = ask_for_token(verb, self.own_id, token)
+                opening = answer_opening(self.serving, args, token, addr, len(data)) if verb is wire.GET else None
+                if opening is None:
+                    self.count("tokens_renewed")
+                    reply = ask_for_token(verb, self.own_id, token)
+                else:
+                    reply, left = opening
+                    if left >= wire.PONG_BYTES:
+                        self.meetings.meet(args.sender, self.peer_at(addr) if peer is None else peer)
             else:
-                peer = self._met(args.sender, addr, peer)
+                peer = self.meetings.met(args.sender, addr, peer)
                 if verb is wire.GET:
                     reply = self.serving.get(args, token, addr)
                 elif verb is wire.PUT:
@@ -388,7 +351,7 @@ class Protocol:
     def _may_answer(self, verb: wire.Verb, data: bytes, peer: Peer, marked: bool, now: float) -> bool:
         """Whether a stranger's request is answered now. If not, it is parked until the stranger proves its address."""
         if verb is wire.PING and marked and len(data) >= 2 * wire.PONG_BYTES:
-            self._ping_stranger(peer, marked)
+            self.ping_stranger(peer, marked)
             return True
         if verb is wire.PING and peer.pinging and len(data) >= (wire.PONG_BYTES if marked else wire.FRAME_BYTES + 22):
             return True  # two strangers who ask each other at the same time must not wait for each other
@@ -396,5 +359,5 @@ class Protocol:
             self.count("dropped_unproven")
             return False
         self._parking.park(peer.address, data[1:21], data, now)
-        self._ping_stranger(peer, marked)
+        self.ping_stranger(peer, marked)
         return False

@@ -39,11 +39,11 @@ def _nobody(_request: "Request") -> None:
 
 class Request:
     """One request. `context` is the asker's; `args` are what a repetition with a fresh token is made of; `tries` is how
-    often it was sent."""
+    often it was sent; `datagram` is sent first, `again` then, if it is not empty."""
 
     __slots__ = (
-        "args", "context", "datagram", "deadline", "done", "graces", "id", "peer", "renewed", "sent_at", "soft",
-        "soft_at", "timeout_s", "tries", "tries_max", "verb",
+        "again", "args", "context", "datagram", "deadline", "done", "graces", "id", "peer", "renewed", "sent_at",
+        "soft", "soft_at", "timeout_s", "tries", "tries_max", "verb",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +57,7 @@ class Request:
         self.context = context
         self.id = b""
         self.datagram = b""
+        self.again = b""
         self.tries = 0
         self.tries_max = limits.REQUEST_TRIES
         self.graces = 0
@@ -161,7 +162,7 @@ class Requests:
             request.timeout_s *= BACKOFF
             request.deadline = now + request.timeout_s
             heapq.heappush(heap, (request.deadline, request.id))
-            self._send(request.datagram, request.peer.address)
+            self._send(request.again or request.datagram, request.peer.address)
         return failed
 
     def abandon(self) -> list[Request]:

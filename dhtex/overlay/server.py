@@ -101,8 +101,9 @@ class Overlay(StockServer):
         self.selfview.on_moved = self.resumed
         self.selfview.on_doubt = self._upkeep.ask_all
         self._probing = Probing(self.protocol, entropy)
-        self.protocol.on_peer = self._peer_found
-        self.protocol.on_peer_lost = self._peer_lost
+        meetings = self.protocol.meetings
+        meetings.on_peer, meetings.on_peer_lost = self._peer_found, self._peer_lost
+        meetings.on_unasked = self.selfview.unasked
 
     def _create_protocol(self) -> Protocol:
         return Protocol(self.node, self.storage, self.ksize, self._net, self._clock, self._entropy)

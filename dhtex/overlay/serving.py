@@ -9,7 +9,7 @@ from dhtex.market.holding import EITHER, NO_DIGEST, NO_KIND, WIRE_HEAD_BYTES, Pu
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address, neighbourhood
-from dhtex.overlay.ports import Holdings
+from dhtex.overlay.ports import Answering, Holdings
 from dhtex.overlay.table import Table
 
 # What a dx_get reply has beside contacts and records: frame, id, token, digest, numbers, and heads of fields.
@@ -30,26 +30,32 @@ class Serving:
         self._on_stored = on_stored
         self.on_digest_asked: Callable[[wire.GetArgs, Address], None]
 
-    def get(self, args: wire.GetArgs, token: bytes, address: Address) -> wire.GetReply:
+    def get(
+        self, args: wire.GetArgs, token: bytes, address: Address, room_bytes: int = limits.DATAGRAM_BYTES_MAX
+    ) -> wire.GetReply:
         """Contacts near the key and a page of its records; a record that does not fit beside contacts waits."""
+        room = room_bytes - _GET_OVERHEAD_BYTES
         if args.rank >= wire.PAST_THE_END:
             self.on_digest_asked(args, address)
         if args.kind != NO_KIND and args.kind & EITHER:
-            reply = self._reply(args, token, [])
+            reply = self._reply(args, token, [], room)
             if reply.wires:
                 return reply
-        return self._reply(args, token, self._contacts(args) if args.want_contacts else [])
+        return self._reply(args, token, self._contacts(args, room) if args.want_contacts else [], room)
 
-    def _contacts(self, args: wire.GetArgs) -> list[bytes]:
+    def _contacts(self, args: wire.GetArgs, room: int) -> list[bytes]:
         count = limits.LOOKUP_CONTACTS_ALONE if args.kind == NO_KIND else limits.LOOKUP_CONTACTS
         near = self._table.closest(args.key, count, dhtex_only=True, sound_only=True, exclude=args.sender)
-        return [peer.contact.wire for peer in near if peer.contact is not None]
+        contacts = [peer.contact.wire for peer in near if peer.contact is not None]
+        while contacts and sum(map(len, contacts)) + 2 * len(contacts) > room:
+            contacts.pop()
+        return contacts
 
-    def _reply(self, args: wire.GetArgs, token: bytes, contacts: list[bytes]) -> wire.GetReply:
+    def _reply(self, args: wire.GetArgs, token: bytes, contacts: list[bytes], room: int) -> wire.GetReply:
         """Contacts, and the records that fit beside them."""
         if args.kind == NO_KIND:
             return wire.GetReply(self._own_id, token, wire.OK, contacts, 0, NO_DIGEST, [])
-        room = limits.DATAGRAM_BYTES_MAX - _GET_OVERHEAD_BYTES - sum(map(len, contacts)) - 2 * len(contacts)
+        room -= sum(map(len, contacts)) + 2 * len(contacts)
         span = Span(args.best, args.worst)
         page = self._holdings.page(args.key, args.kind & ~EITHER, args.rank, room, self._clock.now(), span)
         branches = page.branches if args.rank == 0 or args.rank >= page.total else b""
@@ -85,6 +91,19 @@ class Serving:
 
 
 TokenNeeded = wire.GetReply | wire.PutReply | wire.WatchReply | wire.DownReply | wire.ProbeReply
+
+
+def answer_opening(
+    serving: Answering, args: wire.GetArgs, token: bytes, address: Address, asked_bytes: int
+) -> tuple[wire.GetReply, int] | None:
+    """The answer to a first dx_get of an address that is not proven, in no more bytes than it has, and how many it has
+    left; None if it was not padded, or what it asks for needs more."""
+    if args.rank or asked_bytes < limits.OPENING_BYTES:
+        return None
+    reply = serving.get(args, token, address, asked_bytes)
+    left = asked_bytes - wire.FRAME_BYTES - len(wire.encode(reply))
+    lacks_room = reply.total > 0 and not reply.wires and args.kind & EITHER
+    return None if left < 0 or lacks_room else (reply, left)
 
 
 def ask_for_token(verb: wire.Verb, own_id: NodeId, token: bytes) -> TokenNeeded:

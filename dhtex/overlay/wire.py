@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec.structs import asdict
 
+from dhtex import limits
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.market.pricebits import PRICE_BYTES
 from dhtex.overlay.trailer import REPLY_TRAILER_BYTES_MAX, REQUEST_TRAILER_BYTES, request_trailer
@@ -22,6 +24,7 @@ OK: Final = 0
 TOKEN_NEEDED: Final = 1
 DECODE_ERRORS: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
+_PADDING_HEAD_BYTES: Final = 3
 _NAME_AT: Final = FRAME_BYTES + 2  # behind the heads of the array and of the name
 
 _Id = Annotated[NodeId, msgspec.Meta(min_length=20, max_length=20)]
@@ -36,6 +39,10 @@ _Number = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 class _Message(msgspec.Struct, array_like=True, gc=False):
     """Base of all bodies: positional, unknown further fields are ignored."""
 
+    def opening(self) -> "_Message":
+        """What a peer is sent first that has given us no token yet."""
+        return self
+
 
 class GetArgs(_Message, gc=False):
     net: _Net
@@ -47,6 +54,15 @@ class GetArgs(_Message, gc=False):
     want_contacts: bool
     best: _Bound = b""
     worst: _Bound = b""
+
+    def opening(self) -> "GetArgs":
+        """The same, as long as a first answer: so it may come before we have proven our address."""
+        short = limits.OPENING_BYTES - FRAME_BYTES - len(GET.head) - len(encode(self)) - _PADDING_HEAD_BYTES
+        return _Padded(**asdict(self), padding=bytes(max(0, short)))
+
+
+class _Padded(GetArgs, gc=False):
+    padding: bytes = b""
 
 
 class GetReply(_Message, gc=False):
@@ -67,7 +83,7 @@ class PutArgs(_Message, gc=False):
     prefix: Annotated[str, msgspec.Meta(max_length=128)] | None
     wire: bytes
 
-    def bare(self) -> "PutArgs":
+    def opening(self) -> "PutArgs":
         """The same without the record: it asks for a token, at an address that is only said to be a node's."""
         return PutArgs(self.net, self.sender, b"", None, b"")
 

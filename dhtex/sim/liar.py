@@ -28,9 +28,11 @@ class Liar:
         self._entropy = entropy
         self._seen: dict[tuple[DhtKey, bytes], None] = {}
 
-    def get(self, args: wire.GetArgs, token: bytes, address: Address) -> wire.GetReply:
+    def get(
+        self, args: wire.GetArgs, token: bytes, address: Address, room_bytes: int = limits.DATAGRAM_BYTES_MAX
+    ) -> wire.GetReply:
         """The truth, or nothing, or what was once true, or nonsense."""
-        answer = self._honest.get(args, token, address)
+        answer = self._honest.get(args, token, address, room_bytes)
         way = self._entropy.choice(("truth", "truth", "hide", "old", "nonsense", "promise"))
         if args.kind == NO_KIND or way == "truth":
             return answer

@@ -63,7 +63,7 @@ def test_nothing_of_a_life_runs_once_a_step_has_ended_it() -> None:
 class Honest:
     """What a liar stands before."""
 
-    def get(self, args: wire.GetArgs, token: bytes, address: Any) -> wire.GetReply:
+    def get(self, args: wire.GetArgs, token: bytes, address: Any, room_bytes: int) -> wire.GetReply:
         return wire.GetReply(NodeId(bytes(20)), token, wire.OK, [], 1, digest_of([STATUS]), [STATUS])
 
     def store(self, record: bytes, prefix: str | None, source: Any) -> Any:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from dhtex import limits
-from dhtex.market.holding import IDS
+from dhtex.market.holding import EITHER, IDS, NO_KIND
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address
@@ -42,6 +42,12 @@ ASKED: dict[str, tuple[str, tuple[object, ...], bytes]] = {
     "store, ours": ("store", (ID, KEY, record(KEY, b"x")), SHORT),
     "dx_get": ("dx_get", (NET, ID, b"", KEY, 0, 0, True), b""),
     "dx_get, guessed token": ("dx_get", (NET, ID, TOKEN, KEY, 0, 0, True), b""),
+    "dx_get, padded": ("dx_get", (NET, ID, b"", KEY, NO_KIND, 0, True, b"", b"", bytes(600)), b""),
+    "dx_get, padded, of records": ("dx_get", (NET, ID, b"", KEY, 0, 0, True, b"", b"", bytes(600)), b""),
+    "dx_get, padded, of either": ("dx_get", (NET, ID, b"", KEY, EITHER, 0, True, b"", b"", bytes(600)), b""),
+    "dx_get, long, of either": ("dx_get", (NET, ID, TOKEN, KEY, EITHER, 0, True, b"", b"", bytes(800)), b""),
+    "dx_get, padded, of ids": ("dx_get", (NET, ID, b"", KEY, IDS, 0, True, b"", b"", bytes(600)), b""),
+    "dx_get, padded, of a page": ("dx_get", (NET, ID, b"", KEY, 0, 1, False, b"", b"", bytes(600)), b""),
     "dx_put": ("dx_put", (NET, ID, b"", None, b""), b""),
     "dx_put, guessed token": ("dx_put", (NET, ID, TOKEN, "", record(KEY, b"x")), b""),
     "dx_watch": ("dx_watch", (NET, ID, b"", 0, [], [], bytes(8)), b""),

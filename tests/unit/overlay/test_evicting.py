@@ -29,8 +29,8 @@ async def test_who_shows_another_id_or_network_is_lost_and_its_spare_found(forei
             pong(node, line, far + bytes([number]) * 19, peer.address)
         assert list(protocol.table) == [first]
         told: list[tuple[str, Peer]] = []
-        protocol.on_peer = lambda peer: told.append(("found", peer))
-        protocol.on_peer_lost = lambda peer: told.append(("lost", peer))
+        protocol.meetings.on_peer = lambda peer: told.append(("found", peer))
+        protocol.meetings.on_peer_lost = lambda peer: told.append(("lost", peer))
         protocol.ping(first)
         if foreign:
             ping, _ = line.sent[-1]

@@ -113,8 +113,8 @@ def test_a_liar_that_is_near_and_closest_holds_nobody_up(monkeypatch: pytest.Mon
     async def story() -> None:
         _, nodes, holders, reader = await network(monkeypatch)
 
-        def lie(self: Serving, args: GetArgs, token: bytes, address: Address) -> GetReply:
-            honest = real(self, args, token, address)
+        def lie(self: Serving, args: GetArgs, token: bytes, address: Address, *room: int) -> GetReply:
+            honest = real(self, args, token, address, *room)
             return replace(honest, wires=[], contacts=nobody) if self is holders[0].protocol.serving else honest
 
         monkeypatch.setattr(Serving, "get", lie)

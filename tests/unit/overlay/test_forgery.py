@@ -20,7 +20,7 @@ from dhtex.sim.clock import NodeClock
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 from tests.builders import NETWORK, identity, make_beat, make_order, make_status, stamped_by
-from tests.unit.overlay.test_hostile import HERE, ID, _Wire, pong, request
+from tests.unit.overlay.test_hostile import HERE, ID, Line, pong, request
 
 THERE: Address = ("127.0.0.2", 4001)
 NET = network_tag(NETWORK)
@@ -32,7 +32,7 @@ class Holder:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.line = _Wire()
+        self.line = Line()
         self.holdings = Holdings(Database.open(None), NETWORK, 0)
         clock, entropy = NodeClock(lambda: self.seconds, 5000.0), random.Random(1)
         node_id = NodeId(entropy.randbytes(20))

@@ -33,7 +33,7 @@ def request(verb: str, *args: object, trailer: bytes = b"", request_id: bytes = 
     return b"\0" + request_id + pack([verb, list(args)]) + trailer
 
 
-class _Wire:
+class Line:
     """An endpoint that keeps what is sent, and hands in what it is told to."""
 
     def __init__(self) -> None:
@@ -51,8 +51,8 @@ class _Wire:
 
 
 @asynccontextmanager
-async def wired(clock: Clock | None = None) -> AsyncIterator[tuple[Overlay, _Wire]]:
-    line = _Wire()
+async def wired(clock: Clock | None = None) -> AsyncIterator[tuple[Overlay, Line]]:
+    line = Line()
 
     async def opened(receiver: Receiver, host: str | None, port: int) -> Endpoint:
         return line
@@ -67,7 +67,7 @@ async def wired(clock: Clock | None = None) -> AsyncIterator[tuple[Overlay, _Wir
         await node.close()
 
 
-def pong(node: Overlay, line: _Wire, sender: bytes = ID, address: Address = HERE, *, marked: bool = True) -> None:
+def pong(node: Overlay, line: Line, sender: bytes = ID, address: Address = HERE, *, marked: bool = True) -> None:
     """Answer the last ping that went to an address."""
     ping = next(data for data, to in reversed(line.sent) if to == address and data[21:27] == wire.PING.head)
     trailer = reply_trailer(node.protocol.net, sender, b"t" * 8) if marked else b""

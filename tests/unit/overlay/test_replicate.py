@@ -205,7 +205,7 @@ async def test_who_invents_ids_without_end_costs_a_bounded_number_of_questions()
 
         honest = liar.protocol.serving.get
 
-        def get(args: wire.GetArgs, token: bytes, address: Address) -> wire.GetReply:
+        def get(args: wire.GetArgs, token: bytes, address: Address, room_bytes: int = 0) -> wire.GetReply:
             if not args.kind & IDS:
                 return honest(args, token, address)
             asked.append(args.rank)
@@ -232,6 +232,6 @@ async def test_the_next_holder_gets_a_record_when_one_has_died(monkeypatch: pyte
         for node in nearest[:3]:
             peer = node.protocol.table.get(lost.protocol.own_id)
             assert peer is not None
-            node.protocol._evict(peer)
+            node.protocol.meetings.evict(peer)
         kill(lost)
         await until(lambda: key in held(nearest[8]).rows, within_s=10)

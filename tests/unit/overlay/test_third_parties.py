@@ -26,10 +26,12 @@ class Watched(Sky):
     def __init__(self) -> None:
         super().__init__()
         self.sent: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
         self.off: set[str] = set()
 
     def arrive(self, data: bytes, source: Address, target: Address) -> None:
         self.sent[target[0]] += 1
+        self.bytes[target[0]] += len(data)
         if not self.off & {source[0], target[0]}:
             super().arrive(data, source, target)
 
@@ -39,8 +41,8 @@ def lie(node: Overlay, address: Callable[[int], Address]) -> None:
     serving, chance = node.protocol.serving, random.Random(node.node.id)
     honest = serving.get
 
-    def get(args: wire.GetArgs, token: bytes, asker: Address) -> wire.GetReply:
-        reply = honest(args, token, asker)
+    def get(args: wire.GetArgs, token: bytes, asker: Address, room_bytes: int = 1200) -> wire.GetReply:
+        reply = honest(args, token, asker, room_bytes)
         named = (contact_at(KEY[:4] + chance.randbytes(16), *address(chance.randrange(1, 60_000))) for _ in range(12))
         reply.contacts = [contact.wire for contact in named if contact is not None]
         return reply
@@ -76,9 +78,12 @@ def test_a_third_party_that_liars_name_gets_few_requests(liars: int) -> None:
         await nodes[0].get(KEY)
         await asyncio.sleep(5)  # all repetitions
         sky.sent.clear()
+        sky.bytes.clear()
         await nodes[0].get(KEY)
         await asyncio.sleep(5)
         assert 0 < sky.sent[VICTIM] <= limits.LOOKUP_REQUESTS_PER_IP_MAX * limits.REQUEST_TRIES
+        once = limits.OPENING_BYTES + (limits.REQUEST_TRIES - 1) * 110
+        assert sky.bytes[VICTIM] <= limits.LOOKUP_REQUESTS_PER_IP_MAX * once
         await end(nodes)
 
     virtually(story())

@@ -1,0 +1,126 @@
+"""A first question is answered at once, at an address that is not proven yet: it is as long as its answer."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from dhtex import limits
+from dhtex.market.holding import EITHER, NO_KIND
+from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay import wire
+from dhtex.overlay.contact import Peer, PeerKind, contact_at
+from dhtex.sim.clock import NodeClock
+from tests.unit.overlay.fakes import held, record, timed
+from tests.unit.overlay.sky import DELAY_S, Sky, end, virtually
+from tests.unit.overlay.test_amplification import NET, fill
+from tests.unit.overlay.test_hostile import HERE, ID, Line, pack, pong, request, wired
+from tests.unit.overlay.test_overlay import key_of
+
+KEY = key_of(1)
+
+
+def opening(kind: int, padding: int = limits.OPENING_BYTES, request_id: bytes = bytes(20)) -> bytes:
+    asked = (NET, ID, b"", KEY, kind, 0, True, b"", b"")
+    short = padding - len(request("dx_get", *asked)) - 3
+    return request("dx_get", *asked, bytes(max(0, short)), request_id=request_id)
+
+
+def answer(line: Line) -> wire.GetReply:
+    """The one answer that was sent."""
+    (sent,) = [data for data, _ in line.sent if data[0] == wire.REPLY]
+    reply: Any = wire.GET.reply.decode(sent[wire.FRAME_BYTES :])
+    assert isinstance(reply, wire.GetReply)
+    return reply
+
+
+async def test_a_first_question_is_as_long_as_a_long_answer_and_its_repetitions_are_short() -> None:
+    async with wired() as (node, line):
+        peer = node.protocol.peer_at(HERE, contact_at(NodeId(ID), *HERE))
+        args = wire.GetArgs(NET, node.protocol.own_id, b"", KEY, NO_KIND, 0, True)
+        node.protocol.ask(peer, wire.GET, args, lambda request, answer: None)
+        await asyncio.sleep(2.5)
+        first, *others = [data for data, to in line.sent if data[21:29] == wire.GET.head]
+        assert len(first) == limits.OPENING_BYTES
+        assert len(others) == limits.REQUEST_TRIES - 1
+        assert all(len(data) < 100 and data[1:21] == first[1:21] for data in others)
+        line.sent.clear()
+        peer.token = b"t" * 8
+        node.protocol.ask(peer, wire.GET, args, lambda request, answer: None)
+        assert [len(data) < 110 for data, _ in line.sent] == [True]
+
+
+async def test_a_stranger_is_told_contacts_and_asked_who_he_is_and_his_answer_shows_that_we_are_reached() -> None:
+    async with wired() as (node, line):
+        fill(node)
+        node.protocol.datagram_received(opening(NO_KIND), HERE)
+        assert len(answer(line).contacts) == limits.LOOKUP_CONTACTS_ALONE
+        assert answer(line).ok == wire.OK
+        assert node.selfview.reachable is None
+        pong(node, line)
+        assert node.selfview.reachable
+        assert node.protocol.table.get(NodeId(ID)) is not None
+
+
+async def test_what_merely_says_to_come_from_somewhere_proves_nothing() -> None:
+    async with wired() as (node, line):
+        for number in range(50):
+            node.protocol.datagram_received(opening(NO_KIND, request_id=number.to_bytes(20)), HERE)
+        assert node.selfview.reachable is None
+        assert not node.peers()
+        assert node.protocol.peer_at(HERE).verified_until == 0.0
+        assert sum(data[21:27] == wire.PING.head for data, _ in line.sent) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "ok"),
+    [(300, EITHER, wire.OK), (900, EITHER, wire.TOKEN_NEEDED), (900, 0, wire.OK)],
+)
+async def test_a_record_comes_at_once_if_it_fits_and_for_a_token_if_not(size: int, kind: int, ok: int) -> None:
+    async with wired() as (node, line):
+        held(node).put(record(DhtKey(KEY), b"." * size), None, 0.0, "self")
+        node.protocol.datagram_received(opening(kind), HERE)
+        reply = answer(line)
+        assert reply.ok == ok
+        assert len(reply.wires) == (size == 300)
+        assert reply.total == (ok == wire.OK)
+
+
+async def test_a_short_first_question_is_answered_with_a_token() -> None:
+    async with wired() as (node, line):
+        fill(node)
+        node.protocol.datagram_received(opening(NO_KIND, limits.OPENING_BYTES - 1), HERE)
+        assert answer(line).ok == wire.TOKEN_NEEDED
+
+
+@pytest.mark.parametrize(("size", "trips"), [(300, 1), (900, 2)])
+def test_a_fetch_from_a_stranger_takes_one_round_trip_if_its_record_fits(size: int, trips: int) -> None:
+    async def story() -> None:
+        sky = Sky()
+        holder, reader = await sky.node(1), await sky.node(2)
+        wanted = record(DhtKey(KEY), b"." * size)
+        held(holder).put(wanted, None, 0.0, "self")
+        contact = contact_at(holder.protocol.own_id, "8.1.1.1", 3001)
+        assert contact is not None
+        stranger = Peer(contact.address, contact, reader.protocol.monotonic())
+        stranger.kind = PeerKind.DHTEX
+        reader.protocol.peers[contact.address] = stranger
+        reader.protocol.table.offer(stranger)
+        took_s = await timed(reader.fetch(KEY, 0, wanted.__eq__))
+        assert took_s == pytest.approx(2 * trips * DELAY_S, abs=1e-3)
+        await end([holder, reader])
+
+    virtually(story())
+
+
+async def test_a_token_that_an_opening_brought_is_used() -> None:
+    clock = NodeClock(lambda: 0.0, 1000.0)
+    async with wired(clock) as (node, line):
+        peer = node.protocol.peer_at(HERE, contact_at(NodeId(ID), *HERE))
+        args = wire.GetArgs(NET, node.protocol.own_id, b"", KEY, NO_KIND, 0, True)
+        answers: list[object] = []
+        node.protocol.ask(peer, wire.GET, args, lambda request, answer: answers.append(answer))
+        reply = wire.GetReply(NodeId(ID), b"12345678", wire.OK, [], 0, bytes(8), [])
+        node.protocol.datagram_received(b"\1" + line.sent[0][0][1:21] + pack(reply), HERE)
+        assert len(answers) == 1
+        assert peer.token == b"12345678"
