@@ -68,7 +68,6 @@ class Meetings:
         if peer.verified_until > now:
             self._asking.ping(peer)
         else:
-            peer.came_first = not peer.last_asked
             self._asking.ping_stranger(peer, True)
 
     def answered(self, peer: Peer, responder: NodeId | None, now: float) -> None:

@@ -118,7 +118,7 @@ class Protocol:
     def ping_stranger(self, peer: Peer, marked: bool) -> None:
         """Ask somebody whose address is not proven who he is, once; `marked`: he says to be a dhtex node."""
         if not peer.pinging:
-            peer.pinging = True
+            peer.pinging, peer.came_first = True, not peer.last_asked
             body = self._ping_back if marked else self._ping_stock
             request = Request(peer, wire.PING, None if marked else "unmarked", lambda request, answer: None)
             request.tries_max = 1  # a forged source must not get more than it paid for

@@ -10,6 +10,7 @@ from dhtex.market.holding import EITHER, NO_KIND
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.contact import Peer, PeerKind, contact_at
+from dhtex.overlay.trailer import request_trailer
 from dhtex.sim.clock import NodeClock
 from tests.unit.overlay.fakes import held, record, timed
 from tests.unit.overlay.sky import DELAY_S, Sky, end, virtually
@@ -124,3 +125,20 @@ async def test_a_token_that_an_opening_brought_is_used() -> None:
         node.protocol.datagram_received(b"\1" + line.sent[0][0][1:21] + pack(reply), HERE)
         assert len(answers) == 1
         assert peer.token == b"12345678"
+
+
+async def test_a_stranger_that_pings_first_shows_that_we_are_reached_once_it_has_answered() -> None:
+    async with wired() as (node, line):
+        ping = request("ping", ID, trailer=request_trailer(NET, 200))
+        node.protocol.datagram_received(ping, HERE)
+        assert node.selfview.reachable is None
+        pong(node, line)
+        assert node.selfview.reachable
+
+
+async def test_whom_we_asked_before_shows_nothing() -> None:
+    async with wired() as (node, line):
+        node.protocol.ping(node.protocol.peer_at(HERE))
+        node.protocol.datagram_received(opening(NO_KIND), HERE)
+        pong(node, line)
+        assert node.selfview.reachable is None

@@ -5,10 +5,8 @@ import asyncio
 import pytest
 
 from dhtex import limits
-from dhtex.market.ids import NodeId
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address, pack_address
-from dhtex.overlay.contact import Peer
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.trailer import network_tag
 from dhtex.sim.clock import NodeClock
@@ -28,18 +26,7 @@ async def pass_until(node: Overlay, reachable: bool, within_s: float) -> float:
 
 def quiet(node: Overlay) -> None:
     """Nobody finds the node by itself: strangers' requests prove nothing, so only knocks do."""
-    meetings = node.protocol.meetings
-    met, meet = meetings.met, meetings.meet
-
-    def proven(sender: NodeId, address: Address, peer: Peer | None) -> Peer:
-        (peer or node.protocol.peer_at(address)).last_asked = 1.0
-        return met(sender, address, peer)
-
-    def unproven(sender: NodeId, peer: Peer) -> None:
-        peer.last_asked = 1.0
-        meet(sender, peer)
-
-    meetings.met, meetings.meet = proven, unproven  # type: ignore[method-assign]
+    node.protocol.meetings.on_unasked = lambda now: None
 
 
 @pytest.mark.parametrize("seed", [200, 201])
