@@ -126,6 +126,8 @@ async def test_the_router_maps_the_port_while_the_node_runs(router: Router, url:
     router.location = url
     async with Node(settings(map_port=True)) as node:
         await until(lambda: router.mapped == {node.port: ("127.0.0.1", node.port, 3600)})
+        told = (await node.doctor()).checks[0]
+        assert (told.state, told.finding.endswith("which is mapped by UPnP")) == ("ok", True)
     assert router.mapped == {}
 
 
@@ -140,6 +142,8 @@ async def test_a_router_that_refuses_or_talks_nonsense_is_asked_again(
     async with Node(settings(map_port=True)) as node:
         await until(lambda: f"UDP port {node.port} is not mapped" in caplog.text)
         assert node.status().state == "alone"
+        told = (await node.doctor()).checks[0]
+        assert (told.state, str(node.port) in told.hint) == ("warning", True)
         router.fault = None
         await until(lambda: list(router.mapped) == [node.port])
 
