@@ -294,7 +294,8 @@ class Node(Queries):
 
     @property
     def _diagnosis(self) -> Diagnosis:
-        return Diagnosis(self.config, self._running, self._health, self._clock)
+        mapping = None if self._outside is None else self._outside.mapping
+        return Diagnosis(self.config, self._running, self._health, self._clock, mapping)
 
     def peers(self) -> list[PeerView]:
         """The contacts of the routing table, most recently heard of first."""

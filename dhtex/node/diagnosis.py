@@ -15,6 +15,7 @@ from dhtex.market.ids import DhtKey, order_key
 from dhtex.market.records import Kind, Order, Record
 from dhtex.node.bootstrap import ITSELF, WELL
 from dhtex.node.health import Health
+from dhtex.node.mapping import Mapping
 from dhtex.node.naming import digits_of, whole
 from dhtex.node.parts import Parts
 from dhtex.overlay.addresses import endpoint
@@ -43,11 +44,12 @@ FREE_BYTES_MIN: Final = 200 << 20
 class Diagnosis:
     """Asks the network on behalf of whoever looks after the node."""
 
-    def __init__(self, config: NodeConfig, parts: Parts, health: Health, clock: Clock) -> None:
+    def __init__(self, config: NodeConfig, parts: Parts, health: Health, clock: Clock, mapping: Mapping | None) -> None:
         self._config = config
         self._parts = parts
         self._health = health
         self._clock = clock
+        self._mapping = mapping
 
     # --- why -------------------------------------------------------------------------------------------------------
 
@@ -142,8 +144,16 @@ class Diagnosis:
 
     async def _port(self) -> CheckView:
         view = self._health.status()
+        finding = f"listens on UDP {view.host or 'all addresses'} port {view.port}"
+        if self._mapping is None:
+            return CheckView(name="port", state=OK, finding=finding)
+        told, hint = self._mapping.outcome
+        reached = self._parts.overlay.selfview.reachable
         return CheckView(
-            name="port", state=OK, finding=f"listens on UDP {view.host or 'all addresses'} port {view.port}"
+            name="port",
+            state=WARNING if hint and not reached else OK,
+            finding=f"{finding}, which {told}",
+            hint="" if reached else hint,
         )
 
     async def _peers(self) -> CheckView:
@@ -218,7 +228,8 @@ class Diagnosis:
             return CheckView(
                 name="reachability", state=WARNING,
                 finding=f"nobody whom we had asked to reach us did; serving as a client{seen}",
-                hint=f"forward UDP port {self._health.status().port} to this machine, or start with --map-port",
+                hint=f"forward UDP port {self._health.status().port} to this machine"
+                + (", or start with --map-port" if self._mapping is None else "; see what is said of the port"),
             )  # fmt: skip
         if mirror.address is not None and not mirror.public:
             return CheckView(

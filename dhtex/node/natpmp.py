@@ -1,12 +1,11 @@
 """NAT-PMP (RFC 6886): a port mapping for twelve bytes of UDP, at the gateway of the default route."""
 
 import asyncio
-import ipaddress
 import struct
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+from dhtex.node.gateway import Granted, find_gateway
 from dhtex.overlay.addresses import Address
 
 PORT: Final = 5351
@@ -18,15 +17,7 @@ TRIES_S: Final = (
 )  # each waits twice as long; the RFC goes on for a minute, but who is near is quick
 _MAP_UDP: Final = 1
 _ANSWER: Final = 128
-_GATEWAY_FLAG: Final = 2
 _CODES: Final = {2: "mappings are switched off", 3: "it has no address", 4: "it has no room"}
-
-
-class Granted(NamedTuple):
-    """A mapping: the port that strangers see, and for how long."""
-
-    external: int
-    lifetime_s: int
 
 
 def encode_request(port: int, external: int, lifetime_s: int) -> bytes:
@@ -42,27 +33,8 @@ def decode_answer(data: bytes, port: int) -> Granted | None:
     if internal != port:
         return None
     if code:
-        raise OSError(f"the gateway refuses by NAT-PMP: {_CODES.get(code, f'code {code}')}")
+        raise OSError(f"the gateway refuses: {_CODES.get(code, f'code {code}')}")
     return Granted(external, lifetime_s)
-
-
-def default_gateway(routes: str) -> str | None:
-    """The IPv4 gateway with the lowest metric in the text of Linux's /proc/net/route."""
-    found: list[tuple[int, str]] = []
-    for line in routes.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) >= 8 and int(fields[3], 16) & _GATEWAY_FLAG and int(fields[1], 16) == int(fields[7], 16) == 0:
-            packed = int(fields[2], 16).to_bytes(4, "little")
-            found.append((int(fields[6]), str(ipaddress.IPv4Address(packed))))
-    return min(found)[1] if found else None
-
-
-def _find_gateway() -> Address | None:
-    try:
-        ip = default_gateway(Path("/proc/net/route").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-    return None if ip is None else (ip, PORT)
 
 
 class _Line(asyncio.DatagramProtocol):
@@ -86,6 +58,11 @@ class _Line(asyncio.DatagramProtocol):
             self.granted.set_exception(error)
 
 
+def _find_gateway() -> Address | None:
+    ip = find_gateway()
+    return None if ip is None else (ip, PORT)
+
+
 class NatPmp:
     """The mapping of one UDP port at a gateway that speaks NAT-PMP."""
 
@@ -93,13 +70,14 @@ class NatPmp:
 
     def __init__(self, find_gateway: Callable[[], Address | None] = _find_gateway) -> None:
         self._find_gateway = find_gateway
-        self._external = 0
 
-    async def open(self, port: int, lease_s: int) -> float:
-        """Map the port, or prolong that; for how many seconds. Raises OSError or TimeoutError."""
-        granted = await self._ask(port, self._external or port, lease_s)
-        self._external = granted.external
-        return granted.lifetime_s
+    async def open(self, port: int, lease_s: int) -> Granted:
+        """Map the port, or prolong that. Raises OSError or TimeoutError.
+
+        The same port of the gateway is asked for each time, also when another one was granted: peers see us at it, and
+        who had it may have gone.
+        """
+        return await self._ask(port, port, lease_s)
 
     async def close(self, port: int) -> None:
         """Take the mapping back."""
@@ -108,7 +86,7 @@ class NatPmp:
     async def _ask(self, port: int, external: int, lease_s: int) -> Granted:
         gateway = self._find_gateway()
         if gateway is None:
-            raise OSError("there is no gateway to ask by NAT-PMP")
+            raise OSError("there is no gateway to ask")
         loop = asyncio.get_running_loop()
         transport, line = await loop.create_datagram_endpoint(lambda: _Line(port), remote_addr=gateway)
         try:
@@ -116,7 +94,7 @@ class NatPmp:
                 transport.sendto(encode_request(port, external, lease_s))
                 if (await asyncio.wait([line.granted], timeout=wait_s))[0]:
                     return line.granted.result()
-            raise TimeoutError("the gateway does not answer to NAT-PMP")
+            raise TimeoutError("the gateway does not answer")
         finally:
             transport.close()
             line.granted.cancel()

@@ -17,7 +17,7 @@ class Outside:
     def __init__(self, config: NodeConfig, node_id: bytes, meet: Callable[[str, int], Awaitable[bool]]) -> None:
         self._host = config.host
         self._lan = Lan(config.network, node_id, meet) if config.lan else None
-        self._mapping = Mapping() if config.map_port else None
+        self.mapping = Mapping() if config.map_port else None
         self._tasks = Tasks()
         self._port = 0
 
@@ -29,13 +29,13 @@ class Outside:
                 await self._lan.start(port, self._host)
             except OSError as error:
                 log.warning("no discovery on the local network: %s", error)
-        if self._mapping is not None:
-            self._tasks.spawn(self._mapping.run(port))
+        if self.mapping is not None:
+            self._tasks.spawn(self.mapping.run(port))
 
     async def stop(self) -> None:
         """Leave no trace."""
         await self._tasks.end()
-        if self._mapping is not None:
-            await self._mapping.close(self._port)
+        if self.mapping is not None:
+            await self.mapping.close(self._port)
         if self._lan is not None:
             await self._lan.close()

@@ -12,6 +12,7 @@ from dhtex.config import NodeConfig
 from dhtex.errors import UsageError
 from dhtex.node import Node, mapping
 from dhtex.node.natpmp import NatPmp
+from tests.unit.node.igd import Router, UpnpError, install
 from tests.unit.overlay.fakes import until
 
 
@@ -69,55 +70,16 @@ class FakeBrowser:
             FakeAir.handlers.remove(handler)
 
 
-class FakeRouter:
-    """A router with a table of mappings."""
-
-    mapped: ClassVar[list[tuple[str, int]]] = []
-    fault: ClassVar[Exception | None] = None
-    url: ClassVar[str] = "http://127.0.0.1:5000/igd.xml"
-
-    def __init__(self, device: Any, handler: Any) -> None:
-        self.device = SimpleNamespace(device_url=FakeRouter.url)
-
-    @classmethod
-    async def async_search(cls, timeout: int) -> list[dict[str, str]]:
-        return [{"location": FakeRouter.url}]
-
-    async def async_add_port_mapping(self, **fields: Any) -> None:
-        if FakeRouter.fault is not None:
-            raise FakeRouter.fault
-        assert (fields["protocol"], fields["external_port"]) == ("UDP", fields["internal_port"])
-        assert fields["remote_host"].exploded == ""  # 0.0.0.0 would be a host of that name
-        FakeRouter.mapped.append((str(fields["internal_client"]), fields["internal_port"]))
-
-    async def async_delete_port_mapping(self, **fields: Any) -> None:
-        FakeRouter.mapped.clear()
-
-
-class FakeUpnpError(Exception): ...
-
-
-class FakeFactory:
-    def __init__(self, requester: Any, non_strict: bool) -> None: ...
-
-    async def async_create_device(self, place: str) -> object:
-        return object()
-
-
 @pytest.fixture
-def packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The optional packages, as far as they are used."""
+def router(monkeypatch: pytest.MonkeyPatch) -> Router:
+    """The optional packages, as far as they are used; the router that one of them finds."""
+    router = Router()
+    install(monkeypatch, [router])
     modules: dict[str, dict[str, Any]] = {
         "zeroconf": {"get_all_addresses": lambda: ["127.0.0.1", "192.168.0.2"]},
         "zeroconf.asyncio": {
             "AsyncZeroconf": FakeZeroconf, "AsyncServiceInfo": FakeInfo, "AsyncServiceBrowser": FakeBrowser,
         },
-        "async_upnp_client": {},
-        "async_upnp_client.profiles": {},
-        "async_upnp_client.profiles.igd": {"IgdDevice": FakeRouter},
-        "async_upnp_client.client_factory": {"UpnpFactory": FakeFactory},
-        "async_upnp_client.aiohttp": {"AiohttpRequester": object},
-        "async_upnp_client.exceptions": {"UpnpError": FakeUpnpError},
     }  # fmt: skip
     for name, fields in modules.items():
         module = ModuleType(name)
@@ -126,7 +88,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapping, "NatPmp", lambda: NatPmp(lambda: None))
     FakeAir.services.clear()
     FakeAir.handlers.clear()
-    FakeRouter.mapped.clear()
+    return router
 
 
 def settings(network: str = "lab", **options: Any) -> NodeConfig:
@@ -147,7 +109,7 @@ async def test_a_missing_package_is_named_with_the_way_to_install_it(
     assert caught.value.hint == f"pip install 'dhtex[{extra}]'"
 
 
-@pytest.mark.usefixtures("packages")
+@pytest.mark.usefixtures("router")
 async def test_neighbours_of_one_network_meet_without_bootstrap_and_others_do_not() -> None:
     async with (
         Node(settings(lan=True)) as one, Node(settings(lan=True)) as other, Node(settings("else", lan=True)) as foreign,
@@ -159,37 +121,37 @@ async def test_neighbours_of_one_network_meet_without_bootstrap_and_others_do_no
     assert (FakeAir.services, FakeAir.handlers) == ({}, [])
 
 
-@pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize("url", ["http://127.0.0.1:5000/igd.xml", "http://127.0.0.1/igd.xml"])
-async def test_the_router_maps_the_port_while_the_node_runs(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setattr(FakeRouter, "url", url)
+async def test_the_router_maps_the_port_while_the_node_runs(router: Router, url: str) -> None:
+    router.location = url
     async with Node(settings(map_port=True)) as node:
-        await until(lambda: FakeRouter.mapped == [("127.0.0.1", node.port)])
-    assert FakeRouter.mapped == []
+        await until(lambda: router.mapped == {node.port: ("127.0.0.1", node.port, 3600)})
+        told = (await node.doctor()).checks[0]
+        assert (told.state, told.finding.endswith("which is mapped by UPnP")) == ("ok", True)
+    assert router.mapped == {}
 
 
-@pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize(
-    "fault",
-    [FakeUpnpError("ConflictInMappingEntry"), KeyError("x"), ValueError("x"), AttributeError("x"), ParseError("x")],
+    "fault", [UpnpError(718), UpnpError(), KeyError("x"), ValueError("x"), AttributeError("x"), ParseError("x")]
 )
 async def test_a_router_that_refuses_or_talks_nonsense_is_asked_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
+    router: Router, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
 ) -> None:
     monkeypatch.setattr(mapping, "RETRY_S", 0.01)
-    monkeypatch.setattr(FakeRouter, "fault", fault)
+    router.fault = fault
     async with Node(settings(map_port=True)) as node:
         await until(lambda: f"UDP port {node.port} is not mapped" in caplog.text)
         assert node.status().state == "alone"
-        FakeRouter.fault = None
-        await until(lambda: FakeRouter.mapped == [("127.0.0.1", node.port)])
+        told = (await node.doctor()).checks[0]
+        assert (told.state, str(node.port) in told.hint) == ("warning", True)
+        router.fault = None
+        await until(lambda: list(router.mapped) == [node.port])
 
 
-@pytest.mark.usefixtures("packages")
 async def test_what_is_wrong_with_the_mapping_itself_is_in_the_log(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    router: Router, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(FakeRouter, "fault", RuntimeError("a bug"))
+    router.fault = RuntimeError("a bug")
     async with Node(settings(map_port=True)):
         await until(lambda: "a bug" in caplog.text)
 
