@@ -34,12 +34,14 @@ PARALLEL: Final = 16
 CONTESTANTS: Final = {
     "dhtex": "dhtex",
     "dhtex-compiled": "compiled",
+    "floor": "floor",
     "kademlia": "kademlia",
     "opendht": "OpenDHT",
     "libtorrent": "libtorrent",
     "libtorrent-signed": "libtorrent, signed",
 }
 OURS: Final = ("dhtex", "dhtex-compiled")
+FLOOR: Final = "floor"  # no other, but what none in Python could be quicker than
 EQUAL: Final = "libtorrent-signed"  # does what ours does
 VERBS: Final = ("put", "get", "get of all")
 STOCK_COPIES: Final = 20
@@ -66,6 +68,9 @@ What is checked, and what is waited for:
 - kademlia: a `put` waits for 20 holders, a `get` for all three that it asks at a time. Nothing is checked.
 - OpenDHT: a `put` ends with the first of 8 holders that answers, a `get` with the first value. Nothing is checked: the
   values are not signed for it.
+- floor, in Python too, is no network: everybody knows everybody, and who holds what. A `put` is one question, and then
+  the record for each of 8 holders, which check its signature; a `get` is one question, and a hash. There are no lookups,
+  rules, time-outs, rates and tokens. Who checks signatures in Python can do no more than this.
 
 So a `put` of dhtex does what one of libtorrent, signed, does; the others do less. To check and keep an order takes a
 holder of dhtex {keep_us:.0f} µs of CPU (not compiled), {verify_us:.0f} of them for the signature: of a put,
@@ -154,7 +159,7 @@ class Contestant:
 
 def run(quick: bool) -> str:
     """Measure; the report's section."""
-    there = [name for name in CONTESTANTS if find_spec(name.partition("-")[0]) is not None]
+    there = [name for name in CONTESTANTS if name == FLOOR or find_spec(name.partition("-")[0]) is not None]
     if not compiled.is_there():
         there.remove(OURS[1])
     missing = [CONTESTANTS[name] for name in CONTESTANTS if name not in there]
@@ -223,6 +228,7 @@ def _table(size: int, contestants: list[Contestant]) -> str:
     names = [CONTESTANTS[it.name] for it in contestants]
     beside = ("best other", CONTESTANTS[EQUAL])
     ratios = [f"{CONTESTANTS[ours]} / {them}" for ours in OURS if ours in memory for them in beside]
+    ratios.append(f"{FLOOR} / {beside[0]}")
     return table(["", *names, *ratios], rows)
 
 
@@ -233,10 +239,12 @@ def _lost(contestants: list[Contestant]) -> dict[str, int]:
 
 
 def _ratios(figures: dict[str, float], best: Callable[[list[float]], float]) -> list[object]:
-    """Of each of ours: over the best other, and over the one that does the same; empty where there is none."""
-    others = [figure for name, figure in figures.items() if name not in OURS]
+    """Of each of ours: over the best other, and over the one that does the same; of the floor over the best other. Empty
+    where there is none."""
+    others = [figure for name, figure in figures.items() if name not in (*OURS, FLOOR)]
     beside = ([best(others)] if others else [], [figures[EQUAL]] if EQUAL in figures else [])
-    return [figures[ours] / them[0] if them else "" for ours in OURS if ours in figures for them in beside]
+    ratios = [figures[ours] / them[0] if them else "" for ours in OURS if ours in figures for them in beside]
+    return [*ratios, figures[FLOOR] / beside[0][0] if FLOOR in figures and others else ""]
 
 
 Sums = dict[tuple[str, int], Sum]

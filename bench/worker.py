@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.floor import FloorShare
 from bench.hops import trace
 from bench.ours import OverlayNetwork
 from bench.records import make_orders
@@ -68,7 +69,11 @@ class StockShare:
         return len(self._network.strangers(self._keys[index]))
 
 
-SHARES: dict[str, type[OurShare | StockShare]] = {"dhtex": OurShare, "kademlia": StockShare}
+SHARES: dict[str, type[OurShare | StockShare | FloorShare]] = {
+    "dhtex": OurShare,
+    "floor": FloorShare,
+    "kademlia": StockShare,
+}
 
 
 class Worker:
