@@ -69,8 +69,8 @@ What is checked, and what is waited for:
 - OpenDHT: a `put` ends with the first of 8 holders that answers, a `get` with the first value. Nothing is checked: the
   values are not signed for it.
 - floor, in Python too, is no network: everybody knows everybody, and who holds what. A `put` is one question, and then
-  the record for each of 8 holders, which check its signature; a `get` is one question, and a hash. There are no lookups,
-  rules, time-outs, rates and tokens. Who checks signatures in Python can do no more than this.
+  the record for each of 8 holders, which check its signature; a `get` is one question, and a hash. There are no rules,
+  lookups, time-outs, rates and tokens. Who checks signatures in Python can do no more than this.
 
 So a `put` of dhtex does what one of libtorrent, signed, does; the others do less. To check and keep an order takes a
 holder of dhtex {keep_us:.0f} µs of CPU (not compiled), {verify_us:.0f} of them for the signature: of a put,
@@ -239,7 +239,7 @@ def _lost(contestants: list[Contestant]) -> dict[str, int]:
 
 
 def _ratios(figures: dict[str, float], best: Callable[[list[float]], float]) -> list[object]:
-    """Of each of ours: over the best other, and over the one that does the same; of the floor over the best other. Empty
+    """Of each of ours: over the best other, and over the one that does the same; of the floor over the best; empty
     where there is none."""
     others = [figure for name, figure in figures.items() if name not in (*OURS, FLOOR)]
     beside = ([best(others)] if others else [], [figures[EQUAL]] if EQUAL in figures else [])
