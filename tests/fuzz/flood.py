@@ -17,12 +17,13 @@ from multiprocessing.connection import Connection
 from statistics import median
 
 from dhtex.config import NodeConfig
+from dhtex.market.ids import DhtKey, NodeId
 from dhtex.node import Node
 from dhtex.overlay import wire
 from dhtex.overlay.trailer import network_tag, reply_trailer, request_trailer
 from tests.builders import NETWORK
 
-KINDS = ("noise", "answers", "pings", "pings/24", "pings/0", "gets", "gets/0")  # and how far the sources are spread
+KINDS = ("noise", "answers", "pings", "pings/24", "pings/0", "gets", "gets/0", "openings", "openings/0")
 _NET = network_tag(NETWORK)
 _BURST_S = 0.005
 _PING_EACH_S = 0.05
@@ -41,7 +42,7 @@ def _serve(pipe: Connection) -> None:
 
 
 def _sources(kind: str, chance: random.Random) -> list[socket.socket]:
-    """One address, 200 of one /24, or 400 of as many /24: all of 127/8 is this machine."""
+    """How far a kind is spread: one address, 200 of one /24, or 400 of as many /24: all of 127/8 is this machine."""
     spread = kind.partition("/")[2]
     ips = {
         "": ["127.0.0.1"],
@@ -62,6 +63,9 @@ def _garbage(kind: str, chance: random.Random) -> bytes:
         return b"\1" + chance.randbytes(20) + wire.encode(sender) + reply_trailer(_NET, sender, bytes(8))
     if kind.startswith("pings"):
         return b"\0" + chance.randbytes(20) + wire.PING.head + wire.encode((sender,)) + request_trailer(_NET, 150)
+    if kind.startswith("openings"):
+        first = wire.GetArgs(_NET, NodeId(sender), b"", DhtKey(key), 0, 0, True).opening()
+        return b"\0" + chance.randbytes(20) + wire.GET.head + wire.encode(first)
     arguments = (_NET, sender, b"12345678", key, 0, 0, True)
     return b"\0" + chance.randbytes(20) + wire.GET.head + wire.encode(arguments)
 
