@@ -94,10 +94,12 @@ class Crawl:
         self._near: list[Contact] | None = None  # until the next answer
         self._network = network
         self._done = done
-        parallel = limits.LOOKUP_PARALLEL if enough is None else limits.FETCH_PARALLEL
-        self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted, parallel)
+        parallel, last = (limits.LOOKUP_PARALLEL, wanted) if enough is None else (limits.FETCH_PARALLEL, 0)
+        self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted, parallel, last)
         if enough is not None:
             self._lookup.parallel = 1
+        elif network.table.is_whole(target):
+            self._lookup.parallel = max(parallel, last)
 
     @property
     def asked(self) -> int:

@@ -2,7 +2,8 @@
 
 Theory of operation. Candidates are kept by distance to the target. `next` hands out those to ask, closest first, while
 fewer than `parallel` answers are awaited; every answer brings more candidates. There are no rounds: each answer is used
-when it comes, and what it brings is asked at once.
+when it comes, and what it brings is asked at once. When somebody near knows of nobody nearer, the neighbourhood is
+known, and all of it is asked at once (Kademlia, section 2.3).
 
 A candidate that has not answered within its usual time is *slow*: it gives up its slot, and the end no longer waits for
 it, but if it answers late it counts. It is *failed* once all repetitions went unanswered. So a dead peer costs one soft
@@ -94,7 +95,8 @@ def _crowded(row: _Row, near: dict[bytes, int]) -> bool:
 
 class Lookup:
     """One search for the `wanted` nodes closest to `target`, with at most `parallel` answers awaited at a time (it may
-    be changed meanwhile), and as many suspects beside them as that was at first."""
+    be changed meanwhile), up to `parallel_last` once the neighbourhood is known, and as many suspects beside them as
+    `parallel` was at first."""
 
     def __init__(
         self,
@@ -103,6 +105,7 @@ class Lookup:
         now: float,
         wanted: int = limits.HOLDERS,
         parallel: int = limits.LOOKUP_PARALLEL,
+        parallel_last: int = 0,
     ) -> None:
         self.target = target
         self.wanted = wanted
@@ -110,6 +113,7 @@ class Lookup:
         self._goal = int.from_bytes(target)
         self._own_id = own_id
         self.parallel = self._suspects_max = parallel
+        self._parallel_last = parallel_last
         self._started = now
         self._rows: list[_Row] = []
         self._by_wire: dict[bytes, _Row] = {}
@@ -228,7 +232,10 @@ class Lookup:
         if (row := self._awaited(contact)) is not None:
             self._enter(row, State.ROUTER if router else State.ANSWERED)
             row.source.answered += 1
+            nearest = self._rows[: self.wanted]
             self.add(contacts, contact.id)
+            if row in nearest and self._rows[: self.wanted] == nearest:
+                self.parallel = max(self.parallel, self._parallel_last)
 
     def on_slow(self, contact: Contact) -> None:
         """The usual time has passed; the answer may still come."""

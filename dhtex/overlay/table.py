@@ -80,6 +80,11 @@ class Table:
     def _index(self, long_id: int) -> int:
         return ID_BITS - (self._own ^ long_id).bit_length()
 
+    def is_whole(self, target: bytes) -> bool:
+        """Whether we may know all who are as far from us as a target is: there is room for more of them."""
+        bucket = self._buckets.get(self._index(int.from_bytes(target)))
+        return bucket is None or len(bucket.peers) < self.bucket_size
+
     def wants(self, contact: Contact, since: float = math.inf) -> bool:
         """Whether somebody who has had this address since then would enter the table, so that asking who it is pays."""
         known = self._by_id.get(contact.id)

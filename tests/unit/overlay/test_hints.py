@@ -29,6 +29,7 @@ def test_who_named_a_silent_node_is_told_and_forgets_it_after_own_pings() -> Non
         await asyncio.sleep(60)  # nobody looks around any more
         assert all(knows(node, dead) for node in living)
         kill(dead)
+        await asyncio.sleep(limits.HINT_PAUSE_S)  # some have asked it a moment ago
         assert await stranger.connect(("8.1.1.1", PORT))  # meets the dead one by name
         await stranger.get(DhtKey(dead.protocol.own_id))
         await until(lambda: sum(node.counters.get("hints_followed", 0) for node in living) > 0)

@@ -110,6 +110,27 @@ def test_the_silent_are_not_near_and_leave_doubt() -> None:
     assert lookup.near() == [far, unasked]
 
 
+def test_once_somebody_near_knows_of_nobody_nearer_all_of_the_neighbourhood_is_asked() -> None:
+    world = closest(bytes(20), [contact(number) for number in range(10)], 10)
+    lookup = Lookup(bytes(20), OWN, 0.0, wanted=5, parallel=1, parallel_last=5)
+    lookup.add(world[1:])
+    assert lookup.next(0.0) == [world[1]]
+    lookup.on_reply(world[1], [world[0]])  # somebody nearer: go on one by one
+    assert lookup.next(0.0) == [world[0]]
+    lookup.on_reply(world[0], world[6:])  # nobody nearer
+    assert lookup.next(0.0) == world[2:5]
+
+
+def test_who_is_far_away_says_nothing_of_the_neighbourhood() -> None:
+    world = closest(bytes(20), [contact(number) for number in range(10)], 10)
+    lookup = Lookup(bytes(20), OWN, 0.0, wanted=5, parallel=1, parallel_last=5)
+    lookup.add(world[9:])
+    assert lookup.next(0.0) == world[9:]
+    lookup.add(world[:9])
+    lookup.on_reply(world[9], [])
+    assert lookup.next(0.0) == world[:1]
+
+
 def test_a_late_answer_counts() -> None:
     lookup = Lookup(bytes(20), OWN, 0.0, wanted=2)
     near, far = closest(bytes(20), [contact(1), contact(2)], 2)

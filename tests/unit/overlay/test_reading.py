@@ -1,5 +1,6 @@
 """What it costs to read a long list, also while it changes under the reader's hands."""
 
+import asyncio
 import random
 
 import pytest
@@ -8,8 +9,9 @@ from dhtex.market.holding import WHOLE, Page, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.pages import PagePlan
 from dhtex.overlay.server import Overlay
-from tests.unit.overlay.fakes import FakeHoldings, held, record
-from tests.unit.overlay.sky import Sky, end, virtually
+from tests.unit.overlay.fakes import FakeHoldings, held, record, timed
+from tests.unit.overlay.sky import DELAY_S, Sky, end, virtually
+from tests.unit.overlay.test_overlay import key_of
 
 KEY = DhtKey(b"k" * 20)
 COUNT = 400
@@ -111,3 +113,16 @@ def test_pages_of_a_list_hardly_overlap(shortest: int, longest: int) -> None:
     while rank < len(listing):
         rank, least = rank + len(page(rank)), least + 1
     assert pages <= 1.2 * least
+
+
+def test_where_everybody_is_known_all_holders_are_read_in_one_round_trip() -> None:
+    async def story() -> None:
+        nodes = await Sky().network(20)
+        await asyncio.sleep(60)
+        for number in range(20):
+            key = key_of(number)
+            await nodes[number].put(key, record(key), None)
+            assert await timed(nodes[number - 7].get(key)) == pytest.approx(2 * DELAY_S, abs=1e-3)
+        await end(nodes)
+
+    virtually(story())

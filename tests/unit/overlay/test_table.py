@@ -63,6 +63,15 @@ def test_who_has_shown_no_kind_and_ourselves_stay_out() -> None:
     assert len(table) == 0
 
 
+def test_it_may_know_everybody_as_long_as_there_is_room_for_more() -> None:
+    table = Table(OWN, bucket_size=3)
+    for number in range(3):
+        assert table.is_whole(far(0))
+        table.offer(peer(far(number), port=4000 + number))
+    assert not table.is_whole(far(0))
+    assert table.is_whole(b"\x40" + bytes(19))
+
+
 def test_a_full_bucket_keeps_who_is_there_and_spares_follow() -> None:
     table = Table(OWN, bucket_size=2)
     old = [peer(far(n), port=4000 + n) for n in range(2)]
