@@ -1,9 +1,10 @@
 """A network of public addresses in virtual time, some of them behind walls as NATs are."""
 
 import asyncio
+import functools
 import random
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec
 
 from dhtex.market.ids import NodeId
 from dhtex.overlay.addresses import Address
@@ -13,6 +14,7 @@ from dhtex.sim.clock import NodeClock
 from dhtex.sim.loop import VirtualLoop
 from tests.unit.overlay.fakes import FakeHoldings
 
+_Given = ParamSpec("_Given")
 PORT = 3001
 DELAY_S = 0.02
 
@@ -75,13 +77,18 @@ class Sky:
         return nodes
 
 
-def virtually(story: Coroutine[Any, Any, None]) -> None:
-    """Run a story in virtual time."""
-    loop = VirtualLoop()
-    try:
-        loop.run_until_complete(story)
-    finally:
-        loop.close()
+def virtual(test: Callable[_Given, Coroutine[Any, Any, None]]) -> Callable[_Given, None]:
+    """Let a test happen in virtual time."""
+
+    @functools.wraps(test)
+    def run(*args: _Given.args, **named: _Given.kwargs) -> None:
+        loop = VirtualLoop()
+        try:
+            loop.run_until_complete(test(*args, **named))
+        finally:
+            loop.close()
+
+    return run
 
 
 async def end(nodes: list[Overlay]) -> None:

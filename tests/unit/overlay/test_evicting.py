@@ -10,7 +10,7 @@ from dhtex.overlay.contact import Peer
 from dhtex.overlay.trailer import reply_trailer
 from tests.unit.overlay import sky
 from tests.unit.overlay.fakes import record, until
-from tests.unit.overlay.sky import PORT, Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtual
 from tests.unit.overlay.test_hostile import HERE, pack, pong, wired
 from tests.unit.overlay.test_overlay import key_of
 
@@ -42,37 +42,35 @@ async def test_who_shows_another_id_or_network_is_lost_and_its_spare_found(forei
         assert list(protocol.table) == [spare]
 
 
-def test_one_silence_is_one_failure_however_many_questions_it_leaves_open() -> None:
-    async def story() -> None:
-        air = Sky()
-        asker, other = nodes = await air.network(2)
-        peer = asker.protocol.table.get(other.protocol.own_id)
-        assert peer is not None
-        place = ("8.1.1.1", PORT)
-        line = air.plugs.pop(place)
-        await asyncio.gather(*(asker.get(key_of(number)) for number in range(4 * limits.FAILURES_BEFORE_EVICTION)))
-        assert (peer.in_table, peer.failures) == (True, 1)
-        air.plugs[place] = line
-        await until(lambda: not peer.failures)
-        del air.plugs[place]
-        await asker.get(key_of(0))
-        await until(lambda: not peer.in_table, within_s=10)  # the others come of pings
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_one_silence_is_one_failure_however_many_questions_it_leaves_open() -> None:
+    air = Sky()
+    asker, other = nodes = await air.network(2)
+    peer = asker.protocol.table.get(other.protocol.own_id)
+    assert peer is not None
+    place = ("8.1.1.1", PORT)
+    line = air.plugs.pop(place)
+    await asyncio.gather(*(asker.get(key_of(number)) for number in range(4 * limits.FAILURES_BEFORE_EVICTION)))
+    assert (peer.in_table, peer.failures) == (True, 1)
+    air.plugs[place] = line
+    await until(lambda: not peer.failures)
+    del air.plugs[place]
+    await asker.get(key_of(0))
+    await until(lambda: not peer.in_table, within_s=10)  # the others come of pings
+    await end(nodes)
 
 
 @pytest.mark.parametrize("delay_s", [0.05, 0.2, 0.5])
-def test_lines_that_become_much_slower_cost_nobody_his_peers(delay_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
-        nodes = await Sky().network(9)
-        await asyncio.sleep(60)
-        monkeypatch.setattr(sky, "DELAY_S", delay_s)
-        await asyncio.sleep(3 * limits.PING_IDLE_S)
-        assert [len(node.peers()) for node in nodes] == [8] * 9
-        key = key_of(1)
-        result = await nodes[0].put(key, record(key), None)
-        assert (result.holders + result.local, result.unfinished) == (limits.HOLDERS, False)
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_lines_that_become_much_slower_cost_nobody_his_peers(
+    delay_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = await Sky().network(9)
+    await asyncio.sleep(60)
+    monkeypatch.setattr(sky, "DELAY_S", delay_s)
+    await asyncio.sleep(3 * limits.PING_IDLE_S)
+    assert [len(node.peers()) for node in nodes] == [8] * 9
+    key = key_of(1)
+    result = await nodes[0].put(key, record(key), None)
+    assert (result.holders + result.local, result.unfinished) == (limits.HOLDERS, False)
+    await end(nodes)

@@ -16,7 +16,7 @@ from dhtex.overlay.serving import Serving
 from dhtex.overlay.wire import GetArgs, GetReply
 from tests.unit.overlay import sky
 from tests.unit.overlay.fakes import asking, gets, held, record, timed
-from tests.unit.overlay.sky import PORT, Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtual
 from tests.unit.overlay.test_overlay import key_of
 
 KEY = key_of(1)
@@ -46,98 +46,84 @@ async def fetched(reader: Overlay) -> tuple[float, int]:
 
 
 @pytest.mark.parametrize(("delay_s", "asked"), [(NEAR_S, 1), (0.02, limits.FETCH_PARALLEL)])
-def test_one_is_asked_if_it_is_near_and_two_if_it_is_not(
+@virtual
+async def test_one_is_asked_if_it_is_near_and_two_if_it_is_not(
     delay_s: float, asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def story() -> None:
-        _, nodes, _, reader = await network(monkeypatch, delay_s)
-        took_s, count = await fetched(reader)
-        assert took_s == pytest.approx(2 * delay_s, abs=1e-4)
-        assert count == asked
-        await end(nodes)
-
-    virtually(story())
+    _, nodes, _, reader = await network(monkeypatch, delay_s)
+    took_s, count = await fetched(reader)
+    assert took_s == pytest.approx(2 * delay_s, abs=1e-4)
+    assert count == asked
+    await end(nodes)
 
 
 @pytest.mark.parametrize("kind", [0, Kind.ORDER])
-def test_a_holder_names_others_only_when_it_has_nothing(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
-        _, nodes, holders, reader = await network(monkeypatch)
-        args = GetArgs(reader._net, reader.protocol.own_id, b"", KEY, kind | EITHER, 0, True)
-        has, lacks = (node.protocol.serving.get(args, b"", ("192.0.2.1", 1)) for node in (holders[0], nodes[-1]))
-        assert (len(has.wires), has.contacts) == (1, [])
-        assert lacks.wires == []
-        assert len(lacks.contacts) == limits.LOOKUP_CONTACTS
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_holder_names_others_only_when_it_has_nothing(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, nodes, holders, reader = await network(monkeypatch)
+    args = GetArgs(reader._net, reader.protocol.own_id, b"", KEY, kind | EITHER, 0, True)
+    has, lacks = (node.protocol.serving.get(args, b"", ("192.0.2.1", 1)) for node in (holders[0], nodes[-1]))
+    assert (len(has.wires), has.contacts) == (1, [])
+    assert lacks.wires == []
+    assert len(lacks.contacts) == limits.LOOKUP_CONTACTS
+    await end(nodes)
 
 
-def test_who_is_silent_costs_no_more_than_who_is_near_would_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
-        air, nodes, holders, reader = await network(monkeypatch)
-        address = next(address for address, plug in air.plugs.items() if plug.receiver is holders[0].protocol)
-        del air.plugs[address]
-        took_s, count = await fetched(reader)
-        assert took_s == pytest.approx(limits.FETCH_ALONE_S + 2 * NEAR_S, abs=1e-4)
-        assert count == 2
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_who_is_silent_costs_no_more_than_who_is_near_would_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    air, nodes, holders, reader = await network(monkeypatch)
+    address = next(address for address, plug in air.plugs.items() if plug.receiver is holders[0].protocol)
+    del air.plugs[address]
+    took_s, count = await fetched(reader)
+    assert took_s == pytest.approx(limits.FETCH_ALONE_S + 2 * NEAR_S, abs=1e-4)
+    assert count == 2
+    await end(nodes)
 
 
-def test_once_one_has_nothing_the_others_are_asked_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
-        _, nodes, holders, reader = await network(monkeypatch)
-        held(holders[0]).rows.clear()
-        took_s, count = await fetched(reader)
-        assert took_s == pytest.approx(4 * NEAR_S, abs=1e-4)
-        assert count == 1 + limits.FETCH_PARALLEL
-        for node in holders:
-            held(node).rows.clear()
-        _, count = await fetched(reader)
-        assert count == limits.HOLDERS
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_once_one_has_nothing_the_others_are_asked_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, nodes, holders, reader = await network(monkeypatch)
+    held(holders[0]).rows.clear()
+    took_s, count = await fetched(reader)
+    assert took_s == pytest.approx(4 * NEAR_S, abs=1e-4)
+    assert count == 1 + limits.FETCH_PARALLEL
+    for node in holders:
+        held(node).rows.clear()
+    _, count = await fetched(reader)
+    assert count == limits.HOLDERS
+    await end(nodes)
 
 
-def test_a_liar_that_is_near_and_closest_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@virtual
+async def test_a_liar_that_is_near_and_closest_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has nothing, and names nodes that are closer still and that nobody hears from."""
     nobody = [
         (int.from_bytes(KEY) ^ number).to_bytes(20) + bytes((9, number, 1, 1)) + PORT.to_bytes(2)
         for number in range(1, 9)
     ]
     real = Serving.get
+    _, nodes, holders, reader = await network(monkeypatch)
 
-    async def story() -> None:
-        _, nodes, holders, reader = await network(monkeypatch)
+    def lie(self: Serving, args: GetArgs, token: bytes, address: Address, *room: int) -> GetReply:
+        honest = real(self, args, token, address, *room)
+        return replace(honest, wires=[], contacts=nobody) if self is holders[0].protocol.serving else honest
 
-        def lie(self: Serving, args: GetArgs, token: bytes, address: Address, *room: int) -> GetReply:
-            honest = real(self, args, token, address, *room)
-            return replace(honest, wires=[], contacts=nobody) if self is holders[0].protocol.serving else honest
-
-        monkeypatch.setattr(Serving, "get", lie)
-        took_s, count = await fetched(reader)
-        assert took_s == pytest.approx(4 * NEAR_S, abs=1e-4)
-        assert count == 1 + limits.FETCH_PARALLEL
-        await end(nodes)
-
-    virtually(story())
+    monkeypatch.setattr(Serving, "get", lie)
+    took_s, count = await fetched(reader)
+    assert took_s == pytest.approx(4 * NEAR_S, abs=1e-4)
+    assert count == 1 + limits.FETCH_PARALLEL
+    await end(nodes)
 
 
 @pytest.mark.parametrize("delay_s", [NEAR_S, 0.02])
-def test_nothing_goes_on_when_a_fetch_has_ended(delay_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@virtual
+async def test_nothing_goes_on_when_a_fetch_has_ended(delay_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Crawl.expire
-
-    async def story() -> None:
-        _, nodes, _, reader = await network(monkeypatch, delay_s)
-        expire = Mock()
-        monkeypatch.setattr(Crawl, "expire", lambda crawl: expire() if crawl.target == KEY else real(crawl))
-        await fetched(reader)
-        monkeypatch.setattr(Crawl, "hurry", expire)
-        await asyncio.sleep(limits.LOOKUP_S_MAX + 1)
-        assert not expire.called
-        await end(nodes)
-
-    virtually(story())
+    _, nodes, _, reader = await network(monkeypatch, delay_s)
+    expire = Mock()
+    monkeypatch.setattr(Crawl, "expire", lambda crawl: expire() if crawl.target == KEY else real(crawl))
+    await fetched(reader)
+    monkeypatch.setattr(Crawl, "hurry", expire)
+    await asyncio.sleep(limits.LOOKUP_S_MAX + 1)
+    assert not expire.called
+    await end(nodes)

@@ -7,7 +7,7 @@ from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import address_of, cluster, until
-from tests.unit.overlay.sky import PORT, Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtual
 
 
 def kill(node: Overlay) -> None:
@@ -21,23 +21,21 @@ def knows(node: Overlay, other: Overlay) -> bool:
     return node.protocol.table.get(other.protocol.own_id) is not None
 
 
-def test_who_named_a_silent_node_is_told_and_forgets_it_after_own_pings() -> None:
-    async def story() -> None:
-        sky = Sky()
-        dead, *living = nodes = await sky.network(12)
-        stranger = await sky.node(50)
-        await asyncio.sleep(60)  # nobody looks around any more
-        assert all(knows(node, dead) for node in living)
-        kill(dead)
-        await asyncio.sleep(limits.HINT_PAUSE_S)  # some have asked it a moment ago
-        assert await stranger.connect(("8.1.1.1", PORT))  # meets the dead one by name
-        await stranger.get(DhtKey(dead.protocol.own_id))
-        await until(lambda: sum(node.counters.get("hints_followed", 0) for node in living) > 0)
-        told = [node for node in living if node.counters.get("hints_followed", 0)]
-        await until(lambda: not any(knows(node, dead) for node in told), within_s=10)
-        await end([*nodes, stranger])
-
-    virtually(story())
+@virtual
+async def test_who_named_a_silent_node_is_told_and_forgets_it_after_own_pings() -> None:
+    sky = Sky()
+    dead, *living = nodes = await sky.network(12)
+    stranger = await sky.node(50)
+    await asyncio.sleep(60)  # nobody looks around any more
+    assert all(knows(node, dead) for node in living)
+    kill(dead)
+    await asyncio.sleep(limits.HINT_PAUSE_S)  # some have asked it a moment ago
+    assert await stranger.connect(("8.1.1.1", PORT))  # meets the dead one by name
+    await stranger.get(DhtKey(dead.protocol.own_id))
+    await until(lambda: sum(node.counters.get("hints_followed", 0) for node in living) > 0)
+    told = [node for node in living if node.counters.get("hints_followed", 0)]
+    await until(lambda: not any(knows(node, dead) for node in told), within_s=10)
+    await end([*nodes, stranger])
 
 
 async def test_hearsay_about_a_living_node_costs_one_ping_and_evicts_nobody() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import record
-from tests.unit.overlay.sky import Sky, end, virtually
+from tests.unit.overlay.sky import Sky, end, virtual
 from tests.unit.overlay.test_overlay import key_of
 
 KEYS = [key_of(number) for number in range(1, 9)]
@@ -52,15 +52,13 @@ def uncollected() -> Iterator[Callable[[], list[str]]]:
 
 
 @pytest.mark.parametrize("act", [fetch, get, put, search])
-def test_an_operation_leaves_nothing_to_the_collector(act: Callable[[Overlay, int], Awaitable[None]]) -> None:
-    async def story() -> None:
-        nodes = await Sky().network(20)
-        for key in KEYS:
-            await nodes[0].put(key, record(key), None)
-        with uncollected() as left:
-            for number in range(len(KEYS)):
-                await act(nodes[-1 - number], number)
-            assert left() == []
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_an_operation_leaves_nothing_to_the_collector(act: Callable[[Overlay, int], Awaitable[None]]) -> None:
+    nodes = await Sky().network(20)
+    for key in KEYS:
+        await nodes[0].put(key, record(key), None)
+    with uncollected() as left:
+        for number in range(len(KEYS)):
+            await act(nodes[-1 - number], number)
+        assert left() == []
+    await end(nodes)

@@ -13,7 +13,7 @@ from dhtex.market.ids import DhtKey
 from dhtex.overlay.addresses import Address
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import FakeHoldings, cluster, held, record
-from tests.unit.overlay.sky import Sky, end, virtually
+from tests.unit.overlay.sky import Sky, end, virtual
 
 
 def key_of(number: int) -> DhtKey:
@@ -63,38 +63,32 @@ def stall(liar: Overlay, honest: Overlay) -> None:
     liar.protocol.send = send_late  # type: ignore[method-assign]
 
 
-def test_a_holder_that_stalls_ends_the_reading_late_but_not_never(monkeypatch: pytest.MonkeyPatch) -> None:
+@virtual
+async def test_a_holder_that_stalls_ends_the_reading_late_but_not_never(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "READ_S_MAX", 0.5)
-
-    async def story() -> None:
-        reader, honest, liar = nodes = await Sky().network(3)
-        key = key_of(1)
-        held(honest).rows[key] = [(None, record(key))]
-        stall(liar, honest)
-        async with asyncio.timeout(5):
-            read = await reader.get(key)
-        lie = next(version for version in read.versions if version.digest == b"invented")
-        assert not lie.complete
-        assert any(record(key) in version.wires and version.complete for version in read.versions)
-        await end(nodes)
-
-    virtually(story())
+    reader, honest, liar = nodes = await Sky().network(3)
+    key = key_of(1)
+    held(honest).rows[key] = [(None, record(key))]
+    stall(liar, honest)
+    async with asyncio.timeout(5):
+        read = await reader.get(key)
+    lie = next(version for version in read.versions if version.digest == b"invented")
+    assert not lie.complete
+    assert any(record(key) in version.wires and version.complete for version in read.versions)
+    await end(nodes)
 
 
-def test_a_holder_that_stalls_costs_little_once_most_have_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+@virtual
+async def test_a_holder_that_stalls_costs_little_once_most_have_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "READ_GRACE_S", 0.2)
-
-    async def story() -> None:
-        reader, *honest, liar = nodes = await Sky().network(4)
-        key = key_of(1)
-        for node in (reader, *honest):
-            held(node).rows[key] = [(None, record(key))]
-        stall(liar, honest[0])
-        async with asyncio.timeout(5):
-            read = await reader.get(key)
-        assert read.versions[0].wires == (record(key),)
-        assert (read.versions[0].holders, read.versions[0].complete) == (3, True)
-        assert not read.versions[-1].complete
-        await end(nodes)
-
-    virtually(story())
+    reader, *honest, liar = nodes = await Sky().network(4)
+    key = key_of(1)
+    for node in (reader, *honest):
+        held(node).rows[key] = [(None, record(key))]
+    stall(liar, honest[0])
+    async with asyncio.timeout(5):
+        read = await reader.get(key)
+    assert read.versions[0].wires == (record(key),)
+    assert (read.versions[0].holders, read.versions[0].complete) == (3, True)
+    assert not read.versions[-1].complete
+    await end(nodes)

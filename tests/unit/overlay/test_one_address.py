@@ -6,7 +6,7 @@ from dhtex import limits
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import record
-from tests.unit.overlay.sky import PORT, Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtual
 from tests.unit.overlay.test_overlay import key_of
 
 NODES = 64
@@ -26,24 +26,22 @@ async def read(node: Overlay, key: DhtKey) -> None:
     assert any(record(key) in version.wires for version in result.versions)
 
 
-def test_sixty_four_nodes_at_one_address_meet_no_limit() -> None:
-    async def story() -> None:
-        sky = Sky()
-        others = await sky.network(20)
-        crowd = [await sky.node(100 + number, SHARED, PORT + number) for number in range(NODES)]
-        heard: set[int] = set()
-        for number, node in enumerate(crowd):
-            node.on_record = lambda key, wire, number=number: heard.add(number)  # type: ignore[misc]
-        await asyncio.gather(*(use(node, number) for number, node in enumerate(crowd)))
-        await asyncio.gather(*(read(node, key_of((number + 7) % NODES)) for number, node in enumerate(crowd)))
-        await asyncio.sleep(10)
-        await others[3].put(WATCHED, record(WATCHED), None)
-        await asyncio.sleep(2)
-        assert heard == set(range(NODES))
-        for node in (*others, *crowd):
-            assert not [name for name in node.counters if name.startswith("dropped_rate")]
-        await asyncio.sleep(400)  # and all of them may ask to be reached
-        assert all(node.selfview.reachable is not False for node in crowd)
-        await end([*others, *crowd])
-
-    virtually(story())
+@virtual
+async def test_sixty_four_nodes_at_one_address_meet_no_limit() -> None:
+    sky = Sky()
+    others = await sky.network(20)
+    crowd = [await sky.node(100 + number, SHARED, PORT + number) for number in range(NODES)]
+    heard: set[int] = set()
+    for number, node in enumerate(crowd):
+        node.on_record = lambda key, wire, number=number: heard.add(number)  # type: ignore[misc]
+    await asyncio.gather(*(use(node, number) for number, node in enumerate(crowd)))
+    await asyncio.gather(*(read(node, key_of((number + 7) % NODES)) for number, node in enumerate(crowd)))
+    await asyncio.sleep(10)
+    await others[3].put(WATCHED, record(WATCHED), None)
+    await asyncio.sleep(2)
+    assert heard == set(range(NODES))
+    for node in (*others, *crowd):
+        assert not [name for name in node.counters if name.startswith("dropped_rate")]
+    await asyncio.sleep(400)  # and all of them may ask to be reached
+    assert all(node.selfview.reachable is not False for node in crowd)
+    await end([*others, *crowd])

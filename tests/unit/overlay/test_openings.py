@@ -13,7 +13,7 @@ from dhtex.overlay.contact import Peer, PeerKind, contact_at
 from dhtex.overlay.trailer import request_trailer
 from dhtex.sim.clock import NodeClock
 from tests.unit.overlay.fakes import held, record, timed
-from tests.unit.overlay.sky import DELAY_S, Sky, end, virtually
+from tests.unit.overlay.sky import DELAY_S, Sky, end, virtual
 from tests.unit.overlay.test_amplification import NET, fill
 from tests.unit.overlay.test_hostile import HERE, ID, Line, pack, pong, request, wired
 from tests.unit.overlay.test_overlay import key_of
@@ -95,23 +95,21 @@ async def test_a_short_first_question_is_answered_with_a_token() -> None:
 
 
 @pytest.mark.parametrize(("size", "trips"), [(300, 1), (900, 2)])
-def test_a_fetch_from_a_stranger_takes_one_round_trip_if_its_record_fits(size: int, trips: int) -> None:
-    async def story() -> None:
-        sky = Sky()
-        holder, reader = await sky.node(1), await sky.node(2)
-        wanted = record(DhtKey(KEY), b"." * size)
-        held(holder).put(wanted, None, 0.0, "self")
-        contact = contact_at(holder.protocol.own_id, "8.1.1.1", 3001)
-        assert contact is not None
-        stranger = Peer(contact.address, contact, reader.protocol.monotonic())
-        stranger.kind = PeerKind.DHTEX
-        reader.protocol.peers[contact.address] = stranger
-        reader.protocol.table.offer(stranger)
-        took_s = await timed(reader.fetch(KEY, 0, wanted.__eq__))
-        assert took_s == pytest.approx(2 * trips * DELAY_S, abs=1e-3)
-        await end([holder, reader])
-
-    virtually(story())
+@virtual
+async def test_a_fetch_from_a_stranger_takes_one_round_trip_if_its_record_fits(size: int, trips: int) -> None:
+    sky = Sky()
+    holder, reader = await sky.node(1), await sky.node(2)
+    wanted = record(DhtKey(KEY), b"." * size)
+    held(holder).put(wanted, None, 0.0, "self")
+    contact = contact_at(holder.protocol.own_id, "8.1.1.1", 3001)
+    assert contact is not None
+    stranger = Peer(contact.address, contact, reader.protocol.monotonic())
+    stranger.kind = PeerKind.DHTEX
+    reader.protocol.peers[contact.address] = stranger
+    reader.protocol.table.offer(stranger)
+    took_s = await timed(reader.fetch(KEY, 0, wanted.__eq__))
+    assert took_s == pytest.approx(2 * trips * DELAY_S, abs=1e-3)
+    await end([holder, reader])
 
 
 async def test_a_token_that_an_opening_brought_is_used() -> None:

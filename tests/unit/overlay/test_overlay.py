@@ -13,7 +13,7 @@ from dhtex.overlay.addresses import Address
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.transport import Endpoint, Receiver, open_endpoint
 from tests.unit.overlay.fakes import address_of, asking, cluster, gets, held, make_overlay, record, timed, until
-from tests.unit.overlay.sky import PORT, Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtual
 
 
 def key_of(number: int) -> DhtKey:
@@ -107,25 +107,23 @@ async def test_a_large_record_travels_both_ways(size: int) -> None:
         assert sorted(read.versions[0].wires) == wires
 
 
-def test_a_long_listing_is_pulled_in_order_from_all_its_holders() -> None:
-    async def story() -> None:
-        sky = Sky()
-        nodes, reader, key = await sky.network(10), await sky.node(99), key_of(1)
-        wires = [record(key, b"%04d" % number + b"." * 330) for number in range(1000)]
-        for node in nodes:
-            held(node).rows[key] = [("", wire) for wire in wires]
-        assert await reader.connect(("8.0.1.1", PORT))
-        started = asyncio.get_running_loop().time()
-        read = await reader.get(key)
-        assert asyncio.get_running_loop().time() - started < 1.0
-        assert read.versions[0].wires == tuple(wires)
-        assert read.versions[0].complete
-        few = await nodes[0].get(key, limit=10)
-        assert few.versions[0].wires == tuple(wires[:10])
-        assert few.versions[0].total == 1000
-        await end([*nodes, reader])
-
-    virtually(story())
+@virtual
+async def test_a_long_listing_is_pulled_in_order_from_all_its_holders() -> None:
+    sky = Sky()
+    nodes, reader, key = await sky.network(10), await sky.node(99), key_of(1)
+    wires = [record(key, b"%04d" % number + b"." * 330) for number in range(1000)]
+    for node in nodes:
+        held(node).rows[key] = [("", wire) for wire in wires]
+    assert await reader.connect(("8.0.1.1", PORT))
+    started = asyncio.get_running_loop().time()
+    read = await reader.get(key)
+    assert asyncio.get_running_loop().time() - started < 1.0
+    assert read.versions[0].wires == tuple(wires)
+    assert read.versions[0].complete
+    few = await nodes[0].get(key, limit=10)
+    assert few.versions[0].wires == tuple(wires[:10])
+    assert few.versions[0].total == 1000
+    await end([*nodes, reader])
 
 
 async def test_different_answers_are_told_apart() -> None:
@@ -184,15 +182,13 @@ async def test_a_fetch_takes_the_first_that_proves_itself_and_nothing_else() -> 
         assert await holders[7].fetch(key, 0, true.__eq__) == true
 
 
-def test_connecting_to_nobody_is_false_and_quick() -> None:
-    async def story() -> None:
-        node = await Sky().node(1)
-        assert await timed(node.connect(("9.9.9.9", 1))) < 2.3
-        assert not await node.connect(("not-an-address", 1))
-        assert not await node.connect(("9.9.9.9", 70_000))
-        await node.close()
-
-    virtually(story())
+@virtual
+async def test_connecting_to_nobody_is_false_and_quick() -> None:
+    node = await Sky().node(1)
+    assert await timed(node.connect(("9.9.9.9", 1))) < 2.3
+    assert not await node.connect(("not-an-address", 1))
+    assert not await node.connect(("9.9.9.9", 70_000))
+    await node.close()
 
 
 async def test_another_network_is_no_peer() -> None:
@@ -206,26 +202,24 @@ async def test_another_network_is_no_peer() -> None:
             await stranger.close()
 
 
-def test_put_and_get_stay_quick_after_a_quarter_died() -> None:
-    async def story() -> None:
-        nodes = await Sky().network(32)
-        keys = [key_of(number) for number in range(6)]
-        for key in keys:
-            await nodes[0].put(key, record(key), None)
-        dead = nodes[1::4]
-        await end(dead)
-        living = [node for node in nodes if node not in dead]
-        for number, key in enumerate(keys):
-            assert await timed(living[number].get(key)) < 1.0
-            fresh, started = key_of(100 + number), asyncio.get_running_loop().time()
-            result = await living[-number].put(fresh, record(fresh), None)
-            assert asyncio.get_running_loop().time() - started < 1.0
-            assert result.holders + result.local >= limits.HOLDERS - 1
-            read = await living[number].get(key)
-            assert any(version.wires == (record(key),) for version in read.versions)
-        await end(living)
-
-    virtually(story())
+@virtual
+async def test_put_and_get_stay_quick_after_a_quarter_died() -> None:
+    nodes = await Sky().network(32)
+    keys = [key_of(number) for number in range(6)]
+    for key in keys:
+        await nodes[0].put(key, record(key), None)
+    dead = nodes[1::4]
+    await end(dead)
+    living = [node for node in nodes if node not in dead]
+    for number, key in enumerate(keys):
+        assert await timed(living[number].get(key)) < 1.0
+        fresh, started = key_of(100 + number), asyncio.get_running_loop().time()
+        result = await living[-number].put(fresh, record(fresh), None)
+        assert asyncio.get_running_loop().time() - started < 1.0
+        assert result.holders + result.local >= limits.HOLDERS - 1
+        read = await living[number].get(key)
+        assert any(version.wires == (record(key),) for version in read.versions)
+    await end(living)
 
 
 class _Lossy:

@@ -10,7 +10,7 @@ from dhtex.overlay.addresses import Address, pack_address
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.trailer import network_tag
 from dhtex.sim.clock import NodeClock
-from tests.unit.overlay.sky import PORT, Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtual
 from tests.unit.overlay.test_hostile import ID, request, wired
 
 
@@ -30,41 +30,37 @@ def quiet(node: Overlay) -> None:
 
 
 @pytest.mark.parametrize("seed", [200, 201])
-def test_a_node_behind_a_wall_becomes_a_client_soon_and_turns_back_when_the_wall_falls(seed: int) -> None:
-    async def story() -> None:
-        sky = Sky()
-        nodes = await sky.network(30)
-        sky.walled.add(f"8.{seed}.1.1")
-        hidden = await sky.node(seed)
-        assert await hidden.connect(("8.0.1.1", PORT))
-        await pass_until(hidden, False, 600)
-        await asyncio.sleep(2 * limits.PING_IDLE_S)
-        assert hidden.selfview.client
-        assert all(node.protocol.table.get(hidden.protocol.own_id) is None for node in nodes)
-        sky.walled.clear()
-        await asyncio.sleep(limits.PROBE_AGAIN_S + 2 * limits.PROBE_WAIT_S)
-        assert not hidden.selfview.client
-        await end([*nodes, hidden])
-
-    virtually(story())
+@virtual
+async def test_a_node_behind_a_wall_becomes_a_client_soon_and_turns_back_when_the_wall_falls(seed: int) -> None:
+    sky = Sky()
+    nodes = await sky.network(30)
+    sky.walled.add(f"8.{seed}.1.1")
+    hidden = await sky.node(seed)
+    assert await hidden.connect(("8.0.1.1", PORT))
+    await pass_until(hidden, False, 600)
+    await asyncio.sleep(2 * limits.PING_IDLE_S)
+    assert hidden.selfview.client
+    assert all(node.protocol.table.get(hidden.protocol.own_id) is None for node in nodes)
+    sky.walled.clear()
+    await asyncio.sleep(limits.PROBE_AGAIN_S + 2 * limits.PROBE_WAIT_S)
+    assert not hidden.selfview.client
+    await end([*nodes, hidden])
 
 
-def test_a_node_that_nobody_would_visit_learns_that_it_is_reached() -> None:
-    async def story() -> None:
-        sky = Sky()
-        nodes = await sky.network(90)  # most of which it does not know
-        knocks = []
-        for number in range(200, 210):
-            node = await sky.node(number)
-            quiet(node)
-            assert await node.connect(("8.0.1.1", PORT))
-            await pass_until(node, True, 300)
-            knocks.append(node.counters["knocks"])
-            await node.close()
-        assert max(knocks) > 1  # some come from whom the node knows, and prove nothing
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_node_that_nobody_would_visit_learns_that_it_is_reached() -> None:
+    sky = Sky()
+    nodes = await sky.network(90)  # most of which it does not know
+    knocks = []
+    for number in range(200, 210):
+        node = await sky.node(number)
+        quiet(node)
+        assert await node.connect(("8.0.1.1", PORT))
+        await pass_until(node, True, 300)
+        knocks.append(node.counters["knocks"])
+        await node.close()
+    assert max(knocks) > 1  # some come from whom the node knows, and prove nothing
+    await end(nodes)
 
 
 def lie(node: Overlay) -> None:
@@ -74,53 +70,46 @@ def lie(node: Overlay) -> None:
 
 
 @pytest.mark.parametrize("seed", range(200, 203))
-def test_a_third_of_liars_makes_nobody_a_client(seed: int) -> None:
-    async def story() -> None:
-        sky = Sky()
-        nodes = await sky.network(90)
-        for node in nodes[::3]:
-            lie(node)
-        node = await sky.node(seed)
-        quiet(node)
-        assert await node.connect(("8.1.1.1", PORT))
-        await pass_until(node, True, 1800)
-        await end([*nodes, node])
-
-    virtually(story())
+@virtual
+async def test_a_third_of_liars_makes_nobody_a_client(seed: int) -> None:
+    sky = Sky()
+    nodes = await sky.network(90)
+    for node in nodes[::3]:
+        lie(node)
+    node = await sky.node(seed)
+    quiet(node)
+    assert await node.connect(("8.1.1.1", PORT))
+    await pass_until(node, True, 1800)
+    await end([*nodes, node])
 
 
-def test_liars_of_few_networks_make_nobody_a_client() -> None:
+@virtual
+async def test_liars_of_few_networks_make_nobody_a_client() -> None:
     """Many nodes have one voice for each of their networks."""
-
-    async def story() -> None:
-        sky = Sky()
-        nodes = [await sky.node(number, f"8.{number % (limits.PROBERS_SILENT - 1)}.1.{number}") for number in range(20)]
-        for number, node in enumerate(nodes):
-            lie(node)
-            if number:
-                assert await node.connect(("8.0.1.0", PORT))
-        node = await sky.node(200)
-        quiet(node)
-        assert await node.connect(("8.0.1.0", PORT))
-        await asyncio.sleep(1500)
-        assert node.selfview.reachable is None
-        await end([*nodes, node])
-
-    virtually(story())
+    sky = Sky()
+    nodes = [await sky.node(number, f"8.{number % (limits.PROBERS_SILENT - 1)}.1.{number}") for number in range(20)]
+    for number, node in enumerate(nodes):
+        lie(node)
+        if number:
+            assert await node.connect(("8.0.1.0", PORT))
+    node = await sky.node(200)
+    quiet(node)
+    assert await node.connect(("8.0.1.0", PORT))
+    await asyncio.sleep(1500)
+    assert node.selfview.reachable is None
+    await end([*nodes, node])
 
 
-def test_a_node_at_a_local_address_asks_nobody() -> None:
-    async def story() -> None:
-        sky = Sky()
-        nodes = [await sky.node(number, f"10.0.0.{number + 1}") for number in range(12)]
-        for node in nodes[1:]:
-            assert await node.connect(("10.0.0.1", PORT))
-        await asyncio.sleep(900)
-        assert not any(node.selfview.client for node in nodes)
-        assert not any(node.counters.get("probes_passed_on") for node in nodes)
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_node_at_a_local_address_asks_nobody() -> None:
+    sky = Sky()
+    nodes = [await sky.node(number, f"10.0.0.{number + 1}") for number in range(12)]
+    for node in nodes[1:]:
+        assert await node.connect(("10.0.0.1", PORT))
+    await asyncio.sleep(900)
+    assert not any(node.selfview.client for node in nodes)
+    assert not any(node.counters.get("probes_passed_on") for node in nodes)
+    await end(nodes)
 
 
 THERE: Address = ("8.8.4.4", 4001)

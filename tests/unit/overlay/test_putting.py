@@ -14,7 +14,7 @@ from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay import sky
 from tests.unit.overlay.fakes import address_of, asking, cluster, gets, held, make_overlay, record, timed, until
-from tests.unit.overlay.sky import Sky, end, virtually
+from tests.unit.overlay.sky import Sky, end, virtual
 
 HOST = "127.0.0.1"
 
@@ -32,37 +32,33 @@ def _most_hold(key: DhtKey, nodes: list[Overlay]) -> bool:
     return sum(key in held(node).rows for node in nodes) >= len(nodes) - 1
 
 
-def test_a_put_among_the_dead_reaches_all_living_holders_in_the_end() -> None:
-    async def story() -> None:
-        nodes = await Sky().network(32)
-        dead = nodes[2::4]
-        await end(dead)
-        living = [node for node in nodes if node not in dead]
-        for number in range(6):
-            key = key_of(number)
-            assert await timed(living[number].put(key, record(key), None)) < 1.0
-            await until(partial(_most_hold, key, near(key, living)))
-        await end(living)
-
-    virtually(story())
+@virtual
+async def test_a_put_among_the_dead_reaches_all_living_holders_in_the_end() -> None:
+    nodes = await Sky().network(32)
+    dead = nodes[2::4]
+    await end(dead)
+    living = [node for node in nodes if node not in dead]
+    for number in range(6):
+        key = key_of(number)
+        assert await timed(living[number].put(key, record(key), None)) < 1.0
+        await until(partial(_most_hold, key, near(key, living)))
+    await end(living)
 
 
-def test_a_put_asks_few_before_it_hands_over() -> None:
-    async def story() -> None:
-        nodes = await Sky().network(32)
-        await asyncio.sleep(60)
-        for node in nodes:  # learn tokens, so that none must be asked for
-            await node.get(key_of(0))
-        counts = []
-        for number in range(10):
-            before = sum(node.counters["datagrams_out"] for node in nodes)
-            key = key_of(number)
-            assert (await nodes[number].put(key, record(key), None)).holders >= limits.HOLDERS - 1
-            counts.append(sum(node.counters["datagrams_out"] for node in nodes) - before)
-        assert sorted(counts)[5] < 2 * (limits.HOLDERS + limits.HOLDERS)  # one more search node would be all of them
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_put_asks_few_before_it_hands_over() -> None:
+    nodes = await Sky().network(32)
+    await asyncio.sleep(60)
+    for node in nodes:  # learn tokens, so that none must be asked for
+        await node.get(key_of(0))
+    counts = []
+    for number in range(10):
+        before = sum(node.counters["datagrams_out"] for node in nodes)
+        key = key_of(number)
+        assert (await nodes[number].put(key, record(key), None)).holders >= limits.HOLDERS - 1
+        counts.append(sum(node.counters["datagrams_out"] for node in nodes) - before)
+    assert sorted(counts)[5] < 2 * (limits.HOLDERS + limits.HOLDERS)  # one more search node would be all of them
+    await end(nodes)
 
 
 async def test_who_watches_a_key_and_puts_there_searches_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,59 +106,51 @@ async def test_a_fetch_asks_two_where_any_holder_will_do() -> None:
 
 
 @pytest.mark.parametrize("number", [10, 11, 17])
-def test_nobody_waits_for_the_last_slow_ones_when_most_have_answered(number: int) -> None:
-    async def story() -> None:
-        nodes = await Sky().network(limits.HOLDERS + 1)
-        await asyncio.sleep(60)
-        await end(nodes[-2:])
-        key = key_of(number)
-        assert await timed(nodes[0].put(key, record(key), None)) < 0.25  # to be sure of a death takes 0.3 s
-        assert _most_hold(key, nodes[:-2])
-        await end(nodes[:-2])
-
-    virtually(story())
+@virtual
+async def test_nobody_waits_for_the_last_slow_ones_when_most_have_answered(number: int) -> None:
+    nodes = await Sky().network(limits.HOLDERS + 1)
+    await asyncio.sleep(60)
+    await end(nodes[-2:])
+    key = key_of(number)
+    assert await timed(nodes[0].put(key, record(key), None)) < 0.25  # to be sure of a death takes 0.3 s
+    assert _most_hold(key, nodes[:-2])
+    await end(nodes[:-2])
 
 
 @pytest.mark.parametrize("count", [2, 9])
-def test_a_put_ends_when_those_who_were_slow_want_another_token(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
-        nodes = await Sky().network(count)
-        await asyncio.sleep(60)
-        node, key = nodes[0], key_of(3)
-        await node.get(key)  # its holders are remembered now
-        for peer in node.protocol.table:
-            peer.token = bytes(8)
-        monkeypatch.setattr(sky, "DELAY_S", 0.05)
-        result = await asyncio.wait_for(node.put(key, record(key), None), 5.0)
-        assert 0 < result.holders <= result.asked <= count
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_put_ends_when_the_slow_want_another_token(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = await Sky().network(count)
+    await asyncio.sleep(60)
+    node, key = nodes[0], key_of(3)
+    await node.get(key)  # its holders are remembered now
+    for peer in node.protocol.table:
+        peer.token = bytes(8)
+    monkeypatch.setattr(sky, "DELAY_S", 0.05)
+    result = await asyncio.wait_for(node.put(key, record(key), None), 5.0)
+    assert 0 < result.holders <= result.asked <= count
+    await end(nodes)
 
 
-def test_a_put_that_nobody_answers_in_time_counts_those_who_answer_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def story() -> None:
-        nodes = await Sky().network(6)
-        await asyncio.sleep(60)
-        monkeypatch.setattr(sky, "DELAY_S", 0.2)  # an answer to the last copy of a request comes too late
-        key = key_of(4)
-        result = await nodes[0].put(key, record(key), None)
-        assert (result.holders, result.asked, result.unfinished) == (5, 5, False)
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_put_that_nobody_answers_in_time_counts_those_who_answer_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = await Sky().network(6)
+    await asyncio.sleep(60)
+    monkeypatch.setattr(sky, "DELAY_S", 0.2)  # an answer to the last copy of a request comes too late
+    key = key_of(4)
+    result = await nodes[0].put(key, record(key), None)
+    assert (result.holders, result.asked, result.unfinished) == (5, 5, False)
+    await end(nodes)
 
 
-def test_a_search_begins_with_those_that_have_not_failed_however_many_nearer_ones_have() -> None:
-    async def story() -> None:
-        nodes = await Sky().network(24)
-        await asyncio.sleep(60)
-        node, key = nodes[0], key_of(9)
-        *failed, sound = node.protocol.table.closest(key, 16)
-        for peer in failed:
-            peer.failures = 1
-        node._searches.start(key, lambda crawl: None, narrow=True)
-        assert sound.last_asked == node.protocol.monotonic()
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_search_begins_with_those_that_have_not_failed_however_many_nearer_ones_have() -> None:
+    nodes = await Sky().network(24)
+    await asyncio.sleep(60)
+    node, key = nodes[0], key_of(9)
+    *failed, sound = node.protocol.table.closest(key, 16)
+    for peer in failed:
+        peer.failures = 1
+    node._searches.start(key, lambda crawl: None, narrow=True)
+    assert sound.last_asked == node.protocol.monotonic()
+    await end(nodes)

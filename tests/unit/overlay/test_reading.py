@@ -10,7 +10,7 @@ from dhtex.market.ids import DhtKey
 from dhtex.overlay.pages import PagePlan
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import FakeHoldings, held, record, timed
-from tests.unit.overlay.sky import DELAY_S, Sky, end, virtually
+from tests.unit.overlay.sky import DELAY_S, Sky, end, virtual
 from tests.unit.overlay.test_overlay import key_of
 
 KEY = DhtKey(b"k" * 20)
@@ -53,38 +53,34 @@ async def nearest_first() -> list[Overlay]:
 
 
 @pytest.mark.parametrize("shrinks", [True, False])
-def test_a_list_that_changes_while_it_is_read_costs_little_more(shrinks: bool) -> None:
-    async def story() -> None:
-        *holders, reader = nodes = await nearest_first()
-        rows: list[tuple[str | None, bytes]] = [(None, wire) for wire in wires(0, COUNT)]
-        for node in holders:
-            node.protocol.stock.serving._holdings = Busy(rows, shrinks)
-        before = reader.protocol.datagrams_out
-        read = await reader.get(KEY)
-        found = {wire for version in read.versions for wire in version.wires}
-        assert found >= set(wires(0, STANDING))
-        assert sum(version.holders for version in read.versions) == read.answered == len(holders)
-        whole = [version for version in read.versions if version.complete or version.total <= len(version.wires)]
-        assert 2 * sum(version.holders for version in whole) > read.answered
-        # the list once, its short ids from each holder twice, and what is new there
-        assert reader.protocol.datagrams_out - before < COUNT // 2 + 8 * (4 + 4 + 30)
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_list_that_changes_while_it_is_read_costs_little_more(shrinks: bool) -> None:
+    *holders, reader = nodes = await nearest_first()
+    rows: list[tuple[str | None, bytes]] = [(None, wire) for wire in wires(0, COUNT)]
+    for node in holders:
+        node.protocol.stock.serving._holdings = Busy(rows, shrinks)
+    before = reader.protocol.datagrams_out
+    read = await reader.get(KEY)
+    found = {wire for version in read.versions for wire in version.wires}
+    assert found >= set(wires(0, STANDING))
+    assert sum(version.holders for version in read.versions) == read.answered == len(holders)
+    whole = [version for version in read.versions if version.complete or version.total <= len(version.wires)]
+    assert 2 * sum(version.holders for version in whole) > read.answered
+    # the list once, its short ids from each holder twice, and what is new there
+    assert reader.protocol.datagrams_out - before < COUNT // 2 + 8 * (4 + 4 + 30)
+    await end(nodes)
 
 
-def test_a_list_that_stands_is_pulled_once() -> None:
-    async def story() -> None:
-        *holders, reader = nodes = await nearest_first()
-        for node in holders:
-            held(node).rows[KEY] = [(None, wire) for wire in wires(0, COUNT)]
-        before = reader.protocol.datagrams_out
-        (version,) = (await reader.get(KEY)).versions
-        assert version.complete
-        assert reader.protocol.datagrams_out - before < COUNT // 4 + 30
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_list_that_stands_is_pulled_once() -> None:
+    *holders, reader = nodes = await nearest_first()
+    for node in holders:
+        held(node).rows[KEY] = [(None, wire) for wire in wires(0, COUNT)]
+    before = reader.protocol.datagrams_out
+    (version,) = (await reader.get(KEY)).versions
+    assert version.complete
+    assert reader.protocol.datagrams_out - before < COUNT // 4 + 30
+    await end(nodes)
 
 
 @pytest.mark.parametrize(("shortest", "longest"), [(260, 260), (200, 360)])
@@ -115,14 +111,12 @@ def test_pages_of_a_list_hardly_overlap(shortest: int, longest: int) -> None:
     assert pages <= 1.2 * least
 
 
-def test_where_everybody_is_known_all_holders_are_read_in_one_round_trip() -> None:
-    async def story() -> None:
-        nodes = await Sky().network(20)
-        await asyncio.sleep(60)
-        for number in range(20):
-            key = key_of(number)
-            await nodes[number].put(key, record(key), None)
-            assert await timed(nodes[number - 7].get(key)) == pytest.approx(2 * DELAY_S, abs=1e-3)
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_where_everybody_is_known_all_holders_are_read_in_one_round_trip() -> None:
+    nodes = await Sky().network(20)
+    await asyncio.sleep(60)
+    for number in range(20):
+        key = key_of(number)
+        await nodes[number].put(key, record(key), None)
+        assert await timed(nodes[number - 7].get(key)) == pytest.approx(2 * DELAY_S, abs=1e-3)
+    await end(nodes)

@@ -11,7 +11,7 @@ from dhtex.overlay.server import Overlay
 from dhtex.overlay.trailer import View
 from dhtex.sim.clock import NodeClock
 from tests.unit.overlay.fakes import FakeHoldings, address_of, cluster, until
-from tests.unit.overlay.sky import PORT, Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtual
 from tests.unit.overlay.test_overlay import key_of
 
 
@@ -76,44 +76,40 @@ async def test_another_public_address_counts_as_a_sleep_and_another_port_does_no
         assert node.counters["resumed"] == count + 1
 
 
-def test_a_node_that_fails_once_goes_on_with_its_chores() -> None:
-    async def story() -> None:
-        air = Sky()
-        node, other = await air.network(2)
-        refusals = [OSError("too many open files"), StateError("the state file cannot be read")]
+@virtual
+async def test_a_node_that_fails_once_goes_on_with_its_chores() -> None:
+    air = Sky()
+    node, other = await air.network(2)
+    refusals = [OSError("too many open files"), StateError("the state file cannot be read")]
 
-        def refuse() -> None:
-            if refusals:
-                raise refusals.pop()
+    def refuse() -> None:
+        if refusals:
+            raise refusals.pop()
 
-        node.on_resumed = refuse
-        clock = node._clock
-        assert isinstance(clock, NodeClock)
-        for _ in range(2):
-            clock.skew_s += 2 * limits.RESUMED_S
-            await asyncio.sleep(60)
-        assert not refusals
-        await other.close()
-        await asyncio.sleep(10 * 60)
-        assert node.peers() == []  # it has asked, and nobody was there
-        await node.close()
-
-    virtually(story())
+    node.on_resumed = refuse
+    clock = node._clock
+    assert isinstance(clock, NodeClock)
+    for _ in range(2):
+        clock.skew_s += 2 * limits.RESUMED_S
+        await asyncio.sleep(60)
+    assert not refusals
+    await other.close()
+    await asyncio.sleep(10 * 60)
+    assert node.peers() == []  # it has asked, and nobody was there
+    await node.close()
 
 
-def test_peers_of_an_earlier_life_count_as_silent_holders_until_they_are_back_or_it_is_long_over() -> None:
-    async def story() -> None:
-        air = Sky()
-        nodes = await air.network(4)
-        reader = await air.node(99)
-        known = [(node.protocol.own_id, (f"8.{number}.1.1", PORT)) for number, node in enumerate(nodes)]
-        nobody = [(NodeId(bytes((number,)) * 20), (f"9.{number}.1.1", PORT)) for number in range(1, 4)]
-        reader.load_peers([*known, *nobody])
-        await asyncio.sleep(5.0)
-        assert len(reader.peers()) == len(nodes)
-        assert reader.silent_holders(key_of(1)) == len(nobody)
-        await asyncio.sleep(limits.SILENT_HOLDER_S)
-        assert reader.silent_holders(key_of(1)) == 0
-        await end([*nodes, reader])
-
-    virtually(story())
+@virtual
+async def test_peers_of_an_earlier_life_count_as_silent_holders_until_they_are_back_or_it_is_long_over() -> None:
+    air = Sky()
+    nodes = await air.network(4)
+    reader = await air.node(99)
+    known = [(node.protocol.own_id, (f"8.{number}.1.1", PORT)) for number, node in enumerate(nodes)]
+    nobody = [(NodeId(bytes((number,)) * 20), (f"9.{number}.1.1", PORT)) for number in range(1, 4)]
+    reader.load_peers([*known, *nobody])
+    await asyncio.sleep(5.0)
+    assert len(reader.peers()) == len(nodes)
+    assert reader.silent_holders(key_of(1)) == len(nobody)
+    await asyncio.sleep(limits.SILENT_HOLDER_S)
+    assert reader.silent_holders(key_of(1)) == 0
+    await end([*nodes, reader])

@@ -14,7 +14,7 @@ from dhtex.overlay.addresses import Address
 from dhtex.overlay.contact import contact_at
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import held, record, timed
-from tests.unit.overlay.sky import PORT, Sky, end, virtually
+from tests.unit.overlay.sky import PORT, Sky, end, virtual
 
 KEY = DhtKey(b"k" * 20)
 VICTIM = "9.9.9.9"
@@ -60,72 +60,64 @@ async def surrounded(sky: Sky, liars: int, address: Callable[[int], Address]) ->
     return nodes
 
 
-def test_names_of_nobody_hold_a_search_up_for_a_moment_only() -> None:
-    async def story() -> None:
-        nodes = await surrounded(Sky(), 1, lambda number: (f"9.{number % 200}.{number // 200 % 200}.1", number))
-        assert await timed(nodes[0].get(KEY)) < 1.0
-        assert any(version.wires for version in (await nodes[0].get(KEY)).versions)
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_names_of_nobody_hold_a_search_up_for_a_moment_only() -> None:
+    nodes = await surrounded(Sky(), 1, lambda number: (f"9.{number % 200}.{number // 200 % 200}.1", number))
+    assert await timed(nodes[0].get(KEY)) < 1.0
+    assert any(version.wires for version in (await nodes[0].get(KEY)).versions)
+    await end(nodes)
 
 
 @pytest.mark.parametrize("liars", [1, 6])
-def test_a_third_party_that_liars_name_gets_few_requests(liars: int) -> None:
-    async def story() -> None:
-        sky = Watched()
-        nodes = await surrounded(sky, liars, lambda number: (VICTIM, number))
-        await nodes[0].get(KEY)
-        await asyncio.sleep(5)  # all repetitions
-        sky.sent.clear()
-        sky.bytes.clear()
-        await nodes[0].get(KEY)
-        await asyncio.sleep(5)
-        assert 0 < sky.sent[VICTIM] <= limits.LOOKUP_REQUESTS_PER_IP_MAX * limits.REQUEST_TRIES
-        once = limits.OPENING_BYTES + (limits.REQUEST_TRIES - 1) * 110
-        assert sky.bytes[VICTIM] <= limits.LOOKUP_REQUESTS_PER_IP_MAX * once
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_third_party_that_liars_name_gets_few_requests(liars: int) -> None:
+    sky = Watched()
+    nodes = await surrounded(sky, liars, lambda number: (VICTIM, number))
+    await nodes[0].get(KEY)
+    await asyncio.sleep(5)  # all repetitions
+    sky.sent.clear()
+    sky.bytes.clear()
+    await nodes[0].get(KEY)
+    await asyncio.sleep(5)
+    assert 0 < sky.sent[VICTIM] <= limits.LOOKUP_REQUESTS_PER_IP_MAX * limits.REQUEST_TRIES
+    once = limits.OPENING_BYTES + (limits.REQUEST_TRIES - 1) * 110
+    assert sky.bytes[VICTIM] <= limits.LOOKUP_REQUESTS_PER_IP_MAX * once
+    await end(nodes)
 
 
 @pytest.mark.parametrize("ip", ["127.0.0.1", "192.168.1.1", "::1"])
-def test_nobody_far_away_has_a_node_send_to_its_own_machine_or_network(ip: str) -> None:
-    async def story() -> None:
-        sky = Watched()
-        nodes = await surrounded(sky, 2, lambda number: (ip, number))
-        await nodes[0].get(KEY)
-        await nodes[0].put(KEY, record(KEY, b"more"), None)
-        assert sky.sent[ip] == 0
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_nobody_far_away_has_a_node_send_to_its_own_machine_or_network(ip: str) -> None:
+    sky = Watched()
+    nodes = await surrounded(sky, 2, lambda number: (ip, number))
+    await nodes[0].get(KEY)
+    await nodes[0].put(KEY, record(KEY, b"more"), None)
+    assert sky.sent[ip] == 0
+    await end(nodes)
 
 
 @pytest.mark.parametrize("outage_s", [1.0, 120.0])
-def test_who_claims_the_id_of_somebody_who_is_away_for_a_moment_does_not_keep_it(outage_s: float) -> None:
-    async def story() -> None:
-        sky = Watched()
-        nodes = await sky.network(6)
-        away = nodes[5]
-        clone = await sky.node(99, VICTIM, node_id=NodeId(away.node.id))
+@virtual
+async def test_who_claims_the_id_of_somebody_who_is_away_for_a_moment_does_not_keep_it(outage_s: float) -> None:
+    sky = Watched()
+    nodes = await sky.network(6)
+    away = nodes[5]
+    clone = await sky.node(99, VICTIM, node_id=NodeId(away.node.id))
 
-        def known() -> set[str]:
-            tables = (node.protocol.table.get(NodeId(away.node.id)) for node in nodes[:5])
-            return {peer.address[0] for peer in tables if peer is not None}
+    def known() -> set[str]:
+        tables = (node.protocol.table.get(NodeId(away.node.id)) for node in nodes[:5])
+        return {peer.address[0] for peer in tables if peer is not None}
 
+    assert known() == {"8.5.1.1"}
+    sky.off = {"8.5.1.1"}
+    for _ in range(int(outage_s)):
+        await asyncio.gather(*(clone.connect((f"8.{number}.1.1", PORT)) for number in range(5)))
+        await asyncio.sleep(1)
+    if outage_s < 5:
         assert known() == {"8.5.1.1"}
-        sky.off = {"8.5.1.1"}
-        for _ in range(int(outage_s)):
-            await asyncio.gather(*(clone.connect((f"8.{number}.1.1", PORT)) for number in range(5)))
-            await asyncio.sleep(1)
-        if outage_s < 5:
-            assert known() == {"8.5.1.1"}
-        else:
-            assert VICTIM in known()
-        sky.off = set()
-        await asyncio.sleep(2 * limits.PING_IDLE_S)
-        assert known() == {"8.5.1.1"}
-        await end([*nodes, clone])
-
-    virtually(story())
+    else:
+        assert VICTIM in known()
+    sky.off = set()
+    await asyncio.sleep(2 * limits.PING_IDLE_S)
+    assert known() == {"8.5.1.1"}
+    await end([*nodes, clone])

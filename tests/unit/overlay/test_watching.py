@@ -11,7 +11,7 @@ from dhtex.overlay import leases, replicate, server, watching, wire
 from dhtex.overlay.contact import Peer
 from dhtex.overlay.server import Overlay
 from tests.unit.overlay.fakes import address_of, asking, cluster, held, make_overlay, record, until
-from tests.unit.overlay.sky import Sky, end, virtually
+from tests.unit.overlay.sky import Sky, end, virtual
 from tests.unit.overlay.test_overlay import key_of
 
 
@@ -48,18 +48,16 @@ async def test_what_is_new_is_heard_at_once_and_once() -> None:
         await until(lambda: ear.gaps == [key])
 
 
-def test_a_push_comes_as_soon_as_the_put() -> None:
-    async def story() -> None:
-        nodes = await Sky().network(8)
-        key = key_of(1)
-        ear = Ear(nodes[0])
-        nodes[0].watch(key)
-        await until(lambda: len(leased(nodes, key)) == limits.WATCH_HOLDERS)
-        await nodes[5].put(key, record(key), None)
-        assert ear.records == [(key, record(key))]
-        await end(nodes)
-
-    virtually(story())
+@virtual
+async def test_a_push_comes_as_soon_as_the_put() -> None:
+    nodes = await Sky().network(8)
+    key = key_of(1)
+    ear = Ear(nodes[0])
+    nodes[0].watch(key)
+    await until(lambda: len(leased(nodes, key)) == limits.WATCH_HOLDERS)
+    await nodes[5].put(key, record(key), None)
+    assert ear.records == [(key, record(key))]
+    await end(nodes)
 
 
 async def test_an_unwatched_key_is_heard_no_more_and_its_leases_end() -> None:
