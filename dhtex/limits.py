@@ -11,7 +11,7 @@ DATAGRAM_BYTES_RECEIVE_MAX: Final = 8400  # stock peers send up to 8,192 bytes a
 RECORD_BYTES_MAX: Final = 1000  # a record with the envelope of any verb around it stays within one datagram
 DRAIN_DATAGRAMS_MAX: Final = 32  # per turn of the event loop: an endless stream must not starve timers
 SOCKET_BUFFER_BYTES: Final = 1 << 21  # absorbs a burst while the loop is busy elsewhere
-OPENING_BYTES: Final = 640  # of a first question: pays for 16 contacts and a ping back, or for most orders
+OPENING_BYTES: Final = 640  # of a first question: pays for 16 IPv4 contacts and a ping back, or for most orders
 CONTACTS_PER_REPLY_MAX: Final = 20  # k; a longer list is cut, never followed
 
 # --- Records ------------------------------------------------------------------------------------------------------
@@ -118,6 +118,7 @@ PROBE_WAIT_S: Final = 5.0  # for a knock: three hops, with one repetition of eac
 PROBERS_SILENT: Final = 8  # networks that had us probed in vain before we are a client: with a third lying, 1 in 110
 PROBE_SILENT_S: Final = 3600.0  # within this
 REACHED_S: Final = 3600.0  # after which a stranger's request proves nothing any more
+UNASKED_S: Final = 1.0  # between two such requests that are looked at: it takes a look at all peers
 PROBES_PER_S: Final = 8  # passed on, and knocks sent: each is a datagram to somebody whom another one named
 FAMILY_FAILURES: Final = 8  # in a row before IPv4 or IPv6 counts as unusable here: no few dead peers make it so
 FAMILY_RETRY_S: Final = 60.0  # between two trials of such a family: networks change

@@ -9,12 +9,7 @@ from dhtex.node.gateway import Granted, find_gateway
 from dhtex.overlay.addresses import Address
 
 PORT: Final = 5351
-TRIES_S: Final = (
-    0.25,
-    0.5,
-    1.0,
-    2.0,
-)  # each waits twice as long; the RFC goes on for a minute, but who is near is quick
+TRIES_S: Final = (0.25, 0.5, 1.0, 2.0)  # the RFC goes on for a minute, but who is near is quick
 _MAP_UDP: Final = 1
 _ANSWER: Final = 128
 _CODES: Final = {2: "mappings are switched off", 3: "it has no address", 4: "it has no room"}

@@ -18,7 +18,8 @@ SERVICES: Final = frozenset(
 TAKEN: Final = 718  # ConflictInMappingEntry
 ONLY_PERMANENT: Final = 725  # OnlyPermanentLeasesSupported
 ANY_HOST: Final = ""
-_NONSENSE: Final = (ValueError, LookupError, AttributeError, TypeError, ParseError)  # the package lets these through
+# The package lets these through.
+_NONSENSE: Final = (ValueError, LookupError, AttributeError, TypeError, ParseError, RecursionError)
 
 
 class Upnp:

@@ -120,7 +120,7 @@ class Peer:
         self.verified_until = 0.0
         self.view_due = 0.0
         self.pinging = False
-        self.came_first = False  # asked us before we ever sent anything there, as far as its address is to be believed
+        self.came_first = False  # came before we sent anything there, if it is true that it came from there
         self.in_table = False
         self.allowance = float(limits.PEER_DATAGRAMS_PER_S)
         self.allowance_at = now
@@ -128,6 +128,10 @@ class Peer:
 
 class Peers(dict[Address, Peer]):
     """What we know of addresses, by address."""
+
+    def asked_at(self, ip: str, but: Peer | None = None) -> bool:
+        """Whether we ever sent anything to an IP, other than to one of the peers there."""
+        return any(peer.last_asked and peer is not but and peer.address[0] == ip for peer in self.values())
 
     def at(self, address: Address, contact: Contact | None, now: float) -> Peer:
         """The row of an address; remembers at most ADDRESSES_TRACKED_MAX of them, those of the table for sure."""

@@ -84,7 +84,6 @@ class Crawl:
         self.kind = kind
         self.span = span
         self._enough = enough
-        self._ends_early = enough is not None
         self.answers: dict[Contact, wire.GetReply] = {}
         self.beside: list[Contact] = []  # further holders, when the closest nodes are a crowd; see `widening`
         self.late: list[Callable[[Contact], None]] = []
@@ -193,8 +192,6 @@ class Crawl:
                 self._network.hint(self._namers[contact], contact)
         else:
             self.answers[contact] = answer
-            if self._ends_early and self.finished:
-                return
             if self._enough is not None:
                 if self._enough(answer):
                     self._end()

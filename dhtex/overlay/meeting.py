@@ -11,7 +11,7 @@ from typing import Protocol
 from dhtex import limits
 from dhtex.market.ids import NodeId
 from dhtex.overlay.addresses import Address
-from dhtex.overlay.contact import Contact, Peer, contact_at
+from dhtex.overlay.contact import Contact, Peer, Peers, contact_at
 from dhtex.overlay.crawl import Timer
 from dhtex.overlay.table import Offer, Table
 
@@ -20,6 +20,7 @@ class Asking(Protocol):
     """The part of the protocol that asks people who they are."""
 
     table: Table
+    peers: Peers
 
     def monotonic(self) -> float: ...
 
@@ -33,15 +34,17 @@ class Asking(Protocol):
 
 
 class Meetings:
-    """The routing table's porter. `on_unasked` is called when somebody came to whom we had never sent anything."""
+    """The routing table's porter. `on_unasked` is called with an IP to which we had never sent anything when somebody
+    came from there; not for all of them, as it takes a look at all peers."""
 
     on_peer: Callable[[Peer], None]
     on_peer_lost: Callable[[Peer], None]
-    on_unasked: Callable[[float], None]
+    on_unasked: Callable[[str, float], None]
 
     def __init__(self, asking: Asking) -> None:
         self._asking = asking
         self._table = asking.table
+        self._look_again_at = 0.0
 
     def met(self, sender: NodeId, address: Address, peer: Peer | None) -> Peer:
         """Somebody sent a request from an address that is his."""
@@ -52,9 +55,15 @@ class Meetings:
         now = self._asking.monotonic()
         peer.verified_until = max(peer.verified_until, now + limits.TOKEN_LIFE_S)
         if not peer.last_asked:
-            self.on_unasked(now)
+            self._came_unasked(peer, now)
         self.meet(sender, peer)
         return peer
+
+    def _came_unasked(self, peer: Peer, now: float) -> None:
+        if now >= self._look_again_at:
+            self._look_again_at = now + limits.UNASKED_S
+            if not self._asking.peers.asked_at(peer.address[0], but=peer):
+                self.on_unasked(peer.address[0], now)
 
     def meet(self, sender: NodeId, peer: Peer) -> None:
         """Ask somebody who says to be `sender` who he is, if he could be of use."""
@@ -74,7 +83,7 @@ class Meetings:
         """A peer has answered, as whom it says to be; None if its answer does not say it."""
         if peer.came_first:
             peer.came_first = False
-            self.on_unasked(now)
+            self._came_unasked(peer, now)
         if responder is not None and (peer.contact is None or peer.contact.id != responder):
             if peer.in_table:
                 self.evict(peer)

@@ -101,10 +101,10 @@ class Probing:
         self._prober = None  # somebody came, so there was no silence
         self._protocol.selfview.doubted()
         now = self._protocol.monotonic()
-        if not any(peer.last_asked and peer.address[0] == source[0] for peer in self._protocol.peers.values()):
+        if not self._protocol.peers.asked_at(source[0]):
             self._nonce, self._due, self._pause_s = b"", now + limits.PROBE_S, limits.PROBE_S
             self._silent.clear()
-            self._protocol.selfview.unasked(now)
+            self._protocol.selfview.unasked(source[0], now)
         else:
             self._judge(now)
         return True

@@ -151,7 +151,7 @@ class Protocol:
     def _failed(self, request: Request) -> None:
         peer = request.peer
         if request.verb is wire.PING:
-            peer.pinging = False
+            peer.pinging = peer.came_first = False
         if request.tries and request.sent_at >= peer.failed_at:  # was asked, and not within a silence that has counted
             self.meetings.silent(peer, pinged=request.verb is wire.PING)
         request.done(request, None)

@@ -242,8 +242,10 @@ class Reading:
             by = (Holder(self._network.own_id, None, own.branches), *_holders(crawl, same).values())
             self._versions.append(Version(own.digest, own.total, 1 + len(same), wires, True, by))
         for (digest, total), contacts in groups.items():
-            contacts.sort(key=lambda contact: -len(crawl.answers[contact].wires))  # a stranger has sent fewer
-            first = crawl.answers[contacts[0]].wires
+            contacts.sort(key=lambda contact: not crawl.answers[contact].wires)  # some had no room for records
+            first = max((crawl.answers[contact].wires for contact in contacts), key=len)
+            if total <= SMALL:
+                first = crawl.answers[contacts[0]].wires
             self._pulls.append(_Pull(self, digest, total, _holders(crawl, contacts), first))
         self.window = max(1, limits.PAGES_IN_FLIGHT_MAX // max(1, len(self._pulls)))
         self._pulls.sort(key=lambda pull: (-pull.voters, -pull.total, pull.digest))

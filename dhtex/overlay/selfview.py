@@ -11,9 +11,10 @@ in DOUBT_PAUSE_S: all peers are asked, and DOUBT_S later only those count that h
 and one liar costs some pings. To be at another IP means to meet the network again, which costs requests at all peers:
 so that is done at most once in MOVED_PAUSE_S, and not at all if the votes have turned back by then.
 
-A datagram from where we never sent anything proves that strangers reach us: no NAT or firewall lets it through by
-chance. `probing` asks for one, and reports when none came. Who is not reached serves as a *client*: it uses the
-network, and says so in its answers, so nobody routes to it.
+A datagram from an IP to which we never sent anything proves that strangers reach us: a NAT or firewall lets through
+what comes from where something was sent, some all that comes from that IP. A local address proves it only to a node
+that is at one too, as nothing need have stood between. `probing` asks for such a datagram, and reports when none came.
+Who is not reached serves as a *client*: it uses the network, and says so in its answers, so nobody routes to it.
 """
 
 import math
@@ -130,8 +131,10 @@ class SelfView:
         """Our own view of things, for the trailer of an answer."""
         return encode_view(self.client, int(self._clock.now()), asker)
 
-    def unasked(self, now: float) -> None:
-        """A stranger to whom we never sent anything has reached us."""
+    def unasked(self, ip: str, now: float) -> None:
+        """A stranger has reached us from an IP to which we never sent anything."""
+        if is_local(ip) and (self.address is None or self.public):
+            return
         self.reached_at = now
         self.client = self.always_client
 

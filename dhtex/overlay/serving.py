@@ -100,7 +100,8 @@ def answer_opening(
     left; None if it was not padded, or what it asks for needs more."""
     if args.rank or asked_bytes < limits.OPENING_BYTES:
         return None
-    reply = serving.get(args, token, address, asked_bytes)
+    room = min(asked_bytes, limits.DATAGRAM_BYTES_MAX)
+    reply = serving.get(args, token, address, room - wire.PONG_BYTES if args.kind == NO_KIND else room)
     left = asked_bytes - wire.FRAME_BYTES - len(wire.encode(reply))
     lacks_room = reply.total > 0 and not reply.wires and args.kind & EITHER
     return None if left < 0 or lacks_room else (reply, left)

@@ -56,7 +56,9 @@ class GetArgs(_Message, gc=False):
     worst: _Bound = b""
 
     def opening(self) -> "GetArgs":
-        """The same, as long as a first answer: so it may come before we have proven our address."""
+        """The same, as long as a first answer: so it may come before we have proven our address. Later pages do not."""
+        if self.rank:
+            return self
         short = limits.OPENING_BYTES - FRAME_BYTES - len(GET.head) - len(encode(self)) - _PADDING_HEAD_BYTES
         return _Padded(**asdict(self), padding=bytes(max(0, short)))
 

@@ -268,3 +268,14 @@ async def test_why_no_router_maps_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     install(monkeypatch, [])
     with pytest.raises(OSError, match="no router answers"):
         await Upnp().open(PORT, 3600)
+
+
+@pytest.mark.parametrize("fault", [ValueError("x"), KeyError("x"), RecursionError("devices within devices")])
+async def test_a_router_that_talks_nonsense_is_no_reason_to_end(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = Router()
+    router.fault = fault
+    install(monkeypatch, [router])
+    with pytest.raises(OSError, match="talks nonsense"):
+        await Upnp().open(PORT, 3600)

@@ -48,6 +48,7 @@ ASKED: dict[str, tuple[str, tuple[object, ...], bytes]] = {
     "dx_get, long, of either": ("dx_get", (NET, ID, TOKEN, KEY, EITHER, 0, True, b"", b"", bytes(800)), b""),
     "dx_get, padded, of ids": ("dx_get", (NET, ID, b"", KEY, IDS, 0, True, b"", b"", bytes(600)), b""),
     "dx_get, padded, of a page": ("dx_get", (NET, ID, b"", KEY, 0, 1, False, b"", b"", bytes(600)), b""),
+    "dx_get, longer than any answer": ("dx_get", (NET, ID, b"", KEY, 0, 0, True, b"", b"", bytes(3000)), b""),
     "dx_put": ("dx_put", (NET, ID, b"", None, b""), b""),
     "dx_put, guessed token": ("dx_put", (NET, ID, TOKEN, "", record(KEY, b"x")), b""),
     "dx_watch": ("dx_watch", (NET, ID, b"", 0, [], [], bytes(8)), b""),

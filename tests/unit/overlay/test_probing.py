@@ -26,7 +26,7 @@ async def pass_until(node: Overlay, reachable: bool, within_s: float) -> float:
 
 def quiet(node: Overlay) -> None:
     """Nobody finds the node by itself: strangers' requests prove nothing, so only knocks do."""
-    node.protocol.meetings.on_unasked = lambda now: None
+    node.protocol.meetings.on_unasked = lambda ip, now: None
 
 
 @pytest.mark.parametrize("seed", [200, 201])

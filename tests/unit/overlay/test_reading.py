@@ -5,11 +5,12 @@ import random
 
 import pytest
 
+from dhtex import limits
 from dhtex.market.holding import WHOLE, Page, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.pages import PagePlan
 from dhtex.overlay.server import Overlay
-from tests.unit.overlay.fakes import FakeHoldings, held, record, timed
+from tests.unit.overlay.fakes import FakeHoldings, asking, gets, held, record, timed
 from tests.unit.overlay.sky import DELAY_S, Sky, end, virtual
 from tests.unit.overlay.test_overlay import key_of
 
@@ -119,4 +120,20 @@ async def test_where_everybody_is_known_all_holders_are_read_in_one_round_trip()
         key = key_of(number)
         await nodes[number].put(key, record(key), None)
         assert await timed(nodes[number - 7].get(key)) == pytest.approx(2 * DELAY_S, abs=1e-3)
+    await end(nodes)
+
+
+@virtual
+async def test_a_small_list_is_taken_from_whoever_had_room_for_it() -> None:
+    nodes = await nearest_first()
+    wire = record(KEY, bytes(500))
+    for node in nodes[:-1]:
+        held(node).rows[KEY] = [(None, wire)]
+    reader = nodes[-1]
+    nearest = reader.protocol.table.closest(KEY, 1)[0]
+    nearest.token = b""  # as a stranger it is asked shortly, and its answer has no room for the record
+    with asking(reader) as asked:
+        (version,) = (await reader.get(KEY)).versions
+    assert version.wires == (wire,)
+    assert gets(asked, KEY) == limits.HOLDERS
     await end(nodes)

@@ -143,7 +143,7 @@ def test_a_node_that_is_not_reached_is_a_client_until_a_stranger_comes() -> None
     assert (view.public, view.client, view.reachable) == (True, False, None)
     view.unreached()
     assert (view.client, view.reachable) == (True, False)
-    view.unasked(1.0)
+    view.unasked("8.8.8.8", 1.0)
     assert (view.client, view.reachable) == (False, True)
     assert not mirror({number: (("192.168.0.2", 1), 0) for number in range(3)}).public
 
