@@ -1,8 +1,9 @@
 """The least that a put and a get take in Python: sockets on an event loop, and the checks that nobody may leave out.
 
-There is no network: every node knows all others, and which eight hold what. A put asks one node a question whose answer
-is as long as sixteen contacts, then hands the record to eight, each of which checks its signature and says so. A get
-asks one holder, and checks the hash of what comes. There are no time-outs, rates, tokens, lookups, and no rules.
+There is no network: every node knows all others, and which eight hold what. A put asks two nodes what a search would,
+with answers as long as sixteen contacts, and two more after them where a search takes two hops, then hands the record
+to eight, each of which checks its signature and says so. A get asks one holder, and checks the hash of what comes. What
+the answers of a search say is not looked at. There are no time-outs, rates, tokens, and no rules.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from dhtex import limits
 from dhtex.market.identity import Identity, verify
 from dhtex.market.records import Order, Record
 
+ONE_HOP_NODES_MAX: Final = 64  # as measured in the same section
+ASKED_AT_ONCE: Final = 2  # ours asks three to four
 _ANSWER, _WHO, _HERE, _FIND, _PUT, _GET = range(6)
 _HEAD_BYTES: Final = 21
 _CONTACTS: Final = bytes(28 * limits.LOOKUP_CONTACTS_ALONE)
@@ -115,22 +118,14 @@ class FloorShare:
 
     def _put(self, index: int) -> Awaitable[None]:
         node = self._chance.choice(self._nodes)
-        return self._hand_out(node, self._chance.choice(node.ports), self._holders(index), self._values[index])
+        hops = 1 if len(node.ports) <= ONE_HOP_NODES_MAX else 2
+        asked = [self._chance.sample(node.ports, ASKED_AT_ONCE) for _ in range(hops)]
+        return self._hand_out(node, asked, self._holders(index), self._values[index])
 
-    async def _hand_out(self, node: Node, asked: int, holders: list[int], value: bytes) -> None:
-        await node.asked(_FIND, asked, self._ids[0])
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        left = len(holders)
-
-        def taken(_answer: bytes) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                done.set_result(None)
-
-        for port in holders:
-            node.ask(_PUT, port, value, taken)
-        await done
+    async def _hand_out(self, node: Node, asked: list[list[int]], holders: list[int], value: bytes) -> None:
+        for ports in asked:
+            await _all(node, _FIND, ports, self._ids[0])
+        await _all(node, _PUT, holders, value)
 
     def _get(self, index: int) -> Awaitable[None]:
         holders = self._holders(index)
@@ -140,3 +135,19 @@ class FloorShare:
     async def _fetch(self, node: Node, port: int, value_id: bytes) -> None:
         answer = await node.asked(_GET, port, value_id)
         assert hashlib.sha256(answer[_SIGNED_AT:]).digest() == value_id
+
+
+async def _all(node: Node, verb: int, ports: list[int], body: bytes) -> None:
+    """Ask several at once, and wait for all of their answers."""
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    left = len(ports)
+
+    def answered(_answer: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            done.set_result(None)
+
+    for port in ports:
+        node.ask(verb, port, body, answered)
+    await done

@@ -68,9 +68,10 @@ What is checked, and what is waited for:
 - kademlia: a `put` waits for 20 holders, a `get` for all three that it asks at a time. Nothing is checked.
 - OpenDHT: a `put` ends with the first of 8 holders that answers, a `get` with the first value. Nothing is checked: the
   values are not signed for it.
-- floor, in Python too, is no network: everybody knows everybody, and who holds what. A `put` is one question, and then
-  the record for each of 8 holders, which check its signature; a `get` is one question, and a hash. There are no rules,
-  lookups, time-outs, rates and tokens. Who checks signatures in Python can do no more than this.
+- floor, in Python too, is no network: everybody knows everybody, and who holds what. A `put` is two questions for each
+  hop of a search (see below), and then the record for each of 8 holders, which check its signature; a `get` is one
+  question, and a hash. Nothing is done with the answers of the search, and there are no rules, time-outs, rates and
+  tokens. Who checks signatures in Python can do no more than this.
 
 So a `put` of dhtex does what one of libtorrent, signed, does; the others do less. To check and keep an order takes a
 holder of dhtex {keep_us:.0f} µs of CPU (not compiled), {verify_us:.0f} of them for the signature: of a put,
