@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import dead, faces, floods, market, messages, overlay, peers, scale, storage, tree, watchers
+from bench import dead, faces, far, floods, market, messages, overlay, peers, scale, storage, tree, watchers
 from bench.measure import machine
 
 REPORT = Path(__file__).resolve().parent.parent / "docs" / "BENCHMARKS.md"
 SECTIONS: dict[str, Callable[[bool], str]] = {
     "overlay": lambda quick: asyncio.run(overlay.run(quick)),
     "peers": peers.run,
+    "far": far.run,
     "scale": scale.run,
     "dead": lambda quick: asyncio.run(dead.run(quick)),
     "faces": faces.run,
@@ -57,8 +58,9 @@ def main() -> None:
     for name, section in SECTIONS.items():
         if not options.only or name in options.only:
             started = time.monotonic()
-            parts.append(section(options.quick))
-            print(parts[-1], flush=True)  # at once: a later section may fail
+            if part := section(options.quick):
+                parts.append(part)
+                print(part, flush=True)  # at once: a later section may fail
             gc.collect()
             print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     if options.write:

@@ -1,13 +1,14 @@
 """Many overlay nodes in virtual time, without desks and disks: they join one another, or are built as if they had.
 
-A *built* network has the routing tables of one that has been up for long: in each bucket up to BUCKET_SIZE of the nodes
-that belong there, all if there are no more; their tokens, and their round trip times. Upkeep is off: nothing comes or
+A *built* network has the routing tables of one that has been up for long: in each bucket as many of the nodes that
+belong there as there is room for; their tokens, and their round trip times. Upkeep is off: nothing comes or
 goes, and what is sent is the work's.
 """
 
 import asyncio
 import random
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from dhtex.market.admission import Verifier
 from dhtex.market.ids import DhtKey, NodeId
 from dhtex.overlay.contact import Contact, PeerKind, contact_at
 from dhtex.overlay.server import Overlay
+from dhtex.overlay.table import ID_BITS, SPLIT_BITS
 from dhtex.sim.clock import NodeClock
 from dhtex.sim.history import History
 from dhtex.sim.loop import Life
@@ -25,7 +27,6 @@ from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 
 PORT: Final = 4000
-ID_BITS: Final = 160
 DELAY_S: Final = 0.025
 SAMPLES: Final = 16  # of the network's size, of each node of a built network
 BOOTED_S: Final = 1000.0
@@ -119,9 +120,7 @@ class Fleet:
         """Give a machine the routing table that it would have come to."""
         own, protocol = member.contact.long_id, member.node.protocol
         now = protocol.monotonic()
-        for depth in range(ID_BITS):
-            shift = ID_BITS - 1 - depth
-            first = ((own >> shift) ^ 1) << shift
+        for first, shift in _ranges(own):
             low, high = bisect_left(self._ids, first), bisect_left(self._ids, first + (1 << shift))
             for place in self.chance.sample(range(low, high), min(high - low, limits.BUCKET_SIZE)):
                 other = self.members[place]
@@ -162,3 +161,12 @@ class Fleet:
         """Let go of what they hold."""
         for database in self._databases:
             database.close()
+
+
+def _ranges(own: int) -> Iterator[tuple[int, int]]:
+    """The ranges of a routing table's buckets, farthest first: the first id of each, and how many bits vary."""
+    shift = ID_BITS - SPLIT_BITS
+    for number in reversed(range(1, 1 << SPLIT_BITS)):
+        yield ((own >> shift) ^ number) << shift, shift
+    for shift in reversed(range(ID_BITS - SPLIT_BITS)):
+        yield ((own >> shift) ^ 1) << shift, shift

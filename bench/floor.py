@@ -13,7 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from bench.ours import HOST
+from bench.place import HOST, SEEN
 from dhtex import limits
 from dhtex.market.identity import Identity, verify
 from dhtex.market.records import Order, Record
@@ -48,7 +48,7 @@ class Node:
         """Send a question."""
         request_id = self._chance.randbytes(_HEAD_BYTES - 1)
         self._open[request_id] = answered
-        self._socket.sendto(bytes((verb,)) + request_id + body, (HOST, port))
+        self._socket.sendto(bytes((verb,)) + request_id + body, (SEEN, port))
 
     async def asked(self, verb: int, port: int, body: bytes) -> bytes:
         """The answer to a question."""

@@ -20,7 +20,8 @@ from typing import Any
 
 from nacl.bindings import crypto_sign_seed_keypair
 
-HOST = "127.0.0.1"
+from bench.place import HOST, SEEN
+
 FIRST_PORT = 20_000
 HOLDERS = 8
 WAIT_S_MAX = 30.0
@@ -54,7 +55,7 @@ class LibtorrentNetwork:
         for number in range(size):
             node = _Node(FIRST_PORT + number)
             for other in {0, chance.randrange(number)} if number else ():
-                node.session.add_dht_node((HOST, FIRST_PORT + other))
+                node.session.add_dht_node((SEEN, FIRST_PORT + other))
             self._nodes.append(node)
 
     def _put(self, index: int) -> Callable[[], None]:

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-HOST = "127.0.0.1"
+from bench.place import HOST, SEEN
+
 HOLDERS = 8
 WAIT_S_MAX = 30.0
 _OPENDHT: Any = importlib.import_module("opendht")
@@ -37,7 +38,7 @@ class OpenDhtNetwork:
             node = _OPENDHT.DhtRunner()
             node.run(port=0, ipv4=HOST, ipv6="", config=config)
             for port in {ports[0], self._chance.choice(ports)} if ports else ():
-                node.bootstrap(HOST, str(port))
+                node.bootstrap(SEEN, str(port))
             ports.append(node.getBound().getPort())
             self._nodes.append(node)
             self._ids[node] = _number(node.getNodeId())

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable
 
+from bench.place import HOST, SEEN
 from bench.records import NETWORK
 from dhtex import limits
 from dhtex.clock import SystemClock
@@ -17,7 +18,6 @@ from dhtex.overlay.wire import GET, GetArgs
 from dhtex.store.database import Database
 from dhtex.store.holdings import Holdings
 
-HOST = "127.0.0.1"
 SETTLE_S_MAX = 30
 
 
@@ -43,7 +43,7 @@ class OverlayNetwork:
         node = self.nodes[len(self.ports)]
         self.ports.append(await node.listen(0, HOST))
         for port in known:
-            assert await node.connect((HOST, port))
+            assert await node.connect((SEEN, port))
         return self.ports[-1]
 
     async def settle(self) -> None:
@@ -119,7 +119,7 @@ class OverlayNetwork:
     def _two(self) -> tuple[Protocol, Peer]:
         asker, asked = self._chance.sample(range(len(self.nodes)), 2)
         protocol = self.nodes[asker].protocol
-        return protocol, protocol.peer_at((HOST, self.ports[asked]))
+        return protocol, protocol.peer_at((SEEN, self.ports[asked]))
 
     async def stop(self) -> None:
         for node in self.nodes:

@@ -22,14 +22,16 @@ from importlib import import_module
 from typing import Any
 
 from bench.crew import COMPILED, Batch, Crew, Work
+from bench.distance import lay
 from bench.isolate import datagrams_out, isolate
+from bench.place import IS_FAR
 from bench.records import make_orders
 from bench.worker import SEED, SHARES, Done, memory_kib
 
 PARALLEL_MAX = 64
-IDLE_S = 0.2
-QUIET_S = 0.05
-BUSY_S_MAX = 2.0
+IDLE_S = 1.0 if IS_FAR else 0.2
+QUIET_S = 0.5 if IS_FAR else 0.05  # longer than a datagram is on its way
+BUSY_S_MAX = 5.0 if IS_FAR else 2.0
 SETTLE_S_MIN = 15  # a node of dhtex looks around for eight seconds after it has joined
 SETTLE_S_MAX = 60
 SETTLED_PER_NODE_AND_S = 30  # the C++ nodes send a few a second for ever
@@ -153,4 +155,5 @@ def _say(what: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     isolated = isolate()
+    way = lay() if IS_FAR else None  # ends with us
     asyncio.run(serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), isolated))

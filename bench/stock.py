@@ -6,7 +6,8 @@ from typing import Any
 
 from kademlia import network, utils
 
-HOST = "127.0.0.1"
+from bench.place import HOST, SEEN
+
 # Untyped, and meant to be: this is the package as shipped.
 _STOCK: Any = network
 _UTILS: Any = utils
@@ -30,7 +31,7 @@ class StockNetwork:
         await server.listen(0, HOST)
         self._ports.append(server.transport.get_extra_info("sockname")[1])
         if known:
-            await server.bootstrap([(HOST, port) for port in known])
+            await server.bootstrap([(SEEN, port) for port in known])
         return self._ports[-1]
 
     def put(self, key: str, value: bytes) -> Awaitable[None]:
@@ -55,7 +56,7 @@ class StockNetwork:
     def ping(self) -> Awaitable[None]:
         """One round trip between two nodes."""
         asker, asked = self._chance.sample(self.servers, 2)
-        return self._ping(asker, (HOST, asked.transport.get_extra_info("sockname")[1]))
+        return self._ping(asker, (SEEN, asked.transport.get_extra_info("sockname")[1]))
 
     async def _ping(self, asker: Any, address: tuple[str, int]) -> None:
         answered, _ = await asker.protocol.ping(address, asker.node.id)
@@ -64,7 +65,7 @@ class StockNetwork:
     def find(self, key: str) -> Awaitable[None]:
         """One step of a lookup between two nodes: contacts near a key."""
         asker, asked = self._chance.sample(self.servers, 2)
-        return self._find(asker, (HOST, asked.transport.get_extra_info("sockname")[1]), _UTILS.digest(key))
+        return self._find(asker, (SEEN, asked.transport.get_extra_info("sockname")[1]), _UTILS.digest(key))
 
     async def _find(self, asker: Any, address: tuple[str, int], key: bytes) -> None:
         answered, _ = await asker.protocol.find_node(address, asker.node.id, key)

@@ -18,7 +18,8 @@ from typing import Any, Final
 import msgspec
 
 from bench import compiled
-from bench.ours import HOST, OverlayNetwork
+from bench.ours import OverlayNetwork
+from bench.place import HOST
 from bench.stock import StockNetwork
 from dhtex import limits
 from dhtex.overlay import wire

@@ -88,6 +88,7 @@ STOCK_PEERS_PER_BUCKET: Final = 4  # they route for us, but verify nothing
 TOKEN_LIFE_S: Final = 600.0  # two secrets rotate, as in BEP 5
 REFRESH_INTERVAL_S: Final = 600.0  # looks up a random id in buckets that nobody used
 PING_IDLE_S: Final = 120.0  # a silent peer is asked whether it is still there
+PING_EACH_S: Final = 1.0  # but one a second is enough for a table of some hundred peers that are all silent
 BOOTSTRAP_RETRY_S_MIN: Final = 1.0  # the first node of a network may start a moment later
 BOOTSTRAP_RETRY_S_MAX: Final = 60.0  # back-off of a node without peers ends here; cheap enough to go on for ever
 BOOTSTRAP_AGAIN_S: Final = 240.0  # and of one with peers: its network may be one half of another

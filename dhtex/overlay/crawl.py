@@ -3,6 +3,7 @@
 Callbacks all the way: an answer is used in the turn of the event loop in which it arrives, and a crawl is no task.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
@@ -57,6 +58,12 @@ class Network(Protocol):
         ...
 
 
+def _pace(network: Network, contact: Contact) -> int:
+    """How long its answers take, in steps of FETCH_ALONE_S: smaller differences do not count."""
+    smooth_s = network.peer_at(contact.address, contact).rtt.smooth_s
+    return int((limits.REQUEST_TIMEOUT_S_FIRST if smooth_s is None else smooth_s) / limits.FETCH_ALONE_S)
+
+
 def _nothing(_crawl: "Crawl") -> None:
     return
 
@@ -79,6 +86,7 @@ class Crawl:
         span: Span = WHOLE,
         wanted: int = limits.HOLDERS,
         enough: Callable[[wire.GetReply], bool] | None = None,
+        reach: int = 0,
     ) -> None:
         self.target = target
         self.kind = kind
@@ -94,7 +102,8 @@ class Crawl:
         self._network = network
         self._done = done
         parallel, last = (limits.LOOKUP_PARALLEL, wanted) if enough is None else (limits.FETCH_PARALLEL, 0)
-        self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted, parallel, last)
+        pace = None if enough is None else functools.partial(_pace, network)
+        self._lookup = Lookup(target, network.own_id, network.monotonic(), wanted, parallel, last, reach, pace)
         if enough is not None:
             self._lookup.parallel = 1
         elif network.table.is_whole(target):

@@ -31,7 +31,9 @@ class Fetch:
         self._is_it = is_it
         self._done = done
         self._found: bytes | None = None
-        self._crawl = Crawl(network, key, self._crawled, kind=kind | EITHER, enough=self._enough)
+        self._crawl = Crawl(
+            network, key, self._crawled, kind=kind | EITHER, enough=self._enough, reach=widening.reach()
+        )
         self._later = network.later
         self._timer = self._later(limits.FETCH_ALONE_S, self._hurry)
 

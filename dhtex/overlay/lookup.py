@@ -22,7 +22,8 @@ suspects. One public IP is asked a few times only, whatever ports are named ther
 """
 
 import enum
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Final
 
@@ -106,6 +107,8 @@ class Lookup:
         wanted: int = limits.HOLDERS,
         parallel: int = limits.LOOKUP_PARALLEL,
         parallel_last: int = 0,
+        reach: int = 0,
+        pace: Callable[[Contact], int] | None = None,
     ) -> None:
         self.target = target
         self.wanted = wanted
@@ -114,6 +117,8 @@ class Lookup:
         self._own_id = own_id
         self.parallel = self._suspects_max = parallel
         self._parallel_last = parallel_last
+        self._reach = reach
+        self._pace = pace
         self._started = now
         self._rows: list[_Row] = []
         self._by_wire: dict[bytes, _Row] = {}
@@ -166,7 +171,7 @@ class Lookup:
         passed_over: list[_Row] = []
         near: dict[bytes, int] = {}
         counting = 0
-        for row in self._rows:
+        for row in self._rows if self._pace is None else self._quickest_first(self._pace):
             if counting >= self.wanted or not self._may_ask(now):
                 break
             if row.state > _ANSWERED or (row.contact.subnet and _crowded(row, near)):
@@ -188,6 +193,11 @@ class Lookup:
             if row.state == _KNOWN and self._in_slots < self.parallel and self._may_ask(now):
                 self._ask(row, _ASKED, chosen)
         return chosen
+
+    def _quickest_first(self, pace: Callable[[Contact], int]) -> list[_Row]:
+        """The candidates, with those first and by their pace that are near enough to be holders."""
+        near = min(bisect_right(self._rows, self._reach, key=_DISTANCE), self.wanted)
+        return sorted(self._rows[:near], key=lambda row: pace(row.contact)) + self._rows[near:]
 
     def _may_ask(self, now: float) -> bool:
         return self.requests < limits.LOOKUP_REQUESTS_MAX and now - self._started <= limits.LOOKUP_S_MAX

@@ -59,12 +59,14 @@ class Tally:
 
 
 class _Turn:
-    """One node's turn to answer, through all repetitions of the request: whether it is waited for."""
+    """One node's turn to answer, through all repetitions of the request: whether it is waited for, and has answered."""
 
-    __slots__ = ("awaited",)
+    __slots__ = ("answered", "awaited", "contact")
 
-    def __init__(self, awaited: bool) -> None:
+    def __init__(self, contact: Contact, awaited: bool) -> None:
+        self.contact = contact
         self.awaited = awaited
+        self.answered = False
 
 
 class Putting:
@@ -79,9 +81,9 @@ class Putting:
         self.prefix = prefix
         self.tally = Tally()
         self._network = network
-        self._done: Callable[[], None]
+        self._done: Callable[[], None] | None = None
         self._spares: list[Contact] = []
-        self._asked: set[Contact] = set()
+        self._asked: dict[Contact, _Turn] = {}
         self._answered = 0
         self._silent = 0
         self.troubled = False  # whether anybody has not answered in time
@@ -95,6 +97,11 @@ class Putting:
         """Whether anybody answered, and most of those did who were asked for lack of nobody else."""
         return self._answered > 0 and self._silent <= self._answered // 2
 
+    def start_early(self, contacts: Iterable[Contact]) -> None:
+        """Ask those who should be holders, before `start` tells who is. Who is slow until then is as if not asked."""
+        for contact in contacts:
+            self._ask(contact, awaited=True)
+
     def start(
         self, targets: list[Contact], wanted: int, slow: Iterable[Contact], done: Callable[[], None], *, patient: bool
     ) -> None:
@@ -106,7 +113,6 @@ class Putting:
         self._silent = len(self._last)
         spares = [contact for contact in targets[wanted:] if contact not in self._asked]
         self._spares = spares[: limits.HOLDERS][::-1]
-        self._awaited = 0
         for contact in targets[:wanted]:
             if contact not in self._asked:
                 self._ask(contact, awaited=True)
@@ -120,11 +126,11 @@ class Putting:
             self._ask(contact, awaited=False)
 
     def _ask(self, contact: Contact, *, awaited: bool) -> None:
-        self._asked.add(contact)
+        turn = self._asked[contact] = _Turn(contact, awaited)
         self._awaited += awaited
         network = self._network
         args = wire.PutArgs(network.net, network.own_id, b"", self.prefix, self.record)
-        network.ask(network.peer_at(contact.address, contact), wire.PUT, args, self._put, self._slow, _Turn(awaited))
+        network.ask(network.peer_at(contact.address, contact), wire.PUT, args, self._put, self._slow, turn)
 
     def _slow(self, request: Request) -> None:
         self.troubled = True
@@ -132,7 +138,9 @@ class Putting:
         if turn.awaited and not self._finished:
             turn.awaited = False
             self._awaited -= 1
-            if not self._ask_another():
+            if self._done is None:
+                del self._asked[turn.contact]
+            elif not self._ask_another():
                 self._last.add(turn)
             self._settle()
 
@@ -147,6 +155,13 @@ class Putting:
 
     def _put(self, request: Request, answer: wire.PutReply | None) -> None:
         tally, turn = self.tally, request.context
+        if self._asked.get(turn.contact) is not turn:
+            if answer is None:
+                return
+            turn = self._asked.setdefault(turn.contact, turn)  # it may have been asked again
+        if turn.answered:
+            return
+        turn.answered = answer is not None
         counted = turn in self._last
         self._last.discard(turn)
         if answer is not None:
@@ -155,15 +170,21 @@ class Putting:
             self._silent -= counted
             tally.holders += tally.add(answer.taken, answer.code, answer.bits, answer.newer)
         if turn.awaited:
+            turn.awaited = False
             self._awaited -= 1
             if answer is None:
                 self.troubled = True
-                self._ask_another()
+                if self._done is None:
+                    del self._asked[turn.contact]
+                else:
+                    self._ask_another()
         self._settle()
 
     def _settle(self) -> None:
         """End if nobody is waited for any more."""
-        if not self._finished and not self._awaited and (not self._patient or not self._last or self.enough):
+        if self._done is None or self._finished or self._awaited:
+            return
+        if not self._patient or not self._last or self.enough:
             self._finished = True
             self._done()
 

@@ -7,13 +7,17 @@ all that could be holders have. Who publishes an order watches its key and puts 
 import asyncio
 import random
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from dhtex import limits
 from dhtex.market.holding import NO_KIND, WHOLE, Span
 from dhtex.market.ids import DhtKey
 from dhtex.overlay.contact import Contact, Peer
 from dhtex.overlay.crawl import Crawl, Network
+from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.widening import Widening
+
+_EVIDENT: Final = 1.5  # of the range in which chance puts the holders: so far the last of them may be
 
 
 class Regions:
@@ -108,6 +112,19 @@ class Searches:
         crawl = Crawl(self._network, key, search.finish, kind=kind, span=span, wanted=wanted)
         search.timer = asyncio.get_running_loop().call_later(limits.LOOKUP_S_MAX, crawl.expire)
         crawl.start(seeds)
+
+    def evident(self, key: DhtKey) -> list[Contact]:
+        """Who else holds a key as far as we know, closest first: nobody, unless our table may have all who are near it.
+
+        It may lack some nevertheless; so whoever is farther than the holders of a network of this size is left out."""
+        network = self._network
+        if not network.table.is_whole(key):
+            return []
+        near = network.table.closest(key, limits.HOLDERS, dhtex_only=True)
+        contacts = [peer.contact for peer in near if peer.contact is not None and not peer.failures]
+        others = limits.HOLDERS - is_holder(network.own_id, key, contacts)
+        goal, reach = int.from_bytes(key), self.widening.reach(_EVIDENT * limits.HOLDERS)
+        return [contact for contact in contacts[:others] if contact.long_id ^ goal <= reach]
 
     async def run(self, key: DhtKey, *, quick: bool) -> Crawl:
         """Search for a key's holders; if `quick`, share the search of others who look for the same."""

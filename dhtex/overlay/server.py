@@ -221,6 +221,8 @@ class Overlay(StockServer):
         if known is not None:
             self._put_here(key, list(known), putting)
             await self._put_at(putting, list(known), [], patient=False)
+        elif self._upkeep.settled:
+            putting.start_early(self._searches.evident(key))
         if known is None or putting.troubled:
             await self._put_near(key, putting, quick=True)
         if putting.troubled:

@@ -1,14 +1,16 @@
 """The routing table: whom we know, by distance.
 
 Theory of operation. Peers are sorted into buckets by the length of the prefix that their id shares with ours, k to a
-bucket (Maymounkov and Mazières, 2002, section 2.2). Only a peer that has answered us is offered to the table, so a
-forged source cannot enter it. A full bucket keeps who is there: old peers live longest; newcomers wait as spares, and
-one takes the place of a peer that was silent FAILURES_BEFORE_EVICTION times in a row. Ids are public: where
-two addresses claim one, who was there first has it, also when it comes back from an outage that has cost it its place.
+bucket (Maymounkov and Mazières, 2002, section 2.2); but none has more than a sixteenth of the range, so that of 250
+nodes nearly all are known to each, one step away. Only a peer that has answered us is offered to the table, so a forged
+source cannot enter it. A full bucket keeps who is there: old peers live longest; newcomers wait as spares, and one
+takes the place of a peer that was silent FAILURES_BEFORE_EVICTION times in a row. Ids are public: where two addresses
+claim one, who was there first has it, also when it comes back from an outage that has cost it its place.
 
-The closest peers to a target are exact. For a target t at the distance d = own xor t, bucket i holds distances that
-share the first i bits of d and differ in bit i. So buckets are visited in this order: those whose bit in d is set,
-ascending, then the others, descending; every peer of a bucket is closer than all of the next. Within a bucket we sort.
+The closest peers to a target are exact. For a target t at the distance d = own xor t, the sixteenths of the range come
+by their number xor that of d's. In the one that is ours, bucket i holds distances that share the first i bits of d and
+differ in bit i. So its buckets are visited in this order: those whose bit in d is set, ascending, then the others,
+descending. Every peer of a bucket is closer than all of the next. Within a bucket we sort.
 
 One network (a /24 or /64) gets few places in a bucket and in the table; local addresses are exempt, because many honest
 nodes share a machine in tests and labs. Stock peers get few places in a bucket: they route, but verify nothing. An id
@@ -25,6 +27,8 @@ from dhtex.overlay.bep42 import follows
 from dhtex.overlay.contact import Contact, Peer, PeerKind
 
 ID_BITS: Final = 160
+SPLIT_BITS: Final = 4
+_SPLIT_SHIFT: Final = ID_BITS - SPLIT_BITS
 _SMALL: Final = 32
 _DHTEX: Final = PeerKind.DHTEX
 _Rows = list[tuple[int, Peer]]  # ids as numbers
@@ -43,13 +47,12 @@ class Offer(enum.Enum):
 class _Bucket:
     """`rows` repeats `peers` in the form that a search wants."""
 
-    __slots__ = ("looked_up", "peers", "rows", "spares")
+    __slots__ = ("peers", "rows", "spares")
 
     def __init__(self) -> None:
         self.rows: _Rows = []
         self.peers: dict[bytes, Peer] = {}
         self.spares: dict[bytes, Peer] = {}
-        self.looked_up = 0.0
 
 
 class Table:
@@ -60,10 +63,12 @@ class Table:
         self.bucket_size = bucket_size
         self.version = 0
         self._own = int.from_bytes(own_id)
-        self._buckets: dict[int, _Bucket] = {}
+        self._buckets: dict[int, _Bucket] = {}  # by `_index`
+        self._looked_up: dict[int, float] = {}  # when, by prefix length
         self._by_id: dict[bytes, Peer] = {}
         self._in_subnet: dict[bytes, int] = {}
-        self._order: list[tuple[int, _Rows]] = []
+        self._far: list[_Rows] = []  # by number of the sixteenth, as seen from ours, which has none
+        self._near: list[tuple[int, _Rows]] = []
         self._all: _Rows = []
         self._order_version = 0
 
@@ -78,7 +83,9 @@ class Table:
         return self._by_id.get(node_id)
 
     def _index(self, long_id: int) -> int:
-        return ID_BITS - (self._own ^ long_id).bit_length()
+        """The number of a bucket: of the sixteenth, negative, or the length of the prefix if the sixteenth is ours."""
+        distance = self._own ^ long_id
+        return -(distance >> _SPLIT_SHIFT) or self._prefix_bits(long_id)
 
     def is_whole(self, target: bytes) -> bool:
         """Whether we may know all who are as far from us as a target is: there is room for more of them."""
@@ -216,32 +223,46 @@ class Table:
                     return found
         return found
 
-    def _outward(self, goal: int) -> list[_Rows]:
+    def _outward(self, goal: int) -> Iterator[_Rows]:
         """The peers in groups, closest to `goal` first. A small table is one group: sorting it is quicker."""
-        if self._order_version != self.version:
-            self._order = sorted((i, bucket.rows) for i, bucket in self._buckets.items() if bucket.peers)
-            self._all = [row for _, rows in self._order for row in rows]
-            self._order_version = self.version
-        if len(self._all) <= _SMALL:
-            return [self._all]
+        if len(self._by_id) <= _SMALL:
+            yield self._rows()
+            return
+        self._rows()
         distance = self._own ^ goal
-        near = [rows for i, rows in self._order if distance >> (ID_BITS - 1 - i) & 1]
-        near += [rows for i, rows in reversed(self._order) if not distance >> (ID_BITS - 1 - i) & 1]
-        return near
+        sixteenth = distance >> _SPLIT_SHIFT
+        for offset in range(1 << SPLIT_BITS):
+            if offset != sixteenth:
+                yield self._far[sixteenth ^ offset]
+            else:
+                yield from (rows for i, rows in self._near if distance >> (ID_BITS - 1 - i) & 1)
+                yield from (rows for i, rows in reversed(self._near) if not distance >> (ID_BITS - 1 - i) & 1)
+
+    def _rows(self) -> _Rows:
+        """All peers; sees to it that `_near` and `_far` are as the buckets are."""
+        if self._order_version != self.version:
+            buckets = self._buckets
+            self._near = sorted((i, bucket.rows) for i, bucket in buckets.items() if i >= 0 and bucket.peers)
+            self._far = [buckets[-i].rows if -i in buckets else [] for i in range(1 << SPLIT_BITS)]
+            self._all = [row for bucket in buckets.values() for row in bucket.rows]
+            self._order_version = self.version
+        return self._all
+
+    def _prefix_bits(self, long_id: int) -> int:
+        return ID_BITS - (self._own ^ long_id).bit_length()
 
     def looked_up(self, target: bytes, now: float) -> None:
-        """Note that we searched near `target`: its bucket needs no refresh for a while."""
-        bucket = self._buckets.get(self._index(int.from_bytes(target)))
-        if bucket is not None:
-            bucket.looked_up = now
+        """Note that we searched near `target`: what is as far from us needs no refresh for a while."""
+        self._looked_up[self._prefix_bits(int.from_bytes(target))] = now
 
     def stale_prefixes(self, now: float) -> list[int]:
-        """The buckets in whose range we have not searched for REFRESH_INTERVAL_S, by prefix length."""
-        return [i for i, b in self._buckets.items() if b.peers and now - b.looked_up >= limits.REFRESH_INTERVAL_S]
+        """The ranges in which we have not searched for REFRESH_INTERVAL_S, by prefix length, if anybody is there."""
+        prefixes = {self._prefix_bits(long_id) for long_id, _ in self._rows()}
+        return [i for i in prefixes if now - self._looked_up.get(i, 0.0) >= limits.REFRESH_INTERVAL_S]
 
     def depth(self) -> int:
         """The longest prefix that any peer shares with us."""
-        return max((i for i, bucket in self._buckets.items() if bucket.peers), default=0)
+        return max((self._prefix_bits(long_id) for long_id, _ in self._rows()), default=0)
 
 
 def _still(spare: Peer, node_id: bytes) -> bool:

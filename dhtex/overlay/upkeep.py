@@ -6,6 +6,7 @@ For LOST_PEER_S each is asked by itself; then it is a *former* peer, and these a
 When one of them answers, the network behind it may be another half, so we search for our own place in it.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterable
@@ -14,12 +15,14 @@ from typing import Final
 
 from dhtex import limits
 from dhtex.market.ids import DhtKey
-from dhtex.overlay.contact import Contact, Peer
+from dhtex.overlay.contact import Contact, Peer, PeerKind
 from dhtex.overlay.protocol import Protocol
 from dhtex.overlay.requests import Request
 from dhtex.overlay.table import random_id_at
 
 PINGS_PER_TICK: Final = 16
+NAMED_PER_TICK: Final = 4  # asked of those whom others have named
+NAMED_LOOKED_AT: Final = 256  # of these, the latest
 SUSPECT_S: Final = 1.0  # a peer that failed once is asked again this soon
 BUCKETS_AFTER_JOIN: Final = 8
 LOST_PAUSE_S: Final = 2.0  # before a lost peer is asked again; doubles each time
@@ -53,6 +56,7 @@ class Upkeep:
         self._turn_at = 0.0
         self._searched_self = -limits.REFRESH_INTERVAL_S
         self._to_search: list[int] = []
+        self.settled = False  # whether we have looked around: then we know most of those for whom there is room
 
     def lost(self, peer: Peer) -> None:
         """A peer was evicted; it gets second chances for LOST_PEER_S."""
@@ -103,6 +107,7 @@ class Upkeep:
         """Everybody may have gone meanwhile: ask all peers, and look around ourselves."""
         self.ask_all()
         self._searched_self = -limits.REFRESH_INTERVAL_S
+        self.settled = False
         self._turn_at = 0.0
         for row in self._lost.values():
             if row.due < math.inf:
@@ -121,6 +126,7 @@ class Upkeep:
         """Do a little. Call about once a second."""
         self._ping_idle(now)
         self._ask_lost(now)
+        self._ask_named()
         table = self._protocol.table
         if not len(table):
             return
@@ -128,6 +134,8 @@ class Upkeep:
             self._search_self()
         elif self._to_search:
             self._search_bucket(self._to_search.pop())
+        elif not self.settled:
+            self.settled = True
         elif stale := table.stale_prefixes(now):
             self._search_bucket(self._entropy.choice(stale))
 
@@ -140,13 +148,30 @@ class Upkeep:
         self._search(DhtKey(random_id_at(own_id, prefix_bits, self._entropy.randbytes(len(own_id)))), ())
 
     def _ping_idle(self, now: float) -> None:
-        pings = 0
+        pings, usual_s = 0, max(limits.PING_IDLE_S, len(self._protocol.table) * limits.PING_EACH_S)
         for peer in self._protocol.table:
-            idle_s = SUSPECT_S if peer.failures else limits.PING_IDLE_S
+            idle_s = SUSPECT_S if peer.failures else usual_s
             if now - peer.last_seen >= idle_s and now - peer.last_asked >= idle_s and not peer.pinging:
                 self._protocol.ping(peer)
                 pings += 1
                 if pings == PINGS_PER_TICK:
+                    return
+
+    def _ask_named(self) -> None:
+        """Ask a few of those whom others have named lately and for whom there is room; one of an IP, as who named it
+        may be a liar. They are strangers still, and can prove that we are reached: so not before that is known."""
+        protocol, asked = self._protocol, 0
+        if protocol.selfview.public and protocol.selfview.reachable is None:
+            return
+        for peer in list(itertools.islice(reversed(protocol.peers.values()), NAMED_LOOKED_AT)):
+            if peer.kind is not PeerKind.REPUTED or peer.last_asked or peer.contact is None:
+                continue
+            if not protocol.table.wants(peer.contact) or not protocol.worth_asking(peer, protocol.monotonic()):
+                continue
+            if peer.contact.subnet is None or not protocol.peers.asked_at(peer.contact.ip):
+                protocol.ping(peer, tries=1)
+                asked += 1
+                if asked == NAMED_PER_TICK:
                     return
 
     def _ask_lost(self, now: float) -> None:

@@ -16,7 +16,7 @@ from dhtex.market.ids import DhtKey
 from dhtex.overlay import wire
 from dhtex.overlay.contact import Contact
 from dhtex.overlay.crawl import Crawl, Network
-from dhtex.overlay.estimate import SizeEstimate
+from dhtex.overlay.estimate import ID_BITS, SizeEstimate
 from dhtex.overlay.requests import Request
 from dhtex.overlay.table import random_id_at
 
@@ -51,6 +51,11 @@ class Widening:
     def network_size(self) -> int:
         """An estimate of the number of dhtex nodes, ourselves included."""
         return self.size.nodes(self._network.own_id, self._neighbours())
+
+    def reach(self, count: float = limits.HOLDERS) -> int:
+        """The distance from any point within which chance puts so many nodes."""
+        others = max(self.size.others(), len(self._network.table))
+        return int((1 << ID_BITS) * min(1.0, count / (others + 1)))
 
     def _neighbours(self) -> list[bytes]:
         own_id, table = self._network.own_id, self._network.table

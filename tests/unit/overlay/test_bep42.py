@@ -72,7 +72,9 @@ def test_in_a_full_bucket_an_id_that_follows_replaces_the_youngest_that_does_not
     assert table.offer(peer(far(7), ip="10.0.0.2")) is Offer.SPARE
     chance = random.Random(1)
     number, ip = next(
-        (number, f"9.9.{number}.9") for number in range(256) if node_id_for(f"9.9.{number}.9", bytes(20))[0] & 0x80
+        (number, f"9.9.{number}.9")
+        for number in range(256)
+        if node_id_for(f"9.9.{number}.9", bytes(20))[0] >> 4 == far(0)[0] >> 4
     )
     sound = peer(node_id_for(ip, bytes(2) + chance.randbytes(17) + bytes(1)), ip=ip)
     assert sound.contact is not None

@@ -1,6 +1,7 @@
 """A fetch asks one holder where answers come at once, and never waits for it alone where they do not."""
 
 import asyncio
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -54,6 +55,26 @@ async def test_one_is_asked_if_it_is_near_and_two_if_it_is_not(
     took_s, count = await fetched(reader)
     assert took_s == pytest.approx(2 * delay_s, abs=1e-4)
     assert count == asked
+    await end(nodes)
+
+
+@pytest.mark.parametrize("quick", [2, 5, 10])
+@virtual
+async def test_of_those_that_should_have_it_the_quickest_is_asked(quick: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, nodes, holders, reader = await network(monkeypatch)
+    ranked = sorted(nodes, key=lambda node: int.from_bytes(node.protocol.own_id) ^ int.from_bytes(KEY))
+    one = ranked[quick]  # the last of these is too far from the key to have it
+    for peer in reader.protocol.table:
+        peer.rtt.smooth_s = 0.02 if peer.contact is not None and peer.contact.id == one.protocol.own_id else 0.05
+    served, real = list[Serving](), Serving.get
+
+    def note(self: Serving, args: GetArgs, *rest: Any) -> GetReply:
+        served.append(self)
+        return real(self, args, *rest)
+
+    monkeypatch.setattr(Serving, "get", note)
+    await fetched(reader)
+    assert served == [(one if one in holders else holders[0]).protocol.serving]
     await end(nodes)
 
 

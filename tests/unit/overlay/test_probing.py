@@ -50,7 +50,7 @@ async def test_a_node_behind_a_wall_becomes_a_client_soon_and_turns_back_when_th
 @virtual
 async def test_a_node_that_nobody_would_visit_learns_that_it_is_reached() -> None:
     sky = Sky()
-    nodes = await sky.network(90)  # most of which it does not know
+    nodes = await sky.network(90)
     knocks = []
     for number in range(200, 210):
         node = await sky.node(number)

@@ -4,14 +4,19 @@ import asyncio
 import random
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from dhtex import limits
-from dhtex.market.ids import DhtKey
-from dhtex.overlay.contact import Peer
+from dhtex.market.holding import Taken
+from dhtex.market.ids import DhtKey, NodeId
+from dhtex.overlay.contact import Peer, contact_at
 from dhtex.overlay.crawl import Crawl
+from dhtex.overlay.putting import Putting
 from dhtex.overlay.server import Overlay
+from dhtex.overlay.wire import PutReply
 from tests.unit.overlay import sky
 from tests.unit.overlay.fakes import address_of, asking, cluster, gets, held, make_overlay, record, timed, until
 from tests.unit.overlay.sky import Sky, end, virtual
@@ -43,6 +48,18 @@ async def test_a_put_among_the_dead_reaches_all_living_holders_in_the_end() -> N
         assert await timed(living[number].put(key, record(key), None)) < 1.0
         await until(partial(_most_hold, key, near(key, living)))
     await end(living)
+
+
+@virtual
+async def test_where_all_are_known_a_put_takes_one_round_trip() -> None:
+    nodes = await Sky().network(16)
+    await asyncio.sleep(60)
+    for number in range(8):
+        key = key_of(number)
+        assert await timed(nodes[number].put(key, record(key), None)) == pytest.approx(2 * sky.DELAY_S, abs=1e-4)
+        assert [node for node in near(key, nodes) if key not in held(node).rows] == []
+        assert sum(key in held(node).rows for node in nodes) == limits.HOLDERS
+    await end(nodes)
 
 
 @virtual
@@ -141,6 +158,32 @@ async def test_a_put_that_nobody_answers_in_time_counts_those_who_answer_late(mo
     result = await nodes[0].put(key, record(key), None)
     assert (result.holders, result.asked, result.unfinished) == (5, 5, False)
     await end(nodes)
+
+
+def test_who_is_slow_and_asked_again_counts_once() -> None:
+    network, done = Mock(peer_at=lambda address, contact: contact), Mock()
+    first, second = (contact_at(bytes(19) + bytes([n]), "192.0.2.1", n) for n in (1, 2))
+    assert first is not None
+    assert second is not None
+    held = PutReply(NodeId(bytes(20)), b"", 0, Taken.STORED, "", 0, b"")
+    putting = Putting(network, b"record", None)
+    putting.start_early([first, second])
+
+    def requests() -> list[tuple[Any, ...]]:
+        """Of each the peer, the verb, the arguments, whom to tell of the answer and of slowness, and the turn."""
+        return [call.args for call in network.ask.call_args_list]
+
+    *_, answered, slow, turn = requests()[0]
+    slow(Mock(context=turn))
+    putting.start([first, second], 2, [], done, patient=False)
+    assert [each[0] for each in requests()] == [first, second, first]
+    for asked in (0, 2):
+        requests()[asked][3](Mock(context=requests()[asked][5]), held)
+    assert putting.tally.holders == 1
+    assert not done.called
+    answered(Mock(context=requests()[1][5]), held)
+    assert putting.tally.holders == 2
+    done.assert_called_once()
 
 
 @virtual

@@ -1,6 +1,7 @@
 """The routing table: exact, closed to who has not answered, slow to forget, and fair between networks."""
 
 import random
+from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,21 @@ def test_closest_is_exactly_what_brute_force_finds(
     sound = [p for p in members if p.kind is PeerKind.DHTEX and not p.failures]
     assert table.closest(target, count, dhtex_only=True, sound_only=True) == sound[:count]
     assert len(table) == len(members)
+
+
+def test_a_sixteenth_of_all_ids_has_as_many_places_as_any_other_bucket() -> None:
+    chance = random.Random(1)
+    table = Table(chance.randbytes(20))
+    others = [chance.randbytes(20) for _ in range(2000)]
+    for number, node_id in enumerate(others[:200]):
+        assert table.offer(peer(node_id, port=1000 + number)) is Offer.ADDED
+    assert all(table.is_whole(node_id) for node_id in others)
+    for number, node_id in enumerate(others[200:]):
+        table.offer(peer(node_id, port=2000 + number))
+    places = Counter(one.contact.id[0] >> 4 for one in table if one.contact is not None)
+    assert places.pop(table.own_id[0] >> 4) > limits.BUCKET_SIZE  # what is near us has more buckets
+    assert set(places.values()) == {limits.BUCKET_SIZE}
+    assert not any(table.is_whole(node_id) for node_id in others if node_id[0] >> 4 in places)
 
 
 @given(ids, st.integers(0, 159), ids)

@@ -27,11 +27,13 @@ class Watched(Sky):
         super().__init__()
         self.sent: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
+        self.pings: Counter[str] = Counter()
         self.off: set[str] = set()
 
     def arrive(self, data: bytes, source: Address, target: Address) -> None:
         self.sent[target[0]] += 1
         self.bytes[target[0]] += len(data)
+        self.pings[target[0]] += (wire.verb_of(data) or [None])[0] is wire.PING
         if not self.off & {source[0], target[0]}:
             super().arrive(data, source, target)
 
@@ -82,6 +84,19 @@ async def test_a_third_party_that_liars_name_gets_few_requests(liars: int) -> No
     assert 0 < sky.sent[VICTIM] <= limits.LOOKUP_REQUESTS_PER_IP_MAX * limits.REQUEST_TRIES
     once = limits.OPENING_BYTES + (limits.REQUEST_TRIES - 1) * 110
     assert sky.bytes[VICTIM] <= limits.LOOKUP_REQUESTS_PER_IP_MAX * once
+    await end(nodes)
+
+
+@virtual
+async def test_a_third_party_that_liars_name_is_met_once() -> None:
+    """Each node asks whoever is named who he is, beside all searches; but nobody at an IP that it asked before."""
+    sky = Watched()
+    nodes = await surrounded(sky, 2, lambda number: (f"9.9.{number % 7}.9", number))
+    await nodes[0].get(KEY)
+    await asyncio.sleep(5)
+    sky.pings.clear()
+    await asyncio.sleep(60)
+    assert all(sky.pings[f"9.9.{number}.9"] <= len(nodes) for number in range(7))
     await end(nodes)
 
 
