@@ -1,8 +1,9 @@
 """Fetching what proves itself, as an order does by its id: one honest holder is enough, so as few as can be are asked.
 
-Theory of operation. Whoever is closest is asked alone, for FETCH_ALONE_S: a node that is near has answered by then, and
-a holder answers with the record instead of contacts. When it has nothing, is silent, or is far away, the search goes on
-as usual, FETCH_PARALLEL at a time, until somebody has the record or all that could have.
+Theory of operation. Of those that should be holders by the network's size the quickest is asked alone, or whoever is
+closest, for FETCH_ALONE_S: a node that is near has answered by then, and a holder answers with the record instead of
+contacts. When it has nothing, is silent, or is far away, the search goes on as usual, FETCH_PARALLEL at a time, until
+somebody has the record or all that could have.
 """
 
 from collections.abc import Callable

@@ -15,6 +15,8 @@ their neighbourhood is exact, so few answers show also who else is near: `near` 
 ask. It does not finish on few answers while many are slow, unless PATIENCE has passed: then the trouble may be ours,
 and the slow ones the truth.
 
+Where any holder will do, those within `reach` are asked by their `pace`, and the others after them.
+
 A liar can name contacts without end. So candidates, requests and time are bounded; of the contacts that one peer named,
 only a few may be awaited at once, and when several of them turned out silent and none has answered, the others become
 suspects. One public IP is asked a few times only, whatever ports are named there: it may be that of a victim. Routers
@@ -97,7 +99,7 @@ def _crowded(row: _Row, near: dict[bytes, int]) -> bool:
 class Lookup:
     """One search for the `wanted` nodes closest to `target`, with at most `parallel` answers awaited at a time (it may
     be changed meanwhile), up to `parallel_last` once the neighbourhood is known, and as many suspects beside them as
-    `parallel` was at first."""
+    `parallel` was at first. With a `pace` those within the distance `reach` are asked in its order."""
 
     def __init__(
         self,

@@ -1,9 +1,10 @@
 """Handing a record to its holders.
 
 Theory of operation. A quick search asks the few closest nodes, which know their neighbours; the record goes to all that
-they name. Whoever does not answer in its usual time may be dead: the next one is asked beside it, and nobody waits for
-it any more; nor for the last ones, for whom there is no other. What the few named is then in doubt, so a thorough
-search follows, for which only those wait who have no other proof that the record is held; then also for the last ones.
+they name, but at once to those of whom we know beforehand (`Searches.evident`). Whoever does not answer in its usual
+time may be dead: the next one is asked beside it, and nobody waits for it any more; nor for the last ones, for whom
+there is no other. What the few named is then in doubt, so a thorough search follows, for which only those wait who have
+no other proof that the record is held; then also for the last ones.
 """
 
 from collections.abc import Callable, Iterable

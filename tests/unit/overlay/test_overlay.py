@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-from statistics import mean
-from unittest.mock import Mock
 
 import pytest
 
@@ -394,27 +392,3 @@ async def test_what_the_machine_refuses_to_send_is_counted() -> None:
     async with cluster(1) as (node,):
         node.protocol.send(b"datagram", ("127.0.0.1", 70_000))
         assert node.counters["lost_at_send"] == 1
-
-
-@virtual
-async def test_whoever_is_named_is_met_while_there_is_room() -> None:
-    nodes = await Sky().network(70)
-    await asyncio.sleep(60)
-    assert all(node.selfview.reachable for node in nodes)
-    assert mean(len(node.peers()) for node in nodes) > 66
-    await end(nodes)
-
-
-@pytest.mark.parametrize(("each_s", "pings"), [(1.0, 4), (20.0, 2)])
-@virtual
-async def test_of_many_silent_peers_each_is_asked_more_seldom(
-    each_s: float, pings: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "PING_EACH_S", each_s)
-    nodes = await Sky().network(13)
-    await asyncio.sleep(60)
-    asked = Mock(wraps=nodes[0].protocol.ping)
-    monkeypatch.setattr(nodes[0].protocol, "ping", asked)
-    await asyncio.sleep(4 * limits.PING_IDLE_S + 10)
-    assert asked.call_count == pytest.approx(12 * pings, abs=12)
-    await end(nodes)
