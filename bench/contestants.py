@@ -147,12 +147,12 @@ def lost(contestants: list[Contestant]) -> dict[str, int]:
     return {CONTESTANTS[name]: sum(each.results.count(False) for each in sums) for name, sums in gets.items()}
 
 
-def comparison(size: int, contestants: list[Contestant], *, with_cpu: bool = True) -> str:
-    """A table of what they needed, and of our ratios to the others; `with_cpu` also of CPU and memory."""
+def comparison(size: int, contestants: list[Contestant], *, times_alone: bool = False) -> str:
+    """A table of what they needed, and of our ratios to the others."""
     rows: list[list[object]] = []
     for verb in VERBS:
         for what, figure in _FIGURES.items():
-            if "CPU" in what and not with_cpu:
+            if times_alone and ("CPU" in what or what == "datagrams"):
                 continue
             figures = {it.name: figure(it.sums, verb) for it in contestants if (verb, 1) in it.sums}
             if verb == "get" and size <= STOCK_COPIES:
@@ -162,7 +162,7 @@ def comparison(size: int, contestants: list[Contestant], *, with_cpu: bool = Tru
             best = max if what.endswith("/s") else min
             rows.append([f"{verb}, {what}", *cells, *_ratios(figures, best)])
     memory = {it.name: it.memory_kib for it in contestants}
-    if with_cpu:
+    if not times_alone:
         rows.append(["memory of an empty node, KiB", *memory.values(), *_ratios(memory, min)])
     names = [CONTESTANTS[it.name] for it in contestants]
     beside = ("best other", CONTESTANTS[EQUAL])

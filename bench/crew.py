@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import compiled
+from bench.place import port_of
 from bench.worker import Done
 
 COMPILED = "-compiled"  # behind a name
@@ -71,7 +72,7 @@ class Crew:
             )
         for number in range(self._size):
             known = [ports[0], self._chance.choice(ports)] if ports else []
-            ports.append(await _ask(self._workers[number % CORES], "join", known=known))
+            ports.append(await _ask(self._workers[number % CORES], "join", known=known, port=port_of(number)))
 
     async def settled(self) -> int:
         """Say that the network has settled; KiB in memory of all nodes."""

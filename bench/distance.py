@@ -4,7 +4,8 @@ Nodes listen at HOST, and reach each other at SEEN, which lies behind a tunnel (
 It waits as long as a datagram is on its way, exchanges the two addresses, which leaves all checksums right, and hands
 the datagram back. So everybody is seen at SEEN and his own port, and nobody can tell that he is on the same machine.
 
-How long the way is depends on the two ports: as in the Internet, some are near each other, and stay so.
+How long the way is depends on the two ports: as in the Internet, some are near each other, and stay so. All contestants
+use the same ports, so their networks have the same distances.
 """
 
 import fcntl

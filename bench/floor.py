@@ -33,11 +33,11 @@ Answered = Callable[[bytes], None]
 class Node:
     """One socket, what it holds, and the ports of all."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, port: int) -> None:
         self._chance = chance
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        self._socket.bind((HOST, 0))
+        self._socket.bind((HOST, port))
         self.port: int = self._socket.getsockname()[1]
         self.ports = [self.port]
         self._held: dict[bytes, bytes] = {}
@@ -97,9 +97,9 @@ class FloorShare:
         ]
         self.verbs: dict[str, Callable[[int], Awaitable[object]]] = {"put": self._put, "get": self._get}
 
-    async def join(self, known: list[int]) -> int:
+    async def join(self, known: list[int], port: int) -> int:
         """Let the next node meet all others through the one at the first of these ports; its own."""
-        node = Node(self._chance)
+        node = Node(self._chance, port)
         if known:
             answer = await node.asked(_WHO, known[0], b"")
             node.ports += [int.from_bytes(answer[at : at + 2]) for at in range(0, len(answer), 2)]

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from bench.place import HOST, SEEN
+from bench.place import HOST, SEEN, port_of
 
 HOLDERS = 8
 WAIT_S_MAX = 30.0
@@ -32,11 +32,11 @@ class OpenDhtNetwork:
 
     def _start(self, size: int) -> None:
         ports: list[int] = []
-        for _ in range(size):
+        for number in range(size):
             config = _OPENDHT.DhtConfig()
             config.setRateLimit(-1, -1)
             node = _OPENDHT.DhtRunner()
-            node.run(port=0, ipv4=HOST, ipv6="", config=config)
+            node.run(port=port_of(number), ipv4=HOST, ipv6="", config=config)
             for port in {ports[0], self._chance.choice(ports)} if ports else ():
                 node.bootstrap(SEEN, str(port))
             ports.append(node.getBound().getPort())

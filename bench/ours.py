@@ -38,12 +38,12 @@ class OverlayNetwork:
         for _ in self.nodes:
             await self.join([self.ports[0], self._chance.choice(self.ports)] if self.ports else [])
 
-    async def join(self, known: list[int]) -> int:
+    async def join(self, known: list[int], port: int = 0) -> int:
         """Let the next node listen, and join through those at known ports; its own."""
         node = self.nodes[len(self.ports)]
-        self.ports.append(await node.listen(0, HOST))
-        for port in known:
-            assert await node.connect((SEEN, port))
+        self.ports.append(await node.listen(port, HOST))
+        for other in known:
+            assert await node.connect((SEEN, other))
         return self.ports[-1]
 
     async def settle(self) -> None:

@@ -25,13 +25,13 @@ class StockNetwork:
         for _ in self.servers:
             await self.join([self._ports[0], self._chance.choice(self._ports)] if self._ports else [])
 
-    async def join(self, known: list[int]) -> int:
+    async def join(self, known: list[int], port: int = 0) -> int:
         """Let the next server listen, and join through those at known ports; its own."""
         server = self.servers[len(self._ports)]
-        await server.listen(0, HOST)
+        await server.listen(port, HOST)
         self._ports.append(server.transport.get_extra_info("sockname")[1])
         if known:
-            await server.bootstrap([(SEEN, port) for port in known])
+            await server.bootstrap([(SEEN, other) for other in known])
         return self._ports[-1]
 
     def put(self, key: str, value: bytes) -> Awaitable[None]:

@@ -84,9 +84,9 @@ class Worker:
         self._share = SHARES[name](size, orders, chance)
         self._operations: list[Awaitable[object]] = []
 
-    async def join(self, known: list[int]) -> int:
-        """Let the next node join through those at known ports; its port."""
-        return await self._share.join(known)
+    async def join(self, known: list[int], port: int) -> int:
+        """Let the next node listen at a port, 0 is any, and join through those at known ports; its port."""
+        return await self._share.join(known, port)
 
     async def settled(self) -> int:
         """The network has settled: what the nodes here take in memory."""
