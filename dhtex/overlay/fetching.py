@@ -33,7 +33,7 @@ class Fetch:
         self._done = done
         self._found: bytes | None = None
         self._crawl = Crawl(
-            network, key, self._crawled, kind=kind | EITHER, enough=self._enough, reach=widening.reach()
+            network, key, self._crawled, kind=kind | EITHER, enough=self._enough, reach=widening.reach(key)
         )
         self._later = network.later
         self._timer = self._later(limits.FETCH_ALONE_S, self._hurry)

@@ -198,8 +198,9 @@ class Lookup:
 
     def _quickest_first(self, pace: Callable[[Contact], int]) -> list[_Row]:
         """The candidates, with those first and by their pace that are near enough to be holders."""
-        near = min(bisect_right(self._rows, self._reach, key=_DISTANCE), self.wanted)
-        return sorted(self._rows[:near], key=lambda row: pace(row.contact)) + self._rows[near:]
+        near, subnets = min(bisect_right(self._rows, self._reach, key=_DISTANCE), self.wanted), dict[bytes, int]()
+        fit = [row for row in self._rows[:near] if row.state <= _ANSWERED and not _crowded(row, subnets)]
+        return sorted(fit, key=lambda row: pace(row.contact)) + self._rows[near:]
 
     def _may_ask(self, now: float) -> bool:
         return self.requests < limits.LOOKUP_REQUESTS_MAX and now - self._started <= limits.LOOKUP_S_MAX

@@ -147,9 +147,11 @@ class Putting:
 
     def _ask_another(self) -> bool:
         """Wait for somebody else instead of one that does not answer; whether there is anybody."""
-        if self._spares:
-            self._ask(self._spares.pop(), awaited=True)
-            return True
+        while self._spares:
+            contact = self._spares.pop()
+            if contact not in self._asked:  # it may have been asked early, and answer late
+                self._ask(contact, awaited=True)
+                return True
         self.tally.asked += 1
         self._silent += 1
         return False

@@ -6,8 +6,8 @@ all that could be holders have. Who publishes an order watches its key and puts 
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Final
 
 from dhtex import limits
 from dhtex.market.holding import NO_KIND, WHOLE, Span
@@ -16,8 +16,6 @@ from dhtex.overlay.contact import Contact, Peer
 from dhtex.overlay.crawl import Crawl, Network
 from dhtex.overlay.lookup import is_holder
 from dhtex.overlay.widening import Widening
-
-_EVIDENT: Final = 1.5  # of the range in which chance puts the holders: so far the last of them may be
 
 
 class Regions:
@@ -123,8 +121,13 @@ class Searches:
         near = network.table.closest(key, limits.HOLDERS, dhtex_only=True)
         contacts = [peer.contact for peer in near if peer.contact is not None and not peer.failures]
         others = limits.HOLDERS - is_holder(network.own_id, key, contacts)
-        goal, reach = int.from_bytes(key), self.widening.reach(_EVIDENT * limits.HOLDERS)
-        return [contact for contact in contacts[:others] if contact.long_id ^ goal <= reach]
+        goal, reach, of_one = int.from_bytes(key), self.widening.reach(key), Counter[bytes | None]()
+        evident = []
+        for contact in contacts[:others]:
+            of_one[contact.subnet] += contact.subnet is not None
+            if contact.long_id ^ goal <= reach and of_one[contact.subnet] <= limits.PEERS_PER_SUBNET_IN_BUCKET:
+                evident.append(contact)
+        return evident
 
     async def run(self, key: DhtKey, *, quick: bool) -> Crawl:
         """Search for a key's holders; if `quick`, share the search of others who look for the same."""

@@ -1,11 +1,11 @@
 """The routing table: whom we know, by distance.
 
 Theory of operation. Peers are sorted into buckets by the length of the prefix that their id shares with ours, k to a
-bucket (Maymounkov and Mazières, 2002, section 2.2); but none has more than a sixteenth of the range, so that of 250
-nodes nearly all are known to each, one step away. Only a peer that has answered us is offered to the table, so a forged
-source cannot enter it. A full bucket keeps who is there: old peers live longest; newcomers wait as spares, and one
-takes the place of a peer that was silent FAILURES_BEFORE_EVICTION times in a row. Ids are public: where two addresses
-claim one, who was there first has it, also when it comes back from an outage that has cost it its place.
+bucket (Maymounkov and Mazières, 2002, section 2.2); but none has more than a sixteenth of the range, so that there is
+room for nearly all of some 250 nodes, one step away. Only a peer that has answered us is offered to the table, so a
+forged source cannot enter it. A full bucket keeps who is there: old peers live longest; newcomers wait as spares, and
+one takes the place of a peer that was silent FAILURES_BEFORE_EVICTION times in a row. Ids are public: where two
+addresses claim one, who was there first has it, also when it comes back from an outage that has cost it its place.
 
 The closest peers to a target are exact. For a target t at the distance d = own xor t, the sixteenths of the range come
 by their number xor that of d's. In the one that is ours, bucket i holds distances that share the first i bits of d and

@@ -99,8 +99,9 @@ class Upkeep:
 
     def ask_all(self) -> None:
         """Ask all peers, PINGS_PER_TICK a tick."""
+        idle_since = self._protocol.monotonic() - self._idle_s()
         for peer in self._protocol.table:
-            peer.last_seen = peer.last_asked = self._protocol.monotonic() - limits.PING_IDLE_S
+            peer.last_seen = peer.last_asked = idle_since
             peer.view_due = 0.0
 
     def resumed(self) -> None:
@@ -147,8 +148,12 @@ class Upkeep:
         own_id = self._protocol.own_id
         self._search(DhtKey(random_id_at(own_id, prefix_bits, self._entropy.randbytes(len(own_id)))), ())
 
+    def _idle_s(self) -> float:
+        """How long a peer may be silent before it is asked."""
+        return min(max(limits.PING_IDLE_S, len(self._protocol.table) * limits.PING_EACH_S), limits.PING_IDLE_S_MAX)
+
     def _ping_idle(self, now: float) -> None:
-        pings, usual_s = 0, max(limits.PING_IDLE_S, len(self._protocol.table) * limits.PING_EACH_S)
+        pings, usual_s = 0, self._idle_s()
         for peer in self._protocol.table:
             idle_s = SUSPECT_S if peer.failures else usual_s
             if now - peer.last_seen >= idle_s and now - peer.last_asked >= idle_s and not peer.pinging:
@@ -160,16 +165,21 @@ class Upkeep:
     def _ask_named(self) -> None:
         """Ask a few of those whom others have named lately and for whom there is room; one of an IP, as who named it
         may be a liar. They are strangers still, and can prove that we are reached: so not before that is known."""
-        protocol, asked = self._protocol, 0
-        if protocol.selfview.public and protocol.selfview.reachable is None:
+        protocol, asked, met = self._protocol, 0, set[str]()
+        view = protocol.selfview
+        if view.public and view.reachable is None and not view.always_client:
             return
         for peer in list(itertools.islice(reversed(protocol.peers.values()), NAMED_LOOKED_AT)):
             if peer.kind is not PeerKind.REPUTED or peer.last_asked or peer.contact is None:
                 continue
-            if not protocol.table.wants(peer.contact) or not protocol.worth_asking(peer, protocol.monotonic()):
+            if not protocol.table.wants(peer.contact):
                 continue
-            if peer.contact.subnet is None or not protocol.peers.asked_at(peer.contact.ip):
+            met = met or {other.address[0] for other in protocol.peers.values() if other.last_asked}
+            if peer.contact.subnet is not None and peer.contact.ip in met:
+                continue
+            if protocol.worth_asking(peer, protocol.monotonic()):
                 protocol.ping(peer, tries=1)
+                met.add(peer.contact.ip)
                 asked += 1
                 if asked == NAMED_PER_TICK:
                     return

@@ -52,10 +52,12 @@ class Widening:
         """An estimate of the number of dhtex nodes, ourselves included."""
         return self.size.nodes(self._network.own_id, self._neighbours())
 
-    def reach(self, count: float = limits.HOLDERS) -> int:
-        """The distance from any point within which chance puts so many nodes."""
-        others = max(self.size.others(), len(self._network.table))
-        return int((1 << ID_BITS) * min(1.0, count / (others + 1)))
+    def reach(self, key: DhtKey) -> int:
+        """The distance from a key within which the HOLDERS nearest that we know should be its holders: chance puts as
+        many nodes there, or half as many again where our table may have all of them."""
+        table = self._network.table
+        count = limits.HOLDERS * (1.5 if table.is_whole(key) else 1.0)
+        return int((1 << ID_BITS) * min(1.0, count / (max(self.size.others(), len(table)) + 1)))
 
     def _neighbours(self) -> list[bytes]:
         own_id, table = self._network.own_id, self._network.table

@@ -73,7 +73,7 @@ def sound(outcome: Outcome) -> None:
     ("seed", "faults"),
     [
         (11, "loss,cuts,clocks,clogging"),
-        (112, "crashes,power,disk_full,restore"),
+        (12, "crashes,power,disk_full,restore"),
         (13, "liar,two_faced,flood,stale"),
         (14, "tail,doubling,replay,garble,spoof,slow"),
     ],

@@ -298,3 +298,17 @@ def at(nearness: int, ip: str, port: int) -> Contact:
     made = contact_at(bytes(18) + (nearness + 1).to_bytes(2), ip, port)
     assert made is not None
     return made
+
+
+def test_of_one_network_the_closest_are_asked_however_quick_the_others_are() -> None:
+    found = [contact_at(number.to_bytes(20), f"8.8.8.{number}", 4000) for number in range(1, 6)]
+    one_network = [contact for contact in found if contact is not None]
+    pace = {contact: -number for number, contact in enumerate(one_network)}
+    lookup = Lookup(bytes(20), b"\xff" * 20, 0.0, parallel=5, reach=1 << 160, pace=pace.__getitem__)
+    lookup.add(one_network)
+    asked = lookup.next(0.0)
+    assert asked == one_network[1::-1]  # two of a /24, the quicker one first
+    for one in asked:
+        lookup.on_reply(one, [])
+    assert lookup.next(0.1) == []
+    assert lookup.finished(0.1)

@@ -160,6 +160,25 @@ async def test_a_put_that_nobody_answers_in_time_counts_those_who_answer_late(mo
     await end(nodes)
 
 
+def test_who_was_asked_early_and_answers_late_is_no_spare_any_more() -> None:
+    network, done = Mock(peer_at=lambda address, contact: contact), Mock()
+    first, second = (contact_at(bytes(19) + bytes([n]), "192.0.2.1", n) for n in (1, 2))
+    assert first is not None
+    assert second is not None
+    held = PutReply(NodeId(bytes(20)), b"", 0, Taken.STORED, "", 0, b"")
+    putting = Putting(network, b"record", None)
+    putting.start_early([first])
+    *_, answered, slow, turn = network.ask.call_args.args
+    slow(Mock(context=turn))
+    putting.start([second, first], 1, [], done, patient=False)
+    answered(Mock(context=turn), held)
+    *_, slow, turn = network.ask.call_args.args
+    slow(Mock(context=turn))
+    assert [call.args[0] for call in network.ask.call_args_list] == [first, second]
+    assert putting.tally.holders == 1
+    done.assert_called_once()
+
+
 def test_who_is_slow_and_asked_again_counts_once() -> None:
     network, done = Mock(peer_at=lambda address, contact: contact), Mock()
     first, second = (contact_at(bytes(19) + bytes([n]), "192.0.2.1", n) for n in (1, 2))

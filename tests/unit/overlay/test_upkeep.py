@@ -32,3 +32,16 @@ async def test_of_many_silent_peers_each_is_asked_more_seldom(
     await asyncio.sleep(4 * limits.PING_IDLE_S + 10)
     assert asked.call_count == pytest.approx(12 * pings, abs=12)
     await end(nodes)
+
+
+@virtual
+async def test_who_doubts_or_has_slept_asks_all_peers_at_once_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PING_EACH_S", 20.0)
+    nodes = await Sky().network(13)
+    await asyncio.sleep(60)
+    asked = Mock(wraps=nodes[0].protocol.ping)
+    monkeypatch.setattr(nodes[0].protocol, "ping", asked)
+    nodes[0]._upkeep.ask_all()
+    await asyncio.sleep(3)
+    assert asked.call_count == 12
+    await end(nodes)
