@@ -59,7 +59,7 @@ class Network(Protocol):
 
 
 def _pace(network: Network, contact: Contact) -> int:
-    """How long its answers take, in steps of FETCH_ALONE_S: smaller differences do not count."""
+    """How long its answers take, in steps of FETCH_ALONE_S: within one, who is closest comes first."""
     smooth_s = network.peer_at(contact.address, contact).rtt.smooth_s
     return int((limits.REQUEST_TIMEOUT_S_FIRST if smooth_s is None else smooth_s) / limits.FETCH_ALONE_S)
 

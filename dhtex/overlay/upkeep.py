@@ -56,7 +56,7 @@ class Upkeep:
         self._turn_at = 0.0
         self._searched_self = -limits.REFRESH_INTERVAL_S
         self._to_search: list[int] = []
-        self.settled = False  # whether we have looked around: then we know most of those for whom there is room
+        self.settled = False  # whether we have looked around since we joined or slept
 
     def lost(self, peer: Peer) -> None:
         """A peer was evicted; it gets second chances for LOST_PEER_S."""

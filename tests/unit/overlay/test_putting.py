@@ -12,7 +12,7 @@ import pytest
 from dhtex import limits
 from dhtex.market.holding import Taken
 from dhtex.market.ids import DhtKey, NodeId
-from dhtex.overlay.contact import Peer, contact_at
+from dhtex.overlay.contact import Contact, Peer, contact_at
 from dhtex.overlay.crawl import Crawl
 from dhtex.overlay.putting import Putting
 from dhtex.overlay.server import Overlay
@@ -160,18 +160,22 @@ async def test_a_put_that_nobody_answers_in_time_counts_those_who_answer_late(mo
     await end(nodes)
 
 
+HELD = PutReply(NodeId(bytes(20)), b"", 0, Taken.STORED, "", 0, b"")
+
+
+def two_contacts() -> list[Contact]:
+    found = (contact_at(bytes(19) + bytes([n]), "192.0.2.1", n) for n in (1, 2))
+    return [contact for contact in found if contact is not None]
+
+
 def test_who_was_asked_early_and_answers_late_is_no_spare_any_more() -> None:
-    network, done = Mock(peer_at=lambda address, contact: contact), Mock()
-    first, second = (contact_at(bytes(19) + bytes([n]), "192.0.2.1", n) for n in (1, 2))
-    assert first is not None
-    assert second is not None
-    held = PutReply(NodeId(bytes(20)), b"", 0, Taken.STORED, "", 0, b"")
+    network, done, first, second = Mock(peer_at=lambda address, contact: contact), Mock(), *two_contacts()
     putting = Putting(network, b"record", None)
     putting.start_early([first])
     *_, answered, slow, turn = network.ask.call_args.args
     slow(Mock(context=turn))
     putting.start([second, first], 1, [], done, patient=False)
-    answered(Mock(context=turn), held)
+    answered(Mock(context=turn), HELD)
     *_, slow, turn = network.ask.call_args.args
     slow(Mock(context=turn))
     assert [call.args[0] for call in network.ask.call_args_list] == [first, second]
@@ -180,11 +184,7 @@ def test_who_was_asked_early_and_answers_late_is_no_spare_any_more() -> None:
 
 
 def test_who_is_slow_and_asked_again_counts_once() -> None:
-    network, done = Mock(peer_at=lambda address, contact: contact), Mock()
-    first, second = (contact_at(bytes(19) + bytes([n]), "192.0.2.1", n) for n in (1, 2))
-    assert first is not None
-    assert second is not None
-    held = PutReply(NodeId(bytes(20)), b"", 0, Taken.STORED, "", 0, b"")
+    network, done, first, second = Mock(peer_at=lambda address, contact: contact), Mock(), *two_contacts()
     putting = Putting(network, b"record", None)
     putting.start_early([first, second])
 
@@ -197,10 +197,10 @@ def test_who_is_slow_and_asked_again_counts_once() -> None:
     putting.start([first, second], 2, [], done, patient=False)
     assert [each[0] for each in requests()] == [first, second, first]
     for asked in (0, 2):
-        requests()[asked][3](Mock(context=requests()[asked][5]), held)
+        requests()[asked][3](Mock(context=requests()[asked][5]), HELD)
     assert putting.tally.holders == 1
     assert not done.called
-    answered(Mock(context=requests()[1][5]), held)
+    answered(Mock(context=requests()[1][5]), HELD)
     assert putting.tally.holders == 2
     done.assert_called_once()
 
