@@ -163,6 +163,10 @@ class Searches:
 
         self.start(key, ended, seeds=seeds, narrow=True)
 
+    def look(self, key: DhtKey) -> None:
+        """Hear from whoever is nearest to a key who else is near."""
+        self.start(key, lambda crawl: None, wanted=1, narrow=True)
+
     async def settle(self, peer: Peer) -> None:
         """Find our own neighbourhood through a peer."""
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()

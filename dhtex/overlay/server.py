@@ -90,7 +90,7 @@ class Overlay(StockServer):
             self.protocol, holdings, serving.store, self._searches.locate, crowded, clock, entropy
         )
         serving.on_digest_asked = self._replicator.asked
-        self._upkeep = Upkeep(self.protocol, self._searches.survey, entropy)
+        self._upkeep = Upkeep(self.protocol, self._searches.survey, self._searches.look, entropy)
         self._searches.widening.survey = self._upkeep.look_around
         self.protocol.serving = self.protocol.stock.serving = serving
         self.protocol.on_verb[WATCH] = self._watching.on_watch

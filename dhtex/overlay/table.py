@@ -291,3 +291,8 @@ def random_id_at(own_id: bytes, prefix_bits: int, noise: bytes) -> bytes:
     shift = ID_BITS - 1 - prefix_bits
     flipped = (own >> shift) ^ 1
     return ((flipped << shift) | (int.from_bytes(noise) & ((1 << shift) - 1))).to_bytes(ID_BITS // 8)
+
+
+def random_id_in(sixteenth: int, noise: bytes) -> bytes:
+    """An id in a sixteenth of the range, otherwise made of random bytes."""
+    return bytes((sixteenth << (8 - SPLIT_BITS) | noise[0] >> SPLIT_BITS,)) + noise[1:]

@@ -4,6 +4,9 @@ A network that was cut in two must find itself again although each half has evic
 So peers that were lost are remembered and asked now and then, with one datagram each time: nearly all of them are dead.
 For LOST_PEER_S each is asked by itself; then it is a *former* peer, and these are asked in turn, one in FORMER_PEER_S.
 When one of them answers, the network behind it may be another half, so we search for our own place in it.
+
+A network in which everybody is known is one step wide, but a search names only those near its point. So we *look* where
+there is room in the table: whoever is nearest to a random point there says who else is, and they are met in turn.
 """
 
 import itertools
@@ -18,13 +21,14 @@ from dhtex.market.ids import DhtKey
 from dhtex.overlay.contact import Contact, Peer, PeerKind
 from dhtex.overlay.protocol import Protocol
 from dhtex.overlay.requests import Request
-from dhtex.overlay.table import random_id_at
+from dhtex.overlay.table import SPLIT_BITS, random_id_at, random_id_in
 
 PINGS_PER_TICK: Final = 16
 NAMED_PER_TICK: Final = 4  # asked of those whom others have named
 NAMED_LOOKED_AT: Final = 256  # of these, the latest
 SUSPECT_S: Final = 1.0  # a peer that failed once is asked again this soon
 BUCKETS_AFTER_JOIN: Final = 8
+LOOKS_PER_TICK: Final = 4
 LOST_PAUSE_S: Final = 2.0  # before a lost peer is asked again; doubles each time
 LOST_PAUSE_S_MAX: Final = 256.0
 
@@ -44,18 +48,24 @@ class _Lost:
 
 class Upkeep:
     """The chores of one node's routing table. `search` looks for a key, for the sake of the contacts it meets, from
-    the table and these peers beside."""
+    the table and these peers beside; `look` only for what whoever is nearest to it says."""
 
     def __init__(
-        self, protocol: Protocol, search: Callable[[DhtKey, Iterable[Peer]], None], entropy: random.Random
+        self,
+        protocol: Protocol,
+        search: Callable[[DhtKey, Iterable[Peer]], None],
+        look: Callable[[DhtKey], None],
+        entropy: random.Random,
     ) -> None:
         self._protocol = protocol
         self._search = search
+        self._look = look
         self._entropy = entropy
         self._lost: dict[bytes, _Lost] = {}  # the one lost last stands last
         self._turn_at = 0.0
         self._searched_self = -limits.REFRESH_INTERVAL_S
         self._to_search: list[int] = []
+        self._to_look: list[int] = []
         self.settled = False  # whether we have looked around since we joined or slept
 
     def lost(self, peer: Peer) -> None:
@@ -120,8 +130,9 @@ class Upkeep:
         self.look_around()
 
     def look_around(self) -> None:
-        """Search in the ranges that are not near us, one a tick."""
+        """Search in the ranges that are not near us, one a tick, and then look at all sixteenths."""
         self._to_search = list(range(min(self._protocol.table.depth(), BUCKETS_AFTER_JOIN)))
+        self._to_look = list(range(1 << SPLIT_BITS))
 
     def tick(self, now: float) -> None:
         """Do a little. Call about once a second."""
@@ -135,10 +146,12 @@ class Upkeep:
             self._search_self()
         elif self._to_search:
             self._search_bucket(self._to_search.pop())
-        elif not self.settled:
-            self.settled = True
         elif stale := table.stale_prefixes(now):
             self._search_bucket(self._entropy.choice(stale))
+        elif not self.settled:
+            self.settled = True
+        elif self._may_meet_all():
+            self._look_on()
 
     def _search_self(self, *through: Peer) -> None:
         self._search(DhtKey(self._protocol.own_id), through)
@@ -147,6 +160,21 @@ class Upkeep:
     def _search_bucket(self, prefix_bits: int) -> None:
         own_id = self._protocol.own_id
         self._search(DhtKey(random_id_at(own_id, prefix_bits, self._entropy.randbytes(len(own_id)))), ())
+
+    def _may_meet_all(self) -> bool:
+        """Whether to ask strangers without need: they can prove that we are reached, so not before that is known."""
+        view = self._protocol.selfview
+        return not view.public or view.reachable is not None or view.always_client
+
+    def _look_on(self) -> None:
+        """Ask who is in the sixteenths that are next, where we may have room for them: unless we know so few that the
+        answers to the search for our own place have named all."""
+        table = self._protocol.table
+        numbers, self._to_look = self._to_look[:LOOKS_PER_TICK], self._to_look[LOOKS_PER_TICK:]
+        for number in numbers:
+            point = DhtKey(random_id_in(number, self._entropy.randbytes(len(table.own_id))))
+            if len(table) > limits.LOOKUP_CONTACTS_ALONE and table.is_whole(point):
+                self._look(point)
 
     def _idle_s(self) -> float:
         """How long a peer may be silent before it is asked."""
@@ -164,10 +192,9 @@ class Upkeep:
 
     def _ask_named(self) -> None:
         """Ask a few of those whom others have named lately and for whom there is room; one of an IP, as who named it
-        may be a liar. They are strangers still, and can prove that we are reached: so not before that is known."""
+        may be a liar."""
         protocol, asked, met = self._protocol, 0, set[str]()
-        view = protocol.selfview
-        if view.public and view.reachable is None and not view.always_client:
+        if not self._may_meet_all():
             return
         for peer in list(itertools.islice(reversed(protocol.peers.values()), NAMED_LOOKED_AT)):
             if peer.kind is not PeerKind.REPUTED or peer.last_asked or peer.contact is None:

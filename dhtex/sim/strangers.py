@@ -103,7 +103,7 @@ class Strangers:
             identity = Identity.from_seed(chance.randbytes(32))
             order = self._offer(identity, chance)
             self._judge.shady.add(order.body.maker)
-            await self._put_at_both(chance.choice(up), order, order.wire)
+            offered = await self._put_at_both(chance.choice(up), order, order.wire)
             self._tell_people(order.id.hex())
             await asyncio.sleep(chance.uniform(1.0, 15.0))
             ends = [end.wire for end in self._contradicting(order, identity, chance)]
@@ -112,7 +112,7 @@ class Strangers:
                 self._judge.proofs.follow(order.id, ends)
                 through = [chance.choice(up) for _ in ends]
                 puts = [self._put_at_both(host, order, end) for host, end in zip(through, ends, strict=True)]
-                if all(await asyncio.gather(*puts)):
+                if all(await asyncio.gather(*puts)) and offered:
                     self._judge.two_faced.append(order.id)
                 self._history.counts["two_faced"] += 1
 
