@@ -1,6 +1,7 @@
 """Who is met without being needed, and how often those are asked who are silent."""
 
 import asyncio
+from collections.abc import Sequence
 from unittest.mock import Mock
 
 import pytest
@@ -44,3 +45,20 @@ async def test_who_doubts_or_has_slept_asks_all_peers_at_once_however_many(monke
     await asyncio.sleep(3)
     assert asked.call_count == 12
     await end(nodes)
+
+
+@pytest.mark.parametrize(("nodes", "bucket", "looks"), [(16, 20, [0]), (40, 20, [16]), (40, 1, range(8))])
+@virtual
+async def test_a_node_looks_only_where_it_has_room_and_may_not_know_all(
+    nodes: int, bucket: int, looks: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = await Sky().network(nodes)
+    await asyncio.sleep(60)
+    looked = Mock()
+    monkeypatch.setattr(members[0]._upkeep, "_look", looked)
+    monkeypatch.setattr(members[0].protocol.table, "bucket_size", bucket)
+    members[0]._upkeep.look_around()
+    await asyncio.sleep(30)
+    assert looked.call_count in looks
+    assert len({call.args[0][0] >> 4 for call in looked.call_args_list}) == looked.call_count
+    await end(members)
