@@ -142,9 +142,9 @@ def networks(names: list[str], size: int, values: int, far: bool = False) -> Ite
 
 
 def lost(contestants: list[Contestant]) -> dict[str, int]:
-    """How many gets found nothing, of those that say so."""
-    gets = {it.name: [it.sums[key] for key in list(it.sums) if key[0] in VERBS[1:]] for it in contestants}
-    return {CONTESTANTS[name]: sum(each.results.count(False) for each in sums) for name, sums in gets.items()}
+    """How many puts failed and gets found nothing, of those that say so."""
+    sums = {it.name: list(it.sums.values()) for it in contestants}
+    return {CONTESTANTS[name]: sum(each.results.count(False) for each in its) for name, its in sums.items()}
 
 
 def comparison(size: int, contestants: list[Contestant], *, times_alone: bool = False) -> str:

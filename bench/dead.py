@@ -128,7 +128,7 @@ async def _stock(chance: random.Random, operations: int) -> dict[str, list[float
         logging.getLogger(name).setLevel(logging.CRITICAL)  # they tell of every silent node
     await network.start()
     for name in names[:operations]:
-        await network.put(name, b"x" * 500)
+        assert await network.put(name, b"x" * 500)
     dead = chance.sample(network.servers, DEAD)
     for server in dead:
         server.stop()

@@ -43,7 +43,7 @@ def run(quick: bool) -> str:
                     _do(verb, able, turn, single, many)
             tables.append(f"{size} nodes:\n\n{comparison(size, contestants, times_alone=True)}")
             misses = lost(contestants)
-            notes += [f"Gets of {name} that found nothing: {count}." for name, count in misses.items() if count]
+            notes += [f"Puts and gets of {name} that failed: {count}." for name, count in misses.items() if count]
     return INTRO.format(
         way_ms=WAY_S * 1000,
         spread=SPREAD,

@@ -82,7 +82,7 @@ def run(quick: bool) -> str:
             misses.update(lost(contestants))
     notes = [f"\nNot installed here: {'; '.join(missing)} (see `scripts/bench --peers`)."] if missing else []
     notes += [] if isolated else ["\nDatagrams are those of the whole machine."]
-    notes += [f"\nGets of {name} that found nothing: {count}." for name, count in misses.items() if count]
+    notes += [f"\nPuts and gets of {name} that failed: {count}." for name, count in misses.items() if count]
     keep_us, verify_us = _holder_us()
     head = ["nodes", "log2", "hops, median", "90 %", "most", "asked, median", "most"]
     return INTRO.format(

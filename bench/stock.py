@@ -34,12 +34,12 @@ class StockNetwork:
             await server.bootstrap([(SEEN, other) for other in known])
         return self._ports[-1]
 
-    def put(self, key: str, value: bytes) -> Awaitable[None]:
-        """Store from some node."""
+    def put(self, key: str, value: bytes) -> Awaitable[bool]:
+        """Store from some node; whether it could."""
         return self._put(self._chance.choice(self.servers), key, value)
 
-    async def _put(self, server: Any, key: str, value: bytes) -> None:
-        assert await server.set(key, value)
+    async def _put(self, server: Any, key: str, value: bytes) -> bool:
+        return bool(await server.set(key, value))
 
     def get(self, key: str) -> Awaitable[bool]:
         """Read from a node that does not hold the value, if there is one; whether it was found."""
