@@ -10,8 +10,9 @@ from dhtex import limits
 from dhtex.clock import SystemClock
 from dhtex.market.holding import NO_KIND
 from dhtex.market.ids import DhtKey, NodeId, RecordId
-from dhtex.market.records import Kind, Order, is_a, parse_record
+from dhtex.market.records import Kind
 from dhtex.overlay.contact import Peer
+from dhtex.overlay.pages import wire_id
 from dhtex.overlay.protocol import Protocol
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.wire import GET, GetArgs
@@ -87,11 +88,8 @@ class OverlayNetwork:
         return self._chance.choice(self.strangers(key) or self.nodes)
 
     async def _fetch(self, node: Overlay, key: DhtKey, order_id: RecordId) -> None:
-        def is_it(wire: bytes) -> bool:
-            record = parse_record(wire, NETWORK)
-            return is_a(record, Order) and record.id == order_id
-
-        assert await node.fetch(key, Kind.ORDER, is_it) is not None, "the network lost a record"
+        found = await node.fetch(key, Kind.ORDER, lambda wire: wire_id(wire) == order_id)
+        assert found is not None, "the network lost a record"
 
     async def _get(self, node: Overlay, key: DhtKey) -> None:
         result = await node.get(key)

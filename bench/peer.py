@@ -33,8 +33,8 @@ IDLE_S = 1.0 if IS_FAR else 0.2
 QUIET_S = 0.5 if IS_FAR else 0.05  # longer than a datagram is on its way
 BUSY_S_MAX = 5.0 if IS_FAR else 2.0
 SETTLE_S_MIN = 15  # a node of dhtex looks around for eight seconds after it has joined
-SETTLE_S_MAX = 60
-SETTLED_PER_NODE_AND_S = 8  # dhtex's send twice as many while they meet; those in C++ send a few for ever
+SETTLE_S_MAX = 120
+SETTLED_PER_NODE_AND_S = 4  # dhtex's send sixteen while they meet, and two for ever
 THREADED = {
     "opendht": ("opendht", "OpenDhtNetwork"),
     "libtorrent": ("libtorrent", "LibtorrentNetwork"),

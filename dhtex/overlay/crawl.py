@@ -117,9 +117,10 @@ class Crawl:
     def start(self, seeds: Iterable[Peer] = ()) -> None:
         """Begin with what the routing table knows, and `seeds` beside."""
         network = self._network
-        near = [*network.table.closest(self.target, _SEEDS), *seeds]
+        count = _SEEDS if self._enough is None else limits.HOLDERS
+        near = [*network.table.closest(self.target, count), *seeds]
         if any(peer.failures for peer in near):
-            near += network.table.closest(self.target, _SEEDS, sound_only=True)
+            near += network.table.closest(self.target, count, sound_only=True)
         for suspect in (False, True):
             peers = (peer for peer in near if suspect is (peer.failures > 0))
             self._lookup.add([peer.contact for peer in peers if peer.contact is not None], suspect=suspect)

@@ -65,7 +65,7 @@ class _Source:
 
     @property
     def discredited(self) -> bool:
-        return not self.ours and not self.answered and self.silent >= SILENT_OF_ONE_SOURCE_MAX
+        return not self.answered and self.silent >= SILENT_OF_ONE_SOURCE_MAX
 
 
 class _Row:
@@ -81,7 +81,7 @@ class _Row:
     @property
     def doubtful(self) -> bool:
         """Whether it is not waited for, nor believed to be there before it answers."""
-        return self.suspect or self.source.discredited
+        return self.suspect or (not self.source.ours and self.source.discredited)
 
 
 _DISTANCE: Final = attrgetter("distance")
@@ -99,7 +99,7 @@ def _crowded(row: _Row, near: dict[bytes, int]) -> bool:
 class Lookup:
     """One search for the `wanted` nodes closest to `target`, with at most `parallel` answers awaited at a time (it may
     be changed meanwhile), up to `parallel_last` once the neighbourhood is known, and as many suspects beside them as
-    `parallel` was at first. With a `pace` those within the distance `reach` are asked in its order."""
+    `parallel` was at first. With a `pace` those within the distance `reach` are asked in its order; 0 is the quickest."""
 
     def __init__(
         self,
@@ -140,7 +140,9 @@ class Lookup:
         if credit is None:
             credit = self._sources[source] = _Source(not source)
         for contact in contacts:
-            if contact.wire in self._by_wire or contact.id == self._own_id or self._is_spent(contact.ip):
+            if contact.wire in self._by_wire or contact.id == self._own_id:
+                continue
+            if self._asked_at and self._is_spent(contact.ip):
                 continue
             row = _Row(contact, contact.long_id ^ self._goal, credit, suspect)
             if len(self._rows) >= limits.LOOKUP_CANDIDATES_MAX and not self._make_room(row):
@@ -174,7 +176,7 @@ class Lookup:
         near: dict[bytes, int] = {}
         counting = 0
         for row in self._rows if self._pace is None else self._quickest_first(self._pace):
-            if counting >= self.wanted or not self._may_ask(now):
+            if counting >= self.wanted:
                 break
             if row.state > _ANSWERED or (row.contact.subnet and _crowded(row, near)):
                 continue
@@ -182,12 +184,12 @@ class Lookup:
                 counting += 1
             elif row.doubtful:
                 row.suspect = True
-                if self._suspects < self._suspects_max:
+                if self._suspects < self._suspects_max and self._may_ask(now):
                     self._ask(row, _SLOW, chosen)
             else:
                 counting += 1
-                if self._in_slots < self.parallel:
-                    if row.source.awaited < AWAITED_OF_ONE_SOURCE_MAX or row.source.ours:
+                if self._in_slots < self.parallel and self._may_ask(now):
+                    if row.source.ours or row.source.awaited < AWAITED_OF_ONE_SOURCE_MAX:
                         self._ask(row, _ASKED, chosen)
                     else:
                         passed_over.append(row)
@@ -200,7 +202,10 @@ class Lookup:
         """The candidates, with those first and by their pace that are near enough to be holders."""
         near, subnets = min(bisect_right(self._rows, self._reach, key=_DISTANCE), self.wanted), dict[bytes, int]()
         fit = [row for row in self._rows[:near] if row.state <= _ANSWERED and not _crowded(row, subnets)]
-        return sorted(fit, key=lambda row: pace(row.contact)) + self._rows[near:]
+        following = next((row for row in fit if row.state == _KNOWN), None)
+        if following is not None and pace(following.contact):  # else it comes first in any case
+            fit.sort(key=lambda row: pace(row.contact))
+        return fit + self._rows[near:]
 
     def _may_ask(self, now: float) -> bool:
         return self.requests < limits.LOOKUP_REQUESTS_MAX and now - self._started <= limits.LOOKUP_S_MAX

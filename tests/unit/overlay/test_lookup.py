@@ -303,7 +303,7 @@ def at(nearness: int, ip: str, port: int) -> Contact:
 def test_of_one_network_the_closest_are_asked_however_quick_the_others_are() -> None:
     found = [contact_at(number.to_bytes(20), f"8.8.8.{number}", 4000) for number in range(1, 6)]
     one_network = [contact for contact in found if contact is not None]
-    pace = {contact: -number for number, contact in enumerate(one_network)}
+    pace = {contact: 9 - number for number, contact in enumerate(one_network)}
     lookup = Lookup(bytes(20), b"\xff" * 20, 0.0, parallel=5, reach=1 << 160, pace=pace.__getitem__)
     lookup.add(one_network)
     asked = lookup.next(0.0)
