@@ -99,7 +99,7 @@ def _crowded(row: _Row, near: dict[bytes, int]) -> bool:
 class Lookup:
     """One search for the `wanted` nodes closest to `target`, with at most `parallel` answers awaited at a time (it may
     be changed meanwhile), up to `parallel_last` once the neighbourhood is known, and as many suspects beside them as
-    `parallel` was at first. With a `pace` those within the distance `reach` are asked in its order; 0 is the quickest."""
+    `parallel` was at first. With a `pace` those within the distance `reach` are asked in its order; none is below 0."""
 
     def __init__(
         self,
