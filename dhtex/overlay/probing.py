@@ -3,10 +3,11 @@
 Theory of operation. A asks a peer X to have it reached; X asks a contact Y of its own; Y sends one datagram, a
 *knock*, from a fresh port to the address at which X sees A. A knock with A's nonce from an IP to which A never sent
 anything proves that A is reached, whoever sent it. One from another IP only ends the belief in the contrary: some NATs
-let in all ports of an IP. If X says that it has asked somebody and none comes, that is a silence of X's network;
-PROBERS_SILENT of them within PROBE_SILENT_S, without one knock in between, make A a client, which goes on asking. So
-to make a reachable node a client, one of each of so many pairs of X, drawn from A's table, and Y, drawn from X's, must
-lie; and one knock undoes it. Where A has met everybody, nothing proves that it is reached; it goes on as if it were.
+let in all ports of an IP. One from an address that A has asked is X's own, through the hole in a NAT, and tells
+nothing. If X says that it has asked somebody and none comes, that is a silence of X's network; PROBERS_SILENT of them
+within PROBE_SILENT_S, without one knock in between, make A a client, which goes on asking. So to make a reachable node
+a client, one of each of so many pairs of X, drawn from A's table, and Y, drawn from X's, must lie; and one knock undoes
+it. Where A has met everybody, nothing proves that it is reached; it goes on as if it were.
 
 What it costs others: X answers less than it was sent, and only who has proven its address by a token. Y sends 43 bytes
 for the about 100 that X sent it, to a third party if X lies; both at most PROBES_PER_S times a second. Nobody outside
@@ -96,7 +97,8 @@ class Probing:
 
     def knocked(self, nonce: bytes, source: Address) -> bool:
         """Whether a datagram that nobody asked for bears our nonce; then it tells something."""
-        if nonce != self._nonce:
+        hole = self._protocol.peers.get(source)
+        if nonce != self._nonce or (hole is not None and hole.last_asked):
             return False
         self._prober = None  # somebody came, so there was no silence
         self._silent.clear()

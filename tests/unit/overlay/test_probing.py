@@ -7,6 +7,7 @@ import pytest
 from dhtex import limits
 from dhtex.overlay import wire
 from dhtex.overlay.addresses import Address, pack_address
+from dhtex.overlay.contact import Peer
 from dhtex.overlay.server import Overlay
 from dhtex.overlay.trailer import network_tag
 from dhtex.sim.clock import NodeClock
@@ -83,6 +84,34 @@ async def test_a_third_of_liars_makes_nobody_a_client(seed: int) -> None:
         assert not node.selfview.client
         await asyncio.sleep(1)
     await end([*nodes, node])
+
+
+def knock_back(node: Overlay) -> None:
+    """Knocks itself, from where it was asked: through the hole that the question made."""
+    protocol = node.protocol
+
+    def asked(args: wire.ProbeArgs, token: bytes, peer: Peer) -> wire.ProbeReply:
+        protocol.transport.sendto(b"\1" + args.nonce + wire.encode(protocol.own_id), peer.address)
+        return wire.ProbeReply(protocol.own_id, token, wire.OK, True)
+
+    protocol.on_verb[wire.PROBE] = asked
+
+
+@pytest.mark.parametrize("seed", [200, 202])
+@virtual
+async def test_a_node_behind_a_wall_is_not_fooled_by_knocks_through_its_own_holes(seed: int) -> None:
+    sky = Sky()
+    nodes = await sky.network(30)
+    for node in nodes[::3]:
+        knock_back(node)
+    sky.walled.add(f"8.{seed}.1.1")
+    hidden = await sky.node(seed)
+    assert await hidden.connect(("8.1.1.1", PORT))
+    await pass_until(hidden, False, 300)
+    for _ in range(1200):
+        assert hidden.selfview.client
+        await asyncio.sleep(1)
+    await end([*nodes, hidden])
 
 
 @virtual
