@@ -52,10 +52,10 @@ transports receive into 256 KiB: where the heap of a process has no room for tha
 the system more. Which it is is chance, for the tables above too; stock nodes and the echo are twice as quick with room,
 dhtex is as quick without.
 
-The aim is 5 times the round trips of stock. Where the heap has room, the calls of the system alone are hardly more, and
-leave nothing for all else. How far off it is depends on the machine and the day: the floor, which does next to
-nothing, did 6.5 to 7.0 times what stock did without room and 4.0 to 4.2 times with room in one run, 4.5 and 2.7 times
-in another. Compiled, dhtex does with many in flight what the floor does.
+The aim is 5 times the round trips of stock. How far off it is depends on the machine and the day: the floor, which does
+next to nothing, did 6.2 to 7.0 times what stock did without room and 4.0 to 4.4 times with room in two runs, 4.5 and
+2.7 times in another, where the calls alone were 6.2 and 5.2 times stock with room. So with room 5 times is out of reach
+in Python; without, it is reached with many in flight, compiled.
 
 {rates}
 """
