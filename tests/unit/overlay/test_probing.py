@@ -1,6 +1,7 @@
 """Whether strangers reach a node is found out by asking, and liars among those who are asked do not decide it."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -70,13 +71,19 @@ def lie(node: Overlay) -> None:
     node.protocol.on_verb[wire.PROBE] = lambda args, token, peer: wire.ProbeReply(own_id, token, wire.OK, True)
 
 
+async def among_liars(sky: Sky, count: int, lies: Callable[[Overlay], None]) -> list[Overlay]:
+    """A network, a third of which lie so."""
+    nodes = await sky.network(count)
+    for node in nodes[::3]:
+        lies(node)
+    return nodes
+
+
 @pytest.mark.parametrize("seed", [201, 202])
 @virtual
 async def test_a_third_of_liars_makes_nobody_a_client(seed: int) -> None:
     sky = Sky()
-    nodes = await sky.network(90)
-    for node in nodes[::3]:
-        lie(node)
+    nodes = await among_liars(sky, 90, lie)
     node = await sky.node(seed)
     quiet(node)
     assert await node.connect(("8.1.1.1", PORT))
@@ -101,9 +108,7 @@ def knock_back(node: Overlay) -> None:
 @virtual
 async def test_a_node_behind_a_wall_is_not_fooled_by_knocks_through_its_own_holes(seed: int) -> None:
     sky = Sky()
-    nodes = await sky.network(30)
-    for node in nodes[::3]:
-        knock_back(node)
+    nodes = await among_liars(sky, 30, knock_back)
     sky.walled.add(f"8.{seed}.1.1")
     hidden = await sky.node(seed)
     assert await hidden.connect(("8.1.1.1", PORT))
